@@ -1,0 +1,5 @@
+// SPDX-License-Identifier: ISC
+//! Selectors: things that yield a set of paths out of a tree.
+#![forbid(unsafe_code)]
+
+pub mod packages;

@@ -1,0 +1,3 @@
+// SPDX-License-Identifier: ISC
+//! The host's package database (dpkg) as a selector.
+#![forbid(unsafe_code)]

@@ -1,0 +1,3 @@
+// SPDX-License-Identifier: ISC
+//! Sessions: running things inside a chroot.
+#![forbid(unsafe_code)]

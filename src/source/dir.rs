@@ -1,0 +1,3 @@
+// SPDX-License-Identifier: ISC
+//! Directories as sources: scan and hashing.
+#![forbid(unsafe_code)]

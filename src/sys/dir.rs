@@ -1,0 +1,413 @@
+// SPDX-License-Identifier: ISC
+//! A directory descriptor and the at-calls on names below it.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+
+use rustix::fs::{AtFlags, Mode, OFlags, Timespec, Timestamps};
+
+use super::{Calls, platform};
+use crate::path::TreePath;
+use crate::tree::{Kind, Time, Xattrs};
+
+const DIR_FLAGS: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+
+/// A directory held open. Every method acts on one name in it (never a path) and follows no symlink.
+///
+/// Errors are bare [`io::Error`]s; callers know the path and attach it.
+#[derive(Debug)]
+pub struct Dir {
+    fd: OwnedFd,
+    calls: Calls,
+}
+
+/// The type of an inode.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum FileType {
+    Dir,
+    File,
+    Symlink,
+    Char,
+    Block,
+    Fifo,
+    Socket,
+    Other,
+}
+
+/// What the kernel says of an inode.
+#[derive(Debug, Clone)]
+pub struct Stat {
+    /// Its type.
+    pub kind: FileType,
+    /// The twelve mode bits.
+    pub mode: u16,
+    /// Owner.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+    /// Bytes.
+    pub size: u64,
+    /// Bytes allocated on disk.
+    pub allocated: u64,
+    /// Number of names.
+    pub links: u64,
+    /// Inode number.
+    pub ino: u64,
+    /// Device of the filesystem: major, minor.
+    pub dev: (u32, u32),
+    /// Which mount it is on: the mount's id on Linux, else a number made from `dev`.
+    pub mount: u64,
+    /// Device number of a device node: major, minor.
+    pub rdev: (u32, u32),
+    /// Last modification.
+    pub mtime: Time,
+    /// Last change of the inode.
+    pub ctime: Time,
+    /// File flags (OpenBSD).
+    pub flags: u32,
+}
+
+/// A name read from a directory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// The name.
+    pub name: Box<[u8]>,
+    /// Its type, where the filesystem tells.
+    pub kind: Option<FileType>,
+    /// Its inode number.
+    pub ino: u64,
+}
+
+/// Room and rules of a filesystem.
+#[derive(Debug, Clone, Copy)]
+pub struct Space {
+    /// Bytes that this process may still write.
+    pub free: u64,
+    /// Inodes left; `u64::MAX` where the filesystem does not count them.
+    pub inodes: u64,
+    /// Size of a block: what even an empty file may take.
+    pub block: u64,
+    /// Mounted read-only.
+    pub read_only: bool,
+    /// Device nodes do not work.
+    pub nodev: bool,
+    /// Set-id bits do not work.
+    pub nosuid: bool,
+    /// Programs do not start.
+    pub noexec: bool,
+    /// In memory only: syncing it is pointless.
+    pub volatile: bool,
+}
+
+impl Dir {
+    /// Opens `path` as the user gave it, links and mounts and all.
+    ///
+    /// # Errors
+    /// As open(2).
+    pub fn open(path: &Path, calls: Calls) -> io::Result<Dir> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        Ok(Dir { fd: rustix::fs::open(path, flags, Mode::empty())?, calls })
+    }
+
+    /// The calls that this directory and all opened through it may use.
+    pub fn calls(&self) -> Calls {
+        self.calls
+    }
+
+    /// A second descriptor of the same directory.
+    ///
+    /// # Errors
+    /// As fcntl(2).
+    pub fn try_clone(&self) -> io::Result<Dir> {
+        Ok(Dir { fd: self.fd.try_clone()?, calls: self.calls })
+    }
+
+    /// Opens the directory `name`; a symlink is an error.
+    ///
+    /// # Errors
+    /// As openat(2); ENOTDIR or ELOOP for a symlink.
+    pub fn open_dir(&self, name: &[u8]) -> io::Result<Dir> {
+        Ok(Dir { fd: rustix::fs::openat(&self.fd, name, DIR_FLAGS, Mode::empty())?, calls: self.calls })
+    }
+
+    /// Opens the directory at `path` below this one. A symlink or another mount on the way is an error.
+    ///
+    /// # Errors
+    /// As openat(2); ELOOP or ENOTDIR for a symlink, EXDEV for a mount point.
+    pub fn walk(&self, path: &TreePath) -> io::Result<Dir> {
+        if path.is_root() {
+            return self.try_clone();
+        }
+        if let Some(fd) = platform::open_beneath(self.fd.as_fd(), path.as_bytes(), self.calls)? {
+            return Ok(Dir { fd, calls: self.calls });
+        }
+        let mount = self.stat_self()?.mount;
+        let mut names = path.components();
+        let mut at = self.open_dir(names.next().unwrap_or_default())?;
+        loop {
+            if at.stat_self()?.mount != mount {
+                return Err(rustix::io::Errno::XDEV.into());
+            }
+            match names.next() {
+                Some(name) => at = at.open_dir(name)?,
+                None => return Ok(at),
+            }
+        }
+    }
+
+    /// Opens the directory that holds `path`; the name in it is `path.name()`.
+    ///
+    /// # Errors
+    /// As [`Dir::walk`]; EINVAL for the root, which has no name.
+    pub fn walk_parent(&self, path: &TreePath) -> io::Result<Dir> {
+        match path.parent() {
+            Some(parent) => self.walk(&parent),
+            None => Err(rustix::io::Errno::INVAL.into()),
+        }
+    }
+
+    /// The names in it, without `.` and `..`, in the order of the disk.
+    ///
+    /// # Errors
+    /// As getdents(2).
+    pub fn entries(&self) -> io::Result<Vec<Entry>> {
+        platform::entries(self.fd.as_fd())
+    }
+
+    /// What the kernel says of `name`.
+    ///
+    /// # Errors
+    /// As fstatat(2).
+    pub fn stat(&self, name: &[u8]) -> io::Result<Stat> {
+        platform::stat(self.fd.as_fd(), name, self.calls)
+    }
+
+    /// What the kernel says of `name`, or none if it does not exist.
+    ///
+    /// # Errors
+    /// As fstatat(2), ENOENT apart.
+    pub fn find(&self, name: &[u8]) -> io::Result<Option<Stat>> {
+        match self.stat(name) {
+            Ok(stat) => Ok(Some(stat)),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(e) => Err(e),
+        }
+    }
+
+    /// What the kernel says of the directory itself.
+    ///
+    /// # Errors
+    /// As fstat(2).
+    pub fn stat_self(&self) -> io::Result<Stat> {
+        platform::stat(self.fd.as_fd(), b"", self.calls)
+    }
+
+    /// What the kernel says of an open file.
+    ///
+    /// # Errors
+    /// As fstat(2).
+    pub fn stat_file(&self, file: &File) -> io::Result<Stat> {
+        platform::stat(file.as_fd(), b"", self.calls)
+    }
+
+    /// Opens the regular file `name` for reading. Never blocks on a FIFO; the caller checks that it is the file it
+    /// expects before it reads.
+    ///
+    /// # Errors
+    /// As openat(2); ELOOP for a symlink.
+    pub fn open_file(&self, name: &[u8]) -> io::Result<File> {
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+        Ok(rustix::fs::openat(&self.fd, name, flags, Mode::empty())?.into())
+    }
+
+    /// Opens `name` for reading and writing and creates it with `mode` if it is missing; for state files.
+    ///
+    /// # Errors
+    /// As openat(2).
+    pub fn open_or_create(&self, name: &[u8], mode: u16) -> io::Result<File> {
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        Ok(rustix::fs::openat(&self.fd, name, flags, bits(mode))?.into())
+    }
+
+    /// Creates the regular file `name`, which must not exist.
+    ///
+    /// # Errors
+    /// As openat(2); EEXIST.
+    pub fn create_file(&self, name: &[u8], mode: u16) -> io::Result<File> {
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        Ok(rustix::fs::openat(&self.fd, name, flags, bits(mode))?.into())
+    }
+
+    /// Makes the directory `name`.
+    ///
+    /// # Errors
+    /// As mkdirat(2).
+    pub fn make_dir(&self, name: &[u8], mode: u16) -> io::Result<()> {
+        Ok(rustix::fs::mkdirat(&self.fd, name, bits(mode))?)
+    }
+
+    /// Makes the symlink `name`.
+    ///
+    /// # Errors
+    /// As symlinkat(2).
+    pub fn make_symlink(&self, target: &[u8], name: &[u8]) -> io::Result<()> {
+        Ok(rustix::fs::symlinkat(target, &self.fd, name)?)
+    }
+
+    /// Makes the device or FIFO `name`; regular files, directories, links and sockets are EINVAL.
+    ///
+    /// # Errors
+    /// As mknodat(2); EPERM where the process may not make devices.
+    pub fn make_node(&self, name: &[u8], kind: &Kind, mode: u16) -> io::Result<()> {
+        let (file_type, dev) = match *kind {
+            Kind::Char(major, minor) => (rustix::fs::FileType::CharacterDevice, rustix::fs::makedev(major, minor)),
+            Kind::Block(major, minor) => (rustix::fs::FileType::BlockDevice, rustix::fs::makedev(major, minor)),
+            Kind::Fifo => (rustix::fs::FileType::Fifo, 0),
+            _ => return Err(rustix::io::Errno::INVAL.into()),
+        };
+        Ok(rustix::fs::mknodat(&self.fd, name, file_type, bits(mode), dev as _)?)
+    }
+
+    /// The target of the symlink `name`.
+    ///
+    /// # Errors
+    /// As readlinkat(2).
+    pub fn read_link(&self, name: &[u8]) -> io::Result<Box<[u8]>> {
+        Ok(rustix::fs::readlinkat(&self.fd, name, Vec::new())?.into_bytes().into())
+    }
+
+    /// Gives the inode `name` a second name in `to`.
+    ///
+    /// # Errors
+    /// As linkat(2).
+    pub fn link(&self, name: &[u8], to: &Dir, new_name: &[u8]) -> io::Result<()> {
+        Ok(rustix::fs::linkat(&self.fd, name, &to.fd, new_name, AtFlags::empty())?)
+    }
+
+    /// Renames `name`, replacing what is there.
+    ///
+    /// # Errors
+    /// As renameat(2). Two names of one inode: does nothing.
+    pub fn rename(&self, name: &[u8], to: &Dir, new_name: &[u8]) -> io::Result<()> {
+        Ok(rustix::fs::renameat(&self.fd, name, &to.fd, new_name)?)
+    }
+
+    /// Removes a name that is no directory.
+    ///
+    /// # Errors
+    /// As unlinkat(2).
+    pub fn unlink(&self, name: &[u8]) -> io::Result<()> {
+        Ok(rustix::fs::unlinkat(&self.fd, name, AtFlags::empty())?)
+    }
+
+    /// Removes an empty directory.
+    ///
+    /// # Errors
+    /// As unlinkat(2); ENOTEMPTY, EBUSY for a mount point.
+    pub fn remove_dir(&self, name: &[u8]) -> io::Result<()> {
+        Ok(rustix::fs::unlinkat(&self.fd, name, AtFlags::REMOVEDIR)?)
+    }
+
+    /// Sets owner and group of `name`; the kernel may clear set-id bits, so the mode comes after.
+    ///
+    /// # Errors
+    /// As fchownat(2).
+    pub fn set_owner(&self, name: &[u8], uid: u32, gid: u32) -> io::Result<()> {
+        let (uid, gid) = (rustix::fs::Uid::from_raw(uid), rustix::fs::Gid::from_raw(gid));
+        Ok(rustix::fs::chownat(&self.fd, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)?)
+    }
+
+    /// Sets the twelve mode bits of `name`, which must be no symlink.
+    ///
+    /// # Errors
+    /// As fchmodat(2).
+    pub fn set_mode(&self, name: &[u8], mode: u16) -> io::Result<()> {
+        platform::set_mode(self.fd.as_fd(), name, mode)
+    }
+
+    /// Sets the modification time of `name`; the access time becomes the same.
+    ///
+    /// # Errors
+    /// As utimensat(2).
+    pub fn set_mtime(&self, name: &[u8], mtime: Time) -> io::Result<()> {
+        Ok(rustix::fs::utimensat(&self.fd, name, &times(mtime), AtFlags::SYMLINK_NOFOLLOW)?)
+    }
+
+    /// All extended attributes of `name`, sorted.
+    ///
+    /// # Errors
+    /// As lgetxattr(2).
+    pub fn xattrs(&self, name: &[u8], kind: FileType) -> io::Result<Xattrs> {
+        platform::xattrs(self.fd.as_fd(), name, kind)
+    }
+
+    /// Makes the extended attributes of `name` exactly `want`.
+    ///
+    /// # Errors
+    /// As lsetxattr(2); `ENOTSUP` where the filesystem cannot hold one.
+    pub fn set_xattrs(&self, name: &[u8], kind: FileType, want: &Xattrs) -> io::Result<()> {
+        platform::set_xattrs(self.fd.as_fd(), name, kind, want)
+    }
+
+    /// Makes all that was written to its filesystem durable (syncfs); on OpenBSD only the directory itself.
+    ///
+    /// # Errors
+    /// As syncfs(2), fsync(2).
+    pub fn sync_filesystem(&self) -> io::Result<()> {
+        platform::sync_filesystem(self.fd.as_fd(), self.calls)
+    }
+
+    /// Makes the names in this directory durable.
+    ///
+    /// # Errors
+    /// As fsync(2).
+    pub fn sync(&self) -> io::Result<()> {
+        Ok(rustix::fs::fsync(&self.fd)?)
+    }
+
+    /// Room and rules of its filesystem.
+    ///
+    /// # Errors
+    /// As fstatfs(2).
+    pub fn space(&self) -> io::Result<Space> {
+        platform::space(self.fd.as_fd())
+    }
+
+    /// Shares the blocks of `from` with the empty file `to` (reflink).
+    ///
+    /// # Errors
+    /// EOPNOTSUPP, EXDEV, EINVAL where the filesystem cannot; the caller copies then.
+    pub fn clone_file(&self, from: &File, to: &File) -> io::Result<()> {
+        platform::clone_file(from.as_fd(), to.as_fd(), self.calls)
+    }
+}
+
+impl AsFd for Dir {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+/// Sets owner, then mode, then mtime of an open file: owner first, because it clears set-id bits.
+///
+/// # Errors
+/// As fchown(2), fchmod(2), futimens(2).
+pub fn set_file_meta(file: &File, owner: Option<(u32, u32)>, mode: u16, mtime: Time) -> io::Result<()> {
+    if let Some((uid, gid)) = owner {
+        rustix::fs::fchown(file, Some(rustix::fs::Uid::from_raw(uid)), Some(rustix::fs::Gid::from_raw(gid)))?;
+    }
+    rustix::fs::fchmod(file, bits(mode))?;
+    Ok(rustix::fs::futimens(file, &times(mtime))?)
+}
+
+fn bits(mode: u16) -> Mode {
+    Mode::from_raw_mode(rustix::fs::RawMode::from(mode))
+}
+
+fn times(mtime: Time) -> Timestamps {
+    let spec = Timespec { tv_sec: mtime.sec, tv_nsec: mtime.nsec.into() };
+    Timestamps { last_access: spec, last_modification: spec }
+}

@@ -1,0 +1,173 @@
+// SPDX-License-Identifier: ISC
+//! Linux: descriptors beyond POSIX.
+
+mod mounts;
+mod xattr;
+
+use std::io;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+
+use rustix::fs::{AtFlags, Mode, OFlags, RawDir, ResolveFlags, StatVfsMountFlags, StatxFlags};
+use rustix::io::Errno;
+
+use super::Calls;
+use super::dir::{Entry, FileType, Space, Stat};
+use crate::tree::Time;
+
+pub use mounts::{Mount, mounts};
+pub(super) use xattr::{set_xattrs, xattrs};
+
+const PATH_MAX: usize = 4096;
+
+/// Opens the directory `path` below `fd` without following links or crossing mounts, in as few calls as PATH_MAX
+/// allows. None: this kernel or mode has no openat2, walk by hand.
+pub(super) fn open_beneath(fd: BorrowedFd<'_>, path: &[u8], calls: Calls) -> io::Result<Option<OwnedFd>> {
+    if calls == Calls::Portable {
+        return Ok(None);
+    }
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_XDEV;
+    let mut at: Option<OwnedFd> = None;
+    let mut rest = path;
+    while !rest.is_empty() {
+        let (head, tail) = split(rest);
+        let from = at.as_ref().map_or(fd, std::os::fd::AsFd::as_fd);
+        let mut tries = 0;
+        at = Some(loop {
+            match rustix::fs::openat2(from, head, flags, Mode::empty(), resolve) {
+                Err(Errno::NOSYS | Errno::PERM) if at.is_none() => return Ok(None),
+                // A rename somewhere made the kernel unsure; it asks to be called again.
+                Err(Errno::AGAIN) if tries < 64 => tries += 1,
+                other => break other?,
+            }
+        });
+        rest = tail;
+    }
+    Ok(at)
+}
+
+/// Cuts a path after a whole name, so that the head is shorter than PATH_MAX.
+fn split(path: &[u8]) -> (&[u8], &[u8]) {
+    if path.len() < PATH_MAX {
+        return (path, &[]);
+    }
+    let cut = path[..PATH_MAX - 1].iter().rposition(|&b| b == b'/').unwrap_or(PATH_MAX - 1);
+    (&path[..cut], &path[cut + 1..])
+}
+
+pub(super) fn entries(fd: BorrowedFd<'_>) -> io::Result<Vec<Entry>> {
+    // A descriptor of its own: the read position belongs to the open file, which clones share.
+    let own = rustix::fs::openat(fd, ".", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+    let mut buffer = [MaybeUninit::uninit(); 32 * 1024];
+    let mut dir = RawDir::new(own, &mut buffer);
+    let mut out = Vec::new();
+    while let Some(entry) = dir.next() {
+        let entry = entry?;
+        let name = entry.file_name().to_bytes();
+        if name != b"." && name != b".." {
+            out.push(Entry { name: name.into(), kind: file_type(entry.file_type()), ino: entry.ino() });
+        }
+    }
+    Ok(out)
+}
+
+fn file_type(kind: rustix::fs::FileType) -> Option<FileType> {
+    use rustix::fs::FileType as R;
+    Some(match kind {
+        R::Directory => FileType::Dir,
+        R::RegularFile => FileType::File,
+        R::Symlink => FileType::Symlink,
+        R::CharacterDevice => FileType::Char,
+        R::BlockDevice => FileType::Block,
+        R::Fifo => FileType::Fifo,
+        R::Socket => FileType::Socket,
+        R::Unknown => return None,
+    })
+}
+
+pub(super) fn stat(fd: BorrowedFd<'_>, name: &[u8], calls: Calls) -> io::Result<Stat> {
+    let mask = StatxFlags::BASIC_STATS | StatxFlags::MNT_ID;
+    let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT | AtFlags::EMPTY_PATH;
+    let x = rustix::fs::statx(fd, name, flags, mask)?;
+    let dev = (x.stx_dev_major, x.stx_dev_minor);
+    let mount = match calls {
+        Calls::Native if x.stx_mask & StatxFlags::MNT_ID.bits() != 0 => x.stx_mnt_id,
+        _ => u64::from(dev.0) << 32 | u64::from(dev.1),
+    };
+    let time = |t: rustix::fs::StatxTimestamp| Time { sec: t.tv_sec, nsec: t.tv_nsec };
+    Ok(Stat {
+        kind: file_type(rustix::fs::FileType::from_raw_mode(x.stx_mode.into())).unwrap_or(FileType::Other),
+        mode: x.stx_mode & 0o7777,
+        uid: x.stx_uid,
+        gid: x.stx_gid,
+        size: x.stx_size,
+        allocated: x.stx_blocks * 512,
+        links: x.stx_nlink.into(),
+        ino: x.stx_ino,
+        dev,
+        mount,
+        rdev: (x.stx_rdev_major, x.stx_rdev_minor),
+        mtime: time(x.stx_mtime),
+        ctime: time(x.stx_ctime),
+        flags: 0,
+    })
+}
+
+/// chmod that follows no symlink: fchmodat2 (Linux 6.6), else through /proc.
+pub(super) fn set_mode(fd: BorrowedFd<'_>, name: &[u8], mode: u16) -> io::Result<()> {
+    const FCHMODAT2: libc::c_long = 452;
+    let text = std::ffi::CString::new(name)?;
+    // SAFETY: `text` is a NUL-terminated string that outlives the call; the other arguments are integers.
+    let done = unsafe {
+        libc::syscall(FCHMODAT2, fd.as_raw_fd(), text.as_ptr(), libc::c_uint::from(mode), libc::AT_SYMLINK_NOFOLLOW)
+    };
+    if done == 0 {
+        return Ok(());
+    }
+    let error = io::Error::last_os_error();
+    if !matches!(error.raw_os_error(), Some(libc::ENOSYS | libc::EPERM)) {
+        return Err(error);
+    }
+    let pinned = rustix::fs::openat(fd, name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?;
+    let found = rustix::fs::fstat(&pinned)?;
+    if rustix::fs::FileType::from_raw_mode(found.st_mode) == rustix::fs::FileType::Symlink {
+        return Err(Errno::OPNOTSUPP.into());
+    }
+    let path = format!("/proc/self/fd/{}", pinned.as_raw_fd());
+    Ok(rustix::fs::chmod(path, Mode::from_raw_mode(mode.into()))?)
+}
+
+pub(super) fn sync_filesystem(fd: BorrowedFd<'_>, calls: Calls) -> io::Result<()> {
+    Ok(match calls {
+        Calls::Native => rustix::fs::syncfs(fd)?,
+        Calls::Portable => rustix::fs::fsync(fd)?,
+    })
+}
+
+pub(super) fn space(fd: BorrowedFd<'_>) -> io::Result<Space> {
+    const TMPFS: i64 = 0x0102_1994;
+    const RAMFS: i64 = 0x8584_58f6;
+    let v = rustix::fs::fstatvfs(fd)?;
+    let kind = rustix::fs::fstatfs(fd)?.f_type;
+    let blocks = if super::effective_uid() == 0 { v.f_bfree } else { v.f_bavail };
+    #[allow(clippy::useless_conversion)] // the type differs between architectures
+    let kind = i64::from(kind);
+    Ok(Space {
+        free: blocks.saturating_mul(v.f_frsize),
+        inodes: if v.f_files == 0 { u64::MAX } else { v.f_favail },
+        block: v.f_frsize,
+        read_only: v.f_flag.contains(StatVfsMountFlags::RDONLY),
+        nodev: v.f_flag.contains(StatVfsMountFlags::NODEV),
+        nosuid: v.f_flag.contains(StatVfsMountFlags::NOSUID),
+        noexec: v.f_flag.contains(StatVfsMountFlags::NOEXEC),
+        volatile: kind == TMPFS || kind == RAMFS,
+    })
+}
+
+pub(super) fn clone_file(from: BorrowedFd<'_>, to: BorrowedFd<'_>, calls: Calls) -> io::Result<()> {
+    match calls {
+        Calls::Native => Ok(rustix::fs::ioctl_ficlone(to, from)?),
+        Calls::Portable => Err(Errno::OPNOTSUPP.into()),
+    }
+}

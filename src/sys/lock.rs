@@ -1,0 +1,57 @@
+// SPDX-License-Identifier: ISC
+//! Locks: flock(2) on files that are never removed; the text in them only names the holder (decision E13).
+
+use std::fs::{File, TryLockError};
+use std::io::{self, Read, Seek, Write};
+
+use super::Dir;
+
+/// A lock file.
+#[derive(Debug)]
+pub struct Lock {
+    file: File,
+}
+
+/// A lock that is held until it is dropped, or until the process ends however it ends.
+#[derive(Debug)]
+pub struct Held(#[allow(dead_code)] File);
+
+impl Lock {
+    /// Opens the lock file `name` in `state`.
+    ///
+    /// # Errors
+    /// As openat(2).
+    pub fn open(state: &Dir, name: &[u8]) -> io::Result<Lock> {
+        Ok(Lock { file: state.open_or_create(name, 0o600)? })
+    }
+
+    /// Who wrote its name into the lock last.
+    pub fn holder(&mut self) -> String {
+        let mut text = String::new();
+        let read = self.file.rewind().and_then(|()| (&mut self.file).take(400).read_to_string(&mut text));
+        if read.is_ok() { text.trim().to_owned() } else { String::new() }
+    }
+
+    /// Takes it shared or alone; `wait` or give it back at once. `me` is written for others to read.
+    ///
+    /// # Errors
+    /// The lock itself, inside `Ok(Err(_))`, if another process holds it; else as flock(2).
+    pub fn take(mut self, shared: bool, wait: bool, me: &str) -> io::Result<Result<Held, Lock>> {
+        match (shared, wait) {
+            (true, true) => self.file.lock_shared()?,
+            (false, true) => self.file.lock()?,
+            (shared, false) => {
+                let tried = if shared { self.file.try_lock_shared() } else { self.file.try_lock() };
+                match tried {
+                    Ok(()) => {}
+                    Err(TryLockError::WouldBlock) => return Ok(Err(self)),
+                    Err(TryLockError::Error(e)) => return Err(e),
+                }
+            }
+        }
+        self.file.set_len(0)?;
+        self.file.rewind()?;
+        self.file.write_all(me.as_bytes())?;
+        Ok(Ok(Held(self.file)))
+    }
+}

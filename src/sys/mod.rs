@@ -1,0 +1,46 @@
+// SPDX-License-Identifier: ISC
+//! The system: the only place with `unsafe`, `target_os`, `libc` and `rustix`.
+//!
+//! [`Dir`] is the one door to the disk: a directory descriptor and the at-calls on single names below it, none of which
+//! follows a symlink. Both systems offer the same names; `linux/` and `openbsd/` stand beside each other.
+
+mod dir;
+#[cfg(target_os = "linux")]
+mod linux;
+mod lock;
+#[cfg(target_os = "openbsd")]
+mod openbsd;
+
+#[cfg(not(any(target_os = "linux", target_os = "openbsd")))]
+compile_error!("stockade runs on Linux and OpenBSD");
+
+#[cfg(target_os = "linux")]
+use linux as platform;
+#[cfg(target_os = "openbsd")]
+use openbsd as platform;
+
+pub use dir::{Dir, Entry, FileType, Space, Stat, set_file_meta};
+pub use lock::{Held, Lock};
+pub use platform::{Mount, mounts};
+
+/// Which system calls may be used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Calls {
+    /// All that the system has.
+    #[default]
+    Native,
+    /// Only those that OpenBSD has too: for tests of the portable paths.
+    Portable,
+}
+
+impl Calls {
+    /// [`Calls::Portable`] if the environment has `STOCKADE_PORTABLE=1`.
+    pub fn from_env() -> Calls {
+        if std::env::var_os("STOCKADE_PORTABLE").is_some_and(|v| v == "1") { Calls::Portable } else { Calls::Native }
+    }
+}
+
+/// The effective user of this process.
+pub fn effective_uid() -> u32 {
+    rustix::process::geteuid().as_raw()
+}

@@ -1,0 +1,259 @@
+// SPDX-License-Identifier: ISC
+//! [`Policy`], and [`settle`], which puts it into the wanted tree so that [`super::diff`] stays two-way (decision E9).
+#![forbid(unsafe_code)]
+
+use std::collections::HashSet;
+
+use crate::error::Result;
+use crate::path::{PathSet, TreePath};
+use crate::tree::diff::pairs;
+use crate::tree::{Node, Tree};
+
+/// What to do with entries that nobody wanted, and with wanted entries that somebody edited.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Unknown {
+    /// Leave them and report: the user's word stands.
+    #[default]
+    Keep,
+    /// Remove the unknown, restore the edited: the recipe's word stands.
+    Remove,
+}
+
+/// What may be touched.
+#[derive(Debug, Clone, Default)]
+pub struct Policy {
+    /// Unknown and edited entries.
+    pub unknown: Unknown,
+    /// Paths that are installed if absent and never changed afterwards, with all below them.
+    pub keep: PathSet,
+    /// Kept paths of which `check` says nothing: logs, caches, run-time state.
+    pub volatile: PathSet,
+    /// Mount points in the root: kept, with all below them.
+    pub mounts: PathSet,
+    /// Paths made anew from what is there (accounts, caches): never judged as edited.
+    pub ours: PathSet,
+}
+
+impl Policy {
+    /// Is `path` out of reach of every change once it exists?
+    pub fn holds(&self, path: &TreePath) -> bool {
+        self.mounts.covers(path) || self.volatile.covers(path) || self.keep.covers(path)
+    }
+}
+
+/// Why an entry was left as it is although the wanted tree says otherwise.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Left {
+    /// Only in the root, and policy keeps it.
+    Unknown,
+    /// Wanted, but changed or deleted since it was recorded.
+    Edited,
+    /// No longer wanted, but changed since it was recorded.
+    Stale,
+    /// A directory that has to stay because of what lies below it.
+    InUse,
+    /// Wanted, but below something that is left and is no directory.
+    Blocked,
+}
+
+impl Left {
+    /// The word used in reports and JSON.
+    pub fn word(self) -> &'static str {
+        match self {
+            Left::Unknown => "unknown",
+            Left::Edited => "edited",
+            Left::Stale => "stale but edited",
+            Left::InUse => "not empty",
+            Left::Blocked => "below an edited path",
+        }
+    }
+}
+
+/// What [`settle`] decided.
+#[derive(Debug, Default)]
+pub struct Settled {
+    /// The tree that the root shall become: the argument for [`super::diff::diff`].
+    pub want: Tree,
+    /// Entries left against the wanted tree, in tree order.
+    pub left: Vec<(TreePath, Left)>,
+}
+
+/// Puts the policy into the wanted tree.
+///
+/// `have` must know the digest of every file that `recorded` or `want` has too, or carry none for files that their
+/// stamps prove unchanged. `recorded` is what the last build wanted; none for a root that was never built.
+///
+/// # Errors
+/// Only if the result is no tree, which would be a fault in here.
+pub fn settle(have: &Tree, recorded: Option<&Tree>, want: &Tree, policy: &Policy) -> Result<Settled> {
+    let mut settler = Settler { recorded, policy, nodes: Vec::with_capacity(want.len()), left: Vec::new() };
+    for (have, want) in pairs(have, want) {
+        settler.decide(have, want);
+    }
+    settler.finish(have, want)
+}
+
+struct Settler<'a> {
+    recorded: Option<&'a Tree>,
+    policy: &'a Policy,
+    nodes: Vec<Node>,
+    left: Vec<(TreePath, Left)>,
+}
+
+impl Settler<'_> {
+    fn decide(&mut self, have: Option<&Node>, want: Option<&Node>) {
+        match (have, want) {
+            (Some(have), _) if self.policy.holds(&have.path) => self.nodes.push(have.clone()),
+            (Some(have), Some(want)) => self.both(have, want),
+            (None, Some(want)) => self.missing(want),
+            (Some(have), None) => self.unwanted(have),
+            (None, None) => {}
+        }
+    }
+
+    fn was(&self, path: &TreePath) -> Option<&Node> {
+        self.recorded.and_then(|tree| tree.get(path.as_bytes()))
+    }
+
+    fn leave(&mut self, node: &Node, why: Left) {
+        self.left.push((node.path.clone(), why));
+    }
+
+    fn both(&mut self, have: &Node, want: &Node) {
+        let known = self.was(&have.path).is_some_and(|was| have.same_but_dir_time(was));
+        let free = known || self.policy.unknown == Unknown::Remove || self.policy.ours.covers(&have.path);
+        if free || have.same_but_dir_time(want) {
+            // Under `keep`, a directory's time tells of the user's own work in it.
+            let keep_time = have.kind.is_dir() && want.kind.is_dir() && self.policy.unknown == Unknown::Keep;
+            let mut node = want.clone();
+            if keep_time {
+                node.meta.mtime = have.meta.mtime;
+            }
+            self.nodes.push(node);
+        } else {
+            self.leave(have, Left::Edited);
+            self.nodes.push(have.clone());
+        }
+    }
+
+    fn missing(&mut self, want: &Node) {
+        let deleted = self.was(&want.path).is_some() && !self.policy.holds(&want.path);
+        if deleted && self.policy.unknown == Unknown::Keep && !self.policy.ours.covers(&want.path) {
+            self.leave(want, Left::Edited);
+        } else {
+            self.nodes.push(want.clone());
+        }
+    }
+
+    fn unwanted(&mut self, have: &Node) {
+        let why = match self.was(&have.path) {
+            Some(was) if have.same_but_dir_time(was) => return,
+            Some(_) => Left::Stale,
+            None if self.policy.unknown == Unknown::Remove => return,
+            None => Left::Unknown,
+        };
+        self.leave(have, why);
+        self.nodes.push(have.clone());
+    }
+
+    /// Makes the decisions a tree again: whatever stays or comes keeps its directories.
+    fn finish(mut self, have: &Tree, want: &Tree) -> Result<Settled> {
+        self.nodes.sort_by(|a, b| a.path.cmp(&b.path));
+        let mut needed: HashSet<TreePath> = HashSet::new();
+        for node in &self.nodes {
+            for parent in node.path.ancestors() {
+                if !needed.insert(parent) {
+                    break;
+                }
+            }
+        }
+        // A wanted file in the place of a directory that must stay, or an entry below what will be no directory.
+        let held = |path: &TreePath| have.get(path.as_bytes()).is_some_and(|n| n.kind.is_dir());
+        let mut kept: Vec<Node> = Vec::with_capacity(self.nodes.len());
+        let mut left = self.left;
+        let mut closed: Option<TreePath> = None;
+        for node in self.nodes {
+            if closed.as_ref().is_some_and(|top| node.path.is_within(top)) {
+                left.push((node.path, Left::Blocked));
+                continue;
+            }
+            let blocks = needed.remove(&node.path) && !node.kind.is_dir();
+            if !blocks {
+                kept.push(node);
+            } else if held(&node.path) {
+                left.push((node.path.clone(), Left::InUse));
+                kept.extend(have.get(node.path.as_bytes()).cloned());
+            } else {
+                closed = Some(node.path.clone());
+                kept.push(node);
+            }
+        }
+        // Directories that nobody decided to keep, but that something below needs.
+        for path in needed {
+            let is_dir = |n: &&Node| n.kind.is_dir();
+            let node = have.get(path.as_bytes()).filter(is_dir).or_else(|| want.get(path.as_bytes()).filter(is_dir));
+            kept.extend(node.cloned());
+        }
+        left.sort();
+        Ok(Settled { want: Tree::new(kept)?, left })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tree::tests::tree;
+
+    /// One line a case: have, recorded, want -> the settled names (with the seed of files) and what was left.
+    fn settled(have: &[&str], recorded: &[&str], want: &[&str], policy: &Policy) -> String {
+        let recorded = tree(recorded);
+        let settled = settle(&tree(have), Some(&recorded), &tree(want), policy).unwrap();
+        let seed = |n: &Node| n.digest().map_or(n.kind.word().to_owned(), |d| char::from(d.0[0]).to_string());
+        let names: Vec<String> = settled.want.nodes().iter().map(|n| format!("{}={}", n.path, seed(n))).collect();
+        let left: Vec<String> = settled.left.iter().map(|(p, why)| format!("{p}:{}", why.word())).collect();
+        format!("{} | {}", names.join(" "), left.join(" "))
+    }
+
+    #[test]
+    fn classes_under_keep_and_remove() {
+        let keep = Policy::default();
+        let remove = Policy { unknown: Unknown::Remove, ..Policy::default() };
+        for (have, recorded, want, kept, removed) in [
+            // stale: as recorded, edited
+            (&["f a x"][..], &["f a x"][..], &[][..], " | ", " | "),
+            (&["f a y"], &["f a x"], &[], "a=y | a:stale but edited", "a=y | a:stale but edited"),
+            // edited: changed, deleted
+            (&["f a y"], &["f a x"], &["f a x"], "a=y | a:edited", "a=x | "),
+            (&[], &["f a x"], &["f a x"], " | a:edited", "a=x | "),
+            // unedited goes to what is wanted
+            (&["f a x"], &["f a x"], &["f a z"], "a=z | ", "a=z | "),
+            // unknown
+            (&["d d", "f d/a x"], &[], &[], "d=dir d/a=x | d:unknown d/a:unknown", " | "),
+            // a stale directory with an unknown file in it stays
+            (&["d d", "f d/a x"], &["d d"], &[], "d=dir d/a=x | d/a:unknown", " | "),
+            // a wanted file where a directory must stay
+            (&["d d", "f d/a x"], &["d d"], &["f d z"], "d=dir d/a=x | d:not empty d/a:unknown", "d=z | "),
+        ] {
+            assert_eq!(settled(have, recorded, want, &keep), kept, "keep {have:?}");
+            assert_eq!(settled(have, recorded, want, &remove), removed, "remove {have:?}");
+        }
+    }
+
+    #[test]
+    fn kept_paths_are_installed_once_and_never_changed() {
+        let policy = Policy {
+            unknown: Unknown::Remove,
+            keep: PathSet::new(["k"]).unwrap(),
+            mounts: PathSet::new(["m/n"]).unwrap(),
+            ..Policy::default()
+        };
+        for (have, want, expect) in [
+            (&[][..], &["d k", "f k/a x"][..], "k=dir k/a=x | "),
+            (&["d k", "f k/a y", "f k/b y"], &["d k", "f k/a x"], "k=dir k/a=y k/b=y | "),
+            (&["d m", "d m/n", "f m/n/x y", "f m/y y"], &[], "m=dir m/n=dir m/n/x=y | "),
+            (&["d m", "d m/n"], &["f m x"], "m=dir m/n=dir | m:not empty"),
+        ] {
+            assert_eq!(settled(have, &[], want, &policy), expect);
+        }
+    }
+}
