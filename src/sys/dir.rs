@@ -98,6 +98,8 @@ pub struct Space {
     pub nosuid: bool,
     /// Programs do not start.
     pub noexec: bool,
+    /// The filesystem's own id, the same after a reboot where the filesystem has one on disk.
+    pub id: u64,
     /// In memory only: syncing it is pointless.
     pub volatile: bool,
 }

@@ -8,6 +8,7 @@
 pub mod diff;
 pub mod overlay;
 pub mod policy;
+pub mod resolve;
 pub mod text;
 
 use std::collections::HashMap;

@@ -7,10 +7,8 @@ use std::collections::{BTreeMap, HashMap};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::path::{PathSet, TreePath};
+use crate::tree::resolve::{Resolved, resolve};
 use crate::tree::{Kind, Meta, Node, Tree};
-
-/// How many symlinks one name may go through, as the kernel counts.
-const MAX_LINKS: usize = 40;
 
 /// The wanted tree while sources are laid one over another; each is whole before the next.
 #[derive(Debug, Default)]
@@ -76,6 +74,9 @@ impl Overlay {
             None => {
                 self.provide(&parent, layer);
                 let known = self.resolve(&parent, Some(layer)).map_err(|e| e.at(wanted))?;
+                if !self.nodes.get(&known).is_none_or(|e| e.node.kind.is_dir()) {
+                    return Err(refused(&format!("it lies below {known}, which is no directory")).at(wanted));
+                }
                 moved.insert(parent, known.clone());
                 known
             }
@@ -98,48 +99,23 @@ impl Overlay {
         }
     }
 
-    /// Follows the links in `path`, its last name too: absolute ones start at the root, `..` stops there.
-    ///
-    /// With `own`, links of that layer are refused.
-    fn resolve(&self, path: &TreePath, own: Option<u32>) -> Result<TreePath> {
-        match self.follow(path, own)? {
-            (at, None) => Ok(at),
-            (at, Some(missing)) => Err(refused(&format!("its directory {} does not exist", at.join(&missing)?))),
-        }
+    /// Follows the links in `path`, its last name too; links of the layer `own` are refused.
+    fn follow(&self, path: &TreePath, own: Option<u32>) -> Result<Resolved> {
+        let through = |link: &TreePath| match self.nodes.get(link) {
+            Some(entry) if own == Some(entry.layer) => {
+                Err(refused(&format!("it lies below {link}, a symbolic link of the same source")))
+            }
+            _ => Ok(()),
+        };
+        resolve(path, true, |at| self.nodes.get(at).map(|entry| &entry.node.kind), through)
     }
 
-    /// As [`Overlay::resolve`]; stops at the first name that does not exist and returns it.
-    fn follow(&self, path: &TreePath, own: Option<u32>) -> Result<(TreePath, Option<Vec<u8>>)> {
-        let mut todo: Vec<Vec<u8>> = path.components().rev().map(<[u8]>::to_vec).collect();
-        let mut at = TreePath::root();
-        let mut links = 0;
-        while let Some(name) = todo.pop() {
-            if name == b".." {
-                at = at.parent().unwrap_or_default();
-                continue;
-            }
-            let next = at.join(&name)?;
-            match self.nodes.get(&next) {
-                None => return Ok((at, Some(name))),
-                Some(Entry { node: Node { kind: Kind::Dir, .. }, .. }) => at = next,
-                Some(Entry { node: Node { kind: Kind::Symlink(target), .. }, layer, .. }) => {
-                    if own == Some(*layer) {
-                        return Err(refused(&format!("it lies below {next}, a symbolic link of the same source")));
-                    }
-                    links += 1;
-                    if links > MAX_LINKS {
-                        return Err(refused(&format!("too many symbolic links at {next}")));
-                    }
-                    if target.starts_with(b"/") {
-                        at = TreePath::root();
-                    }
-                    let names = target.split(|&b| b == b'/').filter(|n| !n.is_empty() && *n != b".");
-                    todo.extend(names.rev().map(<[u8]>::to_vec));
-                }
-                Some(_) => return Err(refused(&format!("it lies below {next}, which is no directory"))),
-            }
+    /// As [`Overlay::follow`]; what does not exist is an error too.
+    fn resolve(&self, path: &TreePath, own: Option<u32>) -> Result<TreePath> {
+        match self.follow(path, own)? {
+            Resolved::Found(at) => Ok(at),
+            Resolved::Missing(missing) => Err(refused(&format!("its directory {missing} does not exist"))),
         }
-        Ok((at, None))
     }
 
     fn put(&mut self, node: Node, key: Option<TreePath>, layer: u32, replace: &PathSet) -> Result<()> {

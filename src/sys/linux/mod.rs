@@ -139,10 +139,11 @@ pub(super) fn set_mode(fd: BorrowedFd<'_>, name: &[u8], mode: u16) -> io::Result
 }
 
 pub(super) fn sync_filesystem(fd: BorrowedFd<'_>, calls: Calls) -> io::Result<()> {
-    Ok(match calls {
-        Calls::Native => rustix::fs::syncfs(fd)?,
-        Calls::Portable => rustix::fs::fsync(fd)?,
-    })
+    let synced = match calls {
+        Calls::Native => rustix::fs::syncfs(fd),
+        Calls::Portable => rustix::fs::fsync(fd),
+    };
+    Ok(synced?)
 }
 
 pub(super) fn space(fd: BorrowedFd<'_>) -> io::Result<Space> {
@@ -161,6 +162,7 @@ pub(super) fn space(fd: BorrowedFd<'_>) -> io::Result<Space> {
         nodev: v.f_flag.contains(StatVfsMountFlags::NODEV),
         nosuid: v.f_flag.contains(StatVfsMountFlags::NOSUID),
         noexec: v.f_flag.contains(StatVfsMountFlags::NOEXEC),
+        id: v.f_fsid,
         volatile: kind == TMPFS || kind == RAMFS,
     })
 }
