@@ -5,6 +5,8 @@
 //! trees into a [`crate::plan::Plan`]; [`policy`] says what may be touched; [`overlay`] lays one tree over another.
 #![forbid(unsafe_code)]
 
+#[cfg(test)]
+pub(crate) mod arbitrary;
 pub mod diff;
 pub mod overlay;
 pub mod policy;
@@ -48,17 +50,22 @@ impl Digest {
         }
         Some(Digest(out))
     }
-}
 
-impl fmt::Display for Digest {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    /// The 64 lower-case hexadecimal digits.
+    pub fn hex(&self) -> [u8; 64] {
         const DIGITS: &[u8; 16] = b"0123456789abcdef";
         let mut hex = [0; 64];
         for (pair, byte) in hex.chunks_exact_mut(2).zip(self.0) {
             pair[0] = DIGITS[usize::from(byte >> 4)];
             pair[1] = DIGITS[usize::from(byte & 15)];
         }
-        f.write_str(std::str::from_utf8(&hex).map_err(|_| fmt::Error)?)
+        hex
+    }
+}
+
+impl fmt::Display for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(std::str::from_utf8(&self.hex()).map_err(|_| fmt::Error)?)
     }
 }
 
