@@ -71,13 +71,22 @@ struct Inner {
     operation: Option<&'static str>,
     reason: Cow<'static, str>,
     hint: Option<String>,
+    excerpt: Option<String>,
     errno: Option<i32>,
 }
 
 impl Error {
     /// An error of `kind` for a reason that is one lower-case fragment without a full stop.
     pub fn new(kind: ErrorKind, reason: impl Into<Cow<'static, str>>) -> Error {
-        Error(Box::new(Inner { kind, path: None, operation: None, reason: reason.into(), hint: None, errno: None }))
+        Error(Box::new(Inner {
+            kind,
+            path: None,
+            operation: None,
+            reason: reason.into(),
+            hint: None,
+            excerpt: None,
+            errno: None,
+        }))
     }
 
     /// A failed system call: `operation` is its name, `path` what it acted on.
@@ -110,6 +119,13 @@ impl Error {
         self
     }
 
+    /// The same error with lines of the file it is about, marked; shown below the message.
+    #[must_use]
+    pub fn excerpt(mut self, lines: impl Into<String>) -> Error {
+        self.0.excerpt = Some(lines.into());
+        self
+    }
+
     /// The coarse kind.
     pub fn kind(&self) -> ErrorKind {
         self.0.kind
@@ -133,6 +149,11 @@ impl Error {
     /// What mends it.
     pub fn advice(&self) -> Option<&str> {
         self.0.hint.as_deref()
+    }
+
+    /// Marked lines of the file it is about.
+    pub fn lines(&self) -> Option<&str> {
+        self.0.excerpt.as_deref()
     }
 
     /// The errno of a failed system call.

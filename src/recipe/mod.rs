@@ -1,3 +1,244 @@
 // SPDX-License-Identifier: ISC
-//! Recipes: TOML that says what a chroot is made of.
+//! Recipes: what a chroot is made of and how it is kept. TOML in ([`load`], [`parse`]), plain checked data out.
+//!
+//! A recipe says what it wants in the chroot's terms; it knows nothing of how that is done, and reading it opens no
+//! file but recipes. stockade-recipe(5) describes the format.
 #![forbid(unsafe_code)]
+
+mod fault;
+mod file;
+mod merge;
+#[cfg(test)]
+mod tests;
+mod values;
+mod write;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::error::Result;
+use crate::path::{PathSet, TreePath};
+use crate::tree::policy::{Policy, Unknown};
+
+pub use merge::{load, parse};
+pub use values::check_package;
+
+/// The recipes in the program, by name.
+pub const EMBEDDED: [(&str, &str); 2] =
+    [("host", include_str!("../../recipes/host.toml")), ("sets", include_str!("../../recipes/sets.toml"))];
+
+/// A whole recipe: what it extends is in it, names are checked, host paths are absolute.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Recipe {
+    /// One line for listings.
+    pub description: Option<String>,
+    /// What the chroot is made of, in order: a later source wins.
+    pub sources: Vec<Source>,
+    /// Archives inside archives: where a source brings one of these paths, it is laid over that source.
+    pub nested: Vec<TreePath>,
+    /// Files to take from the host, as paths in the chroot: `etc/hosts`.
+    pub etc: Vec<TreePath>,
+    /// Accounts of the host to merge in; each name once.
+    pub accounts: Vec<Account>,
+    /// What is put into /dev.
+    pub devices: Devices,
+    /// What is made after the sources are laid.
+    pub actions: BTreeSet<Action>,
+    /// What becomes of unknown and edited entries.
+    pub unknown: Unknown,
+    /// Patterns of paths that are installed if absent and never changed afterwards.
+    pub keep: Vec<String>,
+    /// Patterns of kept paths of which `check` says nothing.
+    pub volatile: Vec<String>,
+    /// Paths where a file or link may take the place of a non-empty directory (decision E10).
+    pub replace: Vec<TreePath>,
+    /// PS1 of the shells inside.
+    pub prompt: Option<String>,
+    /// Variables for everything that runs inside.
+    pub environment: BTreeMap<String, String>,
+}
+
+/// One source and the directory that receives it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Source {
+    /// What it is.
+    pub origin: Origin,
+    /// Where it is laid; the root for packages.
+    pub into: TreePath,
+}
+
+/// What a source is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Origin {
+    /// A tar archive or a Debian package.
+    Archive {
+        /// The file.
+        path: PathBuf,
+        /// How it is verified before it is opened; none: it is trusted as it is.
+        verify: Option<Verify>,
+    },
+    /// A directory of the host.
+    Directory(PathBuf),
+    /// Installed packages of the host. At most one source of a recipe is this.
+    Packages {
+        /// Package names and `@base`.
+        names: Vec<String>,
+        /// Configuration files that were edited on the host.
+        modified: Conffiles,
+    },
+}
+
+/// The checksum list that names an archive, and who must have signed it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Verify {
+    /// SHA256.sig, SHA256 or SHA256SUMS.
+    pub list: PathBuf,
+    /// The signify public key; none: the list is not signed.
+    pub key: Option<PathBuf>,
+}
+
+/// An account of the host to merge in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Account {
+    /// Its name on the host.
+    pub name: String,
+    /// Its home, if not the host's.
+    pub home: Option<String>,
+    /// Its shell, if not the host's.
+    pub shell: Option<String>,
+    /// Files of its home on the host, relative to it.
+    pub dotfiles: Vec<TreePath>,
+    /// PS1 of its shells.
+    pub prompt: Option<String>,
+    /// Variables of its own.
+    pub environment: BTreeMap<String, String>,
+}
+
+/// What becomes of configuration files that were edited on the host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Conffiles {
+    /// They are left out and named in the report.
+    #[default]
+    Skip,
+    /// They are taken as they are.
+    Copy,
+}
+
+/// What is put into /dev.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Devices {
+    /// The devices that programs expect anywhere: null, zero, random, tty and the like.
+    #[default]
+    Std,
+    /// Only what the sources bring.
+    None,
+}
+
+/// What is made after the sources are laid, because maintainer scripts would have made it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Action {
+    /// The links of /etc/alternatives.
+    Alternatives,
+    /// The bundle of certificate authorities.
+    CaBundle,
+    /// The database of installed packages.
+    Dpkg,
+    /// The cache of shared libraries.
+    Ldconfig,
+}
+
+impl Action {
+    /// Every action; all are on unless a recipe says otherwise.
+    pub const ALL: [Action; 4] = [Action::Alternatives, Action::CaBundle, Action::Dpkg, Action::Ldconfig];
+
+    /// The name in recipes.
+    pub fn name(self) -> &'static str {
+        match self {
+            Action::Alternatives => "alternatives",
+            Action::CaBundle => "ca-bundle",
+            Action::Dpkg => "dpkg",
+            Action::Ldconfig => "ldconfig",
+        }
+    }
+}
+
+/// The recipe of an empty file.
+impl Default for Recipe {
+    fn default() -> Recipe {
+        Recipe {
+            description: None,
+            sources: Vec::new(),
+            nested: Vec::new(),
+            etc: Vec::new(),
+            accounts: Vec::new(),
+            devices: Devices::default(),
+            actions: Action::ALL.into(),
+            unknown: Unknown::Remove,
+            keep: Vec::new(),
+            volatile: Vec::new(),
+            replace: Vec::new(),
+            prompt: None,
+            environment: BTreeMap::new(),
+        }
+    }
+}
+
+impl Recipe {
+    /// The policy of the recipe; the mounts and our own paths are the caller's to add.
+    ///
+    /// # Errors
+    /// Never for a recipe that was parsed: its patterns were checked.
+    pub fn policy(&self) -> Result<Policy> {
+        Ok(Policy {
+            unknown: self.unknown,
+            keep: PathSet::new(&self.keep)?,
+            volatile: PathSet::new(&self.volatile)?,
+            ..Policy::default()
+        })
+    }
+
+    /// Adds packages of the host to those of the recipe.
+    ///
+    /// # Errors
+    /// [`crate::ErrorKind::Usage`] for a word that is no package name.
+    pub fn add_packages(&mut self, more: &[String]) -> Result<()> {
+        more.iter().try_for_each(|name| check_package(name).map(drop))?;
+        let named = self.sources.iter_mut().find_map(|source| match &mut source.origin {
+            Origin::Packages { names, .. } => Some(names),
+            _ => None,
+        });
+        match named {
+            Some(names) => names.extend(more.iter().cloned()),
+            None if more.is_empty() => {}
+            None => {
+                let origin = Origin::Packages { names: more.to_vec(), modified: Conffiles::default() };
+                self.sources.push(Source { origin, into: TreePath::root() });
+            }
+        }
+        Ok(())
+    }
+
+    /// What `account` finds in its environment: the recipe's variables, its own over them, and the prompt as PS1.
+    pub fn environment_of(&self, account: &str) -> BTreeMap<String, String> {
+        let own = self.accounts.iter().find(|known| known.name == account);
+        let mut all = self.environment.clone();
+        all.extend(self.prompt.iter().map(|prompt| ("PS1".to_owned(), prompt.clone())));
+        if let Some(own) = own {
+            all.extend(own.environment.clone());
+            all.extend(own.prompt.iter().map(|prompt| ("PS1".to_owned(), prompt.clone())));
+        }
+        all
+    }
+}
+
+/// The JSON schema of recipe files, for editors.
+pub fn schema() -> String {
+    let mut schema = schemars::schema_for!(file::File);
+    schema.insert("title".to_owned(), "Stockade recipe".into());
+    format!("{:#}", schema.as_value())
+}

@@ -1,0 +1,165 @@
+// SPDX-License-Identifier: ISC
+//! The shape of a recipe file, as serde reads and writes it. What its values mean is checked in [`super::merge`].
+//!
+//! The doc comments of the fields are the descriptions in `stockade schema`.
+#![forbid(unsafe_code)]
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use toml::Spanned;
+
+/// A value that knows where it stands in its file.
+pub(super) type Spot = Spanned<String>;
+/// A list; in a recipe that extends another, `-NAME` takes an inherited entry away.
+pub(super) type List = Vec<Spot>;
+/// Names and values.
+pub(super) type Table = BTreeMap<Spot, Spot>;
+
+/// How a chroot is made and kept.
+#[derive(Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct File {
+    /// The recipe that this one changes: the name of a built-in one, or a file (with a slash or ending in `.toml`),
+    /// relative to this file. Lists append, `-NAME` in a list takes an entry away, single values replace.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    pub(super) extends: Option<Spot>,
+    /// One line for `stockade list`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) description: Option<String>,
+    /// PS1 of the shells that `stockade run` starts.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    pub(super) prompt: Option<Spot>,
+    /// Files of the host's /etc to take, as names below /etc: resolv.conf, hosts, localtime.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(with = "Vec<String>")]
+    pub(super) etc: List,
+    /// Archives inside archives: where a source brings one of these paths, it is laid over that source.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(with = "Vec<String>")]
+    pub(super) nested: List,
+    /// Paths where a file or link of a later source may take the place of a non-empty directory.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(with = "Vec<String>")]
+    pub(super) replace: List,
+    /// What is put into /dev.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) devices: Option<super::Devices>,
+    /// What is made after the sources are laid. All are on; `-NAME` switches one off, `+NAME` on again.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(with = "Vec<String>")]
+    pub(super) actions: List,
+    /// What may be touched.
+    #[serde(default, skip_serializing_if = "Policy::is_default")]
+    pub(super) policy: Policy,
+    /// Variables for everything that `stockade run` starts.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(with = "BTreeMap<String, String>")]
+    pub(super) environment: Table,
+    /// What the chroot is made of, in order: a later source wins.
+    #[serde(default, rename = "source", skip_serializing_if = "Vec::is_empty")]
+    #[schemars(with = "Vec<Source>")]
+    pub(super) sources: Vec<Spanned<Source>>,
+    /// Accounts of the host that exist in the chroot too, without their passwords.
+    #[serde(default, rename = "account", skip_serializing_if = "Vec::is_empty")]
+    pub(super) accounts: Vec<Account>,
+}
+
+/// One source: exactly one of `archive`, `directory` and `packages`.
+#[derive(Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Source {
+    /// A tar archive (plain, .gz, .xz, .zst) or a Debian package; relative to this file.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    pub(super) archive: Option<Spot>,
+    /// The checksum list that names the archive: SHA256.sig, SHA256 or SHA256SUMS. Checked before the archive is opened.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    pub(super) list: Option<Spot>,
+    /// The signify public key that the list must be signed with.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    pub(super) key: Option<Spot>,
+    /// A directory of the host, or another chroot.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    pub(super) directory: Option<Spot>,
+    /// Installed packages of the host, with all that they depend on; `@base` is the essential and required ones.
+    /// A recipe has one such source: the packages of a recipe that extends another are added to it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<Vec<String>>")]
+    pub(super) packages: Option<List>,
+    /// Configuration files of packages that were edited on the host: left out (`skip`, the default) or taken (`copy`).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<super::Conffiles>")]
+    pub(super) modified_conffiles: Option<Spanned<super::Conffiles>>,
+    /// The directory of the chroot that receives an archive or directory; its root where absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    pub(super) into: Option<Spot>,
+}
+
+/// What may be touched in a chroot that exists.
+#[derive(Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Policy {
+    /// Entries that no source brought, and edited ones: `remove` (the default: unknown entries go, edited ones are
+    /// restored) or `keep` (both are left and reported).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) unknown: Option<Unknown>,
+    /// Paths and globs that are installed if absent and never changed afterwards, with all below them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(with = "Vec<String>")]
+    pub(super) keep: List,
+    /// Kept paths of which `stockade check` says nothing: logs, caches, run-time state.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(with = "Vec<String>")]
+    pub(super) volatile: List,
+}
+
+impl Policy {
+    fn is_default(&self) -> bool {
+        self.unknown.is_none() && self.keep.is_empty() && self.volatile.is_empty()
+    }
+}
+
+/// What becomes of unknown and edited entries.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Unknown {
+    Keep,
+    Remove,
+}
+
+/// An account of the host, merged into the chroot's.
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Account {
+    /// Its name on the host.
+    #[schemars(with = "String")]
+    pub(super) name: Spot,
+    /// Its home in the chroot, if not the host's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    pub(super) home: Option<Spot>,
+    /// Its shell in the chroot, if not the host's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    pub(super) shell: Option<Spot>,
+    /// Files of its home on the host to take along: .profile, .config/git.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(with = "Vec<String>")]
+    pub(super) dotfiles: List,
+    /// PS1 of its shells.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    pub(super) prompt: Option<Spot>,
+    /// Variables of its own.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(with = "BTreeMap<String, String>")]
+    pub(super) environment: Table,
+}

@@ -1,0 +1,249 @@
+// SPDX-License-Identifier: ISC
+//! From files to a [`Recipe`]: each file of an `extends` chain is checked and laid over the recipe so far.
+#![forbid(unsafe_code)]
+
+use std::collections::BTreeMap;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use toml::Spanned;
+
+use crate::bail;
+use crate::error::{Error, ErrorKind, IoContext, Result};
+use crate::path::TreePath;
+use crate::recipe::fault::{Text, unknown};
+use crate::recipe::file::{self, File, List, Spot, Table};
+use crate::recipe::{Account, EMBEDDED, Origin, Recipe, Source, Unknown, Verify, values};
+
+/// How many recipes may extend one another.
+const MAX_CHAIN: usize = 8;
+/// The longest recipe file, in bytes.
+const MAX_FILE: u64 = 1 << 20;
+
+/// Loads the recipe `name`: an embedded one, or a file if the name has a slash or ends in `.toml`.
+///
+/// # Errors
+/// [`ErrorKind::Usage`] with file, line, column and text for what is wrong in a recipe; [`ErrorKind::Io`] and
+/// [`ErrorKind::NotFound`] for what cannot be read.
+pub fn load(name: &str) -> Result<Recipe> {
+    load_chain(name, Path::new(""), 1)
+}
+
+/// Reads the recipe `text`; `file_name` is what errors call it, and its directory is where relative paths start.
+///
+/// # Errors
+/// As for [`load`].
+pub fn parse(text: &str, file_name: &str) -> Result<Recipe> {
+    let base = std::path::absolute(file_name).on("open", file_name)?;
+    merge(&Text { name: file_name, text }, base.parent().unwrap_or(Path::new("/")), 1)
+}
+
+/// Loads `name` as seen from the directory `base`, the `depth`th recipe of its chain.
+fn load_chain(name: &str, base: &Path, depth: usize) -> Result<Recipe> {
+    if let Some((_, text)) = EMBEDDED.iter().find(|(known, _)| *known == name) {
+        return merge(&Text { name, text }, Path::new("/"), depth);
+    }
+    if !name.contains('/') && !name.ends_with(".toml") {
+        let error = unknown("recipe", name, EMBEDDED.iter().map(|(known, _)| *known));
+        let hint =
+            format!("{}; a file is named with a slash or by its ending .toml", error.advice().unwrap_or_default());
+        return Err(error.hint(hint));
+    }
+    let path = base.join(name);
+    let shown = path.to_string_lossy().into_owned();
+    let mut text = String::new();
+    let file = std::fs::File::open(&path).on("open", &shown)?;
+    file.take(MAX_FILE + 1).read_to_string(&mut text).on("read", &shown)?;
+    if text.len() as u64 > MAX_FILE {
+        return Err(Error::new(ErrorKind::BadInput, "a recipe is at most 1 MiB").at(shown));
+    }
+    let whole = std::path::absolute(&path).on("open", &shown)?;
+    merge(&Text { name: &shown, text: &text }, whole.parent().unwrap_or(Path::new("/")), depth)
+}
+
+fn merge(text: &Text<'_>, base: &Path, depth: usize) -> Result<Recipe> {
+    let file: File = toml::from_str(text.text).map_err(|error| text.syntax(&error))?;
+    let recipe = match &file.extends {
+        None => Recipe::default(),
+        Some(name) if depth == MAX_CHAIN => {
+            let error = Error::new(ErrorKind::Usage, "recipes extend one another in a circle, or 8 deep");
+            return Err(text.fault(name.span(), error));
+        }
+        Some(name) => load_chain(name.get_ref(), base, depth + 1).map_err(|error| match error.kind() {
+            // A fault inside that recipe has a place of its own; that it cannot be had is said of this one.
+            ErrorKind::Usage if error.path().is_some() => error,
+            _ => {
+                let said = Error::new(error.kind(), error.to_string());
+                text.fault(name.span(), said.hint(error.advice().unwrap_or("is the path relative to this file?")))
+            }
+        })?,
+    };
+    let mut layer = Layer { text, base, recipe };
+    layer.lay(file)?;
+    Ok(layer.recipe)
+}
+
+/// One file being laid over the recipe so far.
+struct Layer<'a> {
+    text: &'a Text<'a>,
+    base: &'a Path,
+    recipe: Recipe,
+}
+
+impl Layer<'_> {
+    fn lay(&mut self, file: File) -> Result<()> {
+        let text = self.text;
+        let recipe = &mut self.recipe;
+        amend(text, &mut recipe.etc, &file.etc, values::etc)?;
+        amend(text, &mut recipe.nested, &file.nested, values::tree_path)?;
+        amend(text, &mut recipe.replace, &file.replace, values::tree_path)?;
+        amend(text, &mut recipe.keep, &file.policy.keep, values::pattern)?;
+        amend(text, &mut recipe.volatile, &file.policy.volatile, values::pattern)?;
+        let mut actions: Vec<_> = recipe.actions.iter().copied().collect();
+        amend(text, &mut actions, &file.actions, values::action)?;
+        recipe.actions = actions.into_iter().collect();
+        recipe.environment.extend(variables(text, &file.environment)?);
+        replace(&mut recipe.prompt, optional(text, file.prompt.as_ref(), values::value)?);
+        replace(&mut recipe.description, file.description);
+        recipe.devices = file.devices.unwrap_or(recipe.devices);
+        recipe.unknown = match file.policy.unknown {
+            Some(file::Unknown::Keep) => Unknown::Keep,
+            Some(file::Unknown::Remove) => Unknown::Remove,
+            None => recipe.unknown,
+        };
+        let mut packages = None;
+        for source in file.sources {
+            self.source(source, &mut packages)?;
+        }
+        file.accounts.into_iter().try_for_each(|account| self.account(account))
+    }
+
+    /// Adds a source. `packages` is where this file's packages were named before, if they were.
+    fn source(&mut self, source: Spanned<file::Source>, packages: &mut Option<usize>) -> Result<()> {
+        let span = source.span();
+        let whole = |reason: &'static str| self.text.fault(span.clone(), Error::new(ErrorKind::Usage, reason));
+        let stray =
+            |spot: &Spot, reason: &'static str| Err(self.text.fault(spot.span(), Error::new(ErrorKind::Usage, reason)));
+        let source = source.into_inner();
+        if let (None, Some(list)) = (&source.archive, &source.list) {
+            return stray(list, "a checksum list belongs to an archive");
+        }
+        if let (None, Some(key)) = (&source.list, &source.key) {
+            return stray(key, "a key needs the checksum list that it signed: list = \"SHA256.sig\"");
+        }
+        if let (None, Some(modified)) = (&source.packages, &source.modified_conffiles) {
+            let error = Error::new(ErrorKind::Usage, "modified_conffiles belongs to packages");
+            return Err(self.text.fault(modified.span(), error));
+        }
+        let into = optional(self.text, source.into.as_ref(), values::tree_path)?;
+        let origin = match (source.archive, source.directory, source.packages) {
+            (Some(archive), None, None) => {
+                let path = self.host_path(&archive)?;
+                Origin::Archive { path, verify: self.verify(source.list.as_ref(), source.key.as_ref())? }
+            }
+            (None, Some(directory), None) => Origin::Directory(self.host_path(&directory)?),
+            (None, None, Some(_)) if packages.replace(span.start).is_some() => {
+                return Err(whole("packages are named by two sources; put the names into the first"));
+            }
+            (None, None, Some(names)) => {
+                if let Some(spot) = &source.into {
+                    return stray(spot, "packages are always laid into the root");
+                }
+                return self.packages(&names, source.modified_conffiles);
+            }
+            _ => return Err(whole("a source is exactly one of archive, directory and packages")),
+        };
+        self.recipe.sources.push(Source { origin, into: into.unwrap_or_default() });
+        Ok(())
+    }
+
+    /// Joins the packages to the inherited ones, if there are some.
+    fn packages(&mut self, given: &List, conffiles: Option<Spanned<super::Conffiles>>) -> Result<()> {
+        let is_packages = |source: &Source| matches!(source.origin, Origin::Packages { .. });
+        if !self.recipe.sources.iter().any(is_packages) {
+            let origin = Origin::Packages { names: Vec::new(), modified: super::Conffiles::default() };
+            self.recipe.sources.push(Source { origin, into: TreePath::root() });
+        }
+        for source in &mut self.recipe.sources {
+            if let Origin::Packages { names, modified } = &mut source.origin {
+                amend(self.text, names, given, values::check_package)?;
+                *modified = conffiles.as_ref().map_or(*modified, |spot| *spot.get_ref());
+            }
+        }
+        Ok(())
+    }
+
+    fn host_path(&self, spot: &Spot) -> Result<PathBuf> {
+        self.text.check(spot, |text| values::host_path(self.base, text))
+    }
+
+    fn verify(&self, list: Option<&Spot>, key: Option<&Spot>) -> Result<Option<Verify>> {
+        let Some(list) = list else { return Ok(None) };
+        if key.is_none() && list.get_ref().ends_with(".sig") {
+            let error = Error::new(ErrorKind::Usage, "a signed list needs the key that it is verified with");
+            return Err(self.text.fault(list.span(), error.hint("add key = \"/etc/signify/NAME.pub\"")));
+        }
+        let key = key.map(|key| self.host_path(key)).transpose()?;
+        Ok(Some(Verify { list: self.host_path(list)?, key }))
+    }
+
+    /// Adds an account, in the place of an inherited one of its name.
+    fn account(&mut self, account: file::Account) -> Result<()> {
+        let text = self.text;
+        let name = text.check(&account.name, values::account)?;
+        let mut dotfiles = Vec::new();
+        amend(text, &mut dotfiles, &account.dotfiles, values::tree_path)?;
+        let made = Account {
+            home: optional(text, account.home.as_ref(), values::passwd_path)?,
+            shell: optional(text, account.shell.as_ref(), values::passwd_path)?,
+            dotfiles,
+            prompt: optional(text, account.prompt.as_ref(), values::value)?,
+            environment: variables(text, &account.environment)?,
+            name,
+        };
+        self.recipe.accounts.retain(|known| known.name != made.name);
+        self.recipe.accounts.push(made);
+        Ok(())
+    }
+}
+
+/// Adds the entries to the list; `-ENTRY` takes one away, `+ENTRY` is the same as `ENTRY`. What is there stays once.
+fn amend<T: PartialEq>(text: &Text<'_>, list: &mut Vec<T>, entries: &List, read: fn(&str) -> Result<T>) -> Result<()> {
+    for entry in entries {
+        let word = entry.get_ref();
+        let (removes, word) = match word.strip_prefix('-') {
+            Some(rest) => (true, rest),
+            None => (false, word.strip_prefix('+').unwrap_or(word)),
+        };
+        let item = text.check(entry, |_| read(word))?;
+        let at = list.iter().position(|known| *known == item);
+        match (removes, at) {
+            (true, Some(at)) => drop(list.remove(at)),
+            (true, None) => {
+                text.check(entry, |_| -> Result<()> {
+                    bail!(Usage, "nothing to take away: {word:?} is not in the list")
+                })?;
+            }
+            (false, Some(_)) => {}
+            (false, None) => list.push(item),
+        }
+    }
+    Ok(())
+}
+
+fn variables(text: &Text<'_>, table: &Table) -> Result<BTreeMap<String, String>> {
+    table
+        .iter()
+        .map(|(name, value)| Ok((text.check(name, values::variable)?, text.check(value, values::value)?)))
+        .collect()
+}
+
+fn optional<T>(text: &Text<'_>, spot: Option<&Spot>, read: fn(&str) -> Result<T>) -> Result<Option<T>> {
+    spot.map(|spot| text.check(spot, read)).transpose()
+}
+
+fn replace<T>(old: &mut Option<T>, new: Option<T>) {
+    if new.is_some() {
+        *old = new;
+    }
+}
