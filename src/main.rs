@@ -2,4 +2,8 @@
 //! The stockade program.
 #![forbid(unsafe_code)]
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    stockade::cli::main(std::env::args_os())
+}

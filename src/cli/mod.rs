@@ -1,3 +1,87 @@
 // SPDX-License-Identifier: ISC
-//! The command line: the only place that prints, prompts or draws progress.
+//! The command line: one file a verb. The only place that prints, prompts or draws.
 #![forbid(unsafe_code)]
+#![allow(dead_code)] // until every verb is wired
+
+mod args;
+mod completions;
+mod out;
+mod progress;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use clap::Parser;
+use clap::error::ErrorKind as Clap;
+
+use crate::bail;
+use crate::error::Result;
+use crate::recipe;
+use args::{Cli, Verb};
+use out::Out;
+
+/// How a verb ended, if not by an error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Exit {
+    /// 0: done.
+    Done,
+    /// 2: it differs, conflicts, or there is nothing to do; each verb says which.
+    Differs,
+    /// The status of the command that ran inside.
+    Command(u8),
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> ExitCode {
+        ExitCode::from(match exit {
+            Exit::Done => 0,
+            Exit::Differs => 2,
+            Exit::Command(status) => status,
+        })
+    }
+}
+
+/// Runs the program: parses `arguments` (the program's name first), does the verb, prints its error.
+pub fn main(arguments: impl Iterator<Item = OsString>) -> ExitCode {
+    let arguments: Vec<OsString> = arguments.collect();
+    let cli = match Cli::try_parse_from(&arguments) {
+        Ok(cli) => cli,
+        Err(error) => return usage(&error, arguments.iter().any(|word| word == "--json")),
+    };
+    let mut out = Out::new(cli.verb.json());
+    let done = dispatch(&cli.verb, &mut out).and_then(|exit| out.flush().map(|()| exit));
+    match done {
+        Ok(exit) => exit.into(),
+        Err(error) if out::is_closed_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            let _ = out.flush();
+            out::report(cli.verb.name(), &error, out.json);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn dispatch(verb: &Verb, out: &mut Out) -> Result<Exit> {
+    match verb {
+        Verb::Schema => out.line(format_args!("{}", recipe::schema())).map(|()| Exit::Done),
+        Verb::Completions(args) => completions::run(args, out),
+        other => bail!(Unsupported, "{} is not wired yet", other.name()),
+    }
+}
+
+/// Help and version go to standard output; a wrong command line is an error like any other, with status 1.
+fn usage(error: &clap::Error, json: bool) -> ExitCode {
+    match error.kind() {
+        Clap::DisplayHelp | Clap::DisplayVersion => {
+            // Only a closed pipe can be in the way.
+            let _ = error.print();
+            return ExitCode::SUCCESS;
+        }
+        Clap::DisplayHelpOnMissingArgumentOrSubcommand => drop(error.print()),
+        _ => {
+            let text = error.render().to_string();
+            out::report_usage(text.strip_prefix("error: ").unwrap_or(&text).trim_end(), json);
+        }
+    }
+    ExitCode::FAILURE
+}

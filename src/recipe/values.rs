@@ -52,8 +52,8 @@ pub(super) fn etc(text: &str) -> Result<TreePath> {
     if name.name().starts_with(b"ssh_host_") || name.is_within(&tree_path("ssl/private")?) {
         bail!(Usage, "/etc/{name} is a secret of the host and is never taken");
     }
-    if text.starts_with("/etc/") {
-        let hint = format!("write {:?}", &text["/etc/".len()..]);
+    if let Some(below) = text.strip_prefix("/etc/") {
+        let hint = format!("write {below:?}");
         return Err(Error::new(ErrorKind::Usage, "names are taken below /etc").hint(hint));
     }
     tree_path("etc")?.under(&name)

@@ -1,0 +1,247 @@
+// SPDX-License-Identifier: ISC
+//! The command line. Help text is here; stockade(1) says the same at length, and a test compares the two.
+#![forbid(unsafe_code)]
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
+
+/// Builds chroots, keeps them true to a recipe and runs things in them.
+#[derive(Debug, Parser)]
+#[command(name = "stockade", bin_name = "stockade", version, max_term_width = 100, disable_help_subcommand = true)]
+pub(super) struct Cli {
+    #[command(subcommand)]
+    pub(super) verb: Verb,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub(super) enum Verb {
+    /// Make a chroot, or bring it up to date with its recipe
+    Build(Build),
+    /// Show what differs from what was built
+    Check(Check),
+    /// Run a login shell or a command in a chroot
+    Run(Run),
+    /// Remove a chroot
+    Remove(Change),
+    /// List the chroots
+    List(Plain),
+    /// Say which source, package or step brought a path
+    Why(Why),
+    /// Print the manifest of a chroot
+    Manifest(Manifest),
+    /// Look for what will not work, with the command that mends it
+    Doctor(Doctor),
+    /// Finish or undo what an interrupted command began
+    Recover(Rooted),
+    /// Record a directory that Stockade did not make, or that was moved
+    Adopt(Change),
+    /// Print the JSON schema of recipes
+    Schema,
+    /// Print a completion script
+    Completions(Completions),
+}
+
+impl Verb {
+    /// The verb as it is typed.
+    pub(super) fn name(&self) -> &'static str {
+        match self {
+            Verb::Build(_) => "build",
+            Verb::Check(_) => "check",
+            Verb::Run(_) => "run",
+            Verb::Remove(_) => "remove",
+            Verb::List(_) => "list",
+            Verb::Why(_) => "why",
+            Verb::Manifest(_) => "manifest",
+            Verb::Doctor(_) => "doctor",
+            Verb::Recover(_) => "recover",
+            Verb::Adopt(_) => "adopt",
+            Verb::Schema => "schema",
+            Verb::Completions(_) => "completions",
+        }
+    }
+
+    /// Does the caller want JSON?
+    pub(super) fn json(&self) -> bool {
+        match self {
+            Verb::Build(args) => args.json.json,
+            Verb::Check(args) => args.json.json,
+            Verb::Run(args) => args.json.json,
+            Verb::Remove(args) | Verb::Adopt(args) => args.json.json,
+            Verb::List(args) => args.json.json,
+            Verb::Why(args) => args.json.json,
+            Verb::Manifest(args) => args.json.json,
+            Verb::Doctor(args) => args.json.json,
+            Verb::Recover(args) => args.json.json,
+            Verb::Schema | Verb::Completions(_) => false,
+        }
+    }
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Json {
+    /// Print JSON, errors too
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Lock {
+    /// Fail at once if another command works on the chroot, instead of waiting for it
+    #[arg(long)]
+    pub(super) no_wait: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Plain {
+    #[command(flatten)]
+    pub(super) json: Json,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Rooted {
+    /// The chroot: a directory, or a name below the stockade home
+    #[arg(value_hint = ValueHint::DirPath)]
+    pub(super) root: PathBuf,
+    #[command(flatten)]
+    pub(super) lock: Lock,
+    #[command(flatten)]
+    pub(super) json: Json,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Change {
+    /// The chroot: a directory, or a name below the stockade home
+    #[arg(value_hint = ValueHint::DirPath)]
+    pub(super) root: PathBuf,
+    /// Show what would be done, and do nothing
+    #[arg(short = 'n', long)]
+    pub(super) dry_run: bool,
+    #[command(flatten)]
+    pub(super) lock: Lock,
+    #[command(flatten)]
+    pub(super) json: Json,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Build {
+    /// The chroot: a directory, or a name below the stockade home
+    #[arg(default_value = "base", value_hint = ValueHint::DirPath)]
+    pub(super) root: PathBuf,
+    /// The recipe: a file, `host` or `sets`; without it the one that the chroot was built with
+    #[arg(short = 'f', long = "file", value_name = "RECIPE", value_hint = ValueHint::FilePath)]
+    pub(super) file: Option<String>,
+    /// Lay this archive over the recipe's sources; may be repeated, a later one wins
+    #[arg(long, value_name = "ARCHIVE", value_hint = ValueHint::FilePath)]
+    pub(super) from: Vec<PathBuf>,
+    /// Add this package of the host, with what it depends on; may be repeated
+    #[arg(long = "package", value_name = "PACKAGE")]
+    pub(super) packages: Vec<String>,
+    /// The checksum list that names the archives of --from
+    #[arg(long, value_name = "FILE", requires = "from", value_hint = ValueHint::FilePath)]
+    pub(super) list: Option<PathBuf>,
+    /// The signify public key that the list is signed with
+    #[arg(long, value_name = "FILE", requires = "list", value_hint = ValueHint::FilePath)]
+    pub(super) key: Option<PathBuf>,
+    /// Take over a directory that is not empty; nothing in it is removed
+    #[arg(long)]
+    pub(super) adopt: bool,
+    /// Go on although many entries would be removed
+    #[arg(short = 'y', long)]
+    pub(super) yes: bool,
+    /// Show what would be done, and do nothing
+    #[arg(short = 'n', long)]
+    pub(super) dry_run: bool,
+    #[command(flatten)]
+    pub(super) lock: Lock,
+    #[command(flatten)]
+    pub(super) json: Json,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Check {
+    /// The chroot: a directory, or a name below the stockade home
+    #[arg(value_hint = ValueHint::DirPath)]
+    pub(super) root: PathBuf,
+    /// Read every file, instead of those whose stamps do not prove them unchanged
+    #[arg(long)]
+    pub(super) hash: bool,
+    #[command(flatten)]
+    pub(super) lock: Lock,
+    #[command(flatten)]
+    pub(super) json: Json,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Run {
+    /// The chroot: a directory, or a name below the stockade home
+    #[arg(value_hint = ValueHint::DirPath)]
+    pub(super) root: PathBuf,
+    /// The account of the chroot to run as; without it the caller's
+    #[arg(short, long, value_name = "USER", value_hint = ValueHint::Username)]
+    pub(super) user: Option<String>,
+    #[command(flatten)]
+    pub(super) lock: Lock,
+    #[command(flatten)]
+    pub(super) json: Json,
+    /// The command and its arguments; a login shell without it
+    #[arg(last = true, value_hint = ValueHint::CommandWithArguments)]
+    pub(super) command: Vec<OsString>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Why {
+    /// The chroot: a directory, or a name below the stockade home
+    #[arg(value_hint = ValueHint::DirPath)]
+    pub(super) root: PathBuf,
+    /// The path inside
+    pub(super) path: OsString,
+    #[command(flatten)]
+    pub(super) json: Json,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Manifest {
+    /// The chroot: a directory, or a name below the stockade home
+    #[arg(value_hint = ValueHint::DirPath)]
+    pub(super) root: PathBuf,
+    /// The dialect: ours, or only what every mtree(8) reads
+    #[arg(long, value_enum, default_value_t = Format::Stockade)]
+    pub(super) format: Format,
+    #[command(flatten)]
+    pub(super) json: Json,
+}
+
+/// The dialect of a printed manifest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum Format {
+    Stockade,
+    Mtree,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Doctor {
+    /// The chroot to look at; without it the machine alone
+    #[arg(value_hint = ValueHint::DirPath)]
+    pub(super) root: Option<PathBuf>,
+    #[command(flatten)]
+    pub(super) json: Json,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Completions {
+    /// The shell
+    #[arg(value_enum)]
+    pub(super) shell: Shell,
+}
+
+/// The shells that completions are made for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum Shell {
+    Bash,
+    Fish,
+    Ksh,
+    Zsh,
+}

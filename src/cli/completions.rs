@@ -1,0 +1,44 @@
+// SPDX-License-Identifier: ISC
+//! `stockade completions SHELL`: scripts for the shells, made from the definitions of the command line.
+#![forbid(unsafe_code)]
+
+use clap::{Command, CommandFactory};
+use clap_complete::Shell as Known;
+
+use crate::cli::Exit;
+use crate::cli::args::{Cli, Completions, Shell};
+use crate::cli::out::Out;
+use crate::error::{IoContext, Result};
+
+pub(super) fn run(args: &Completions, out: &mut Out) -> Result<Exit> {
+    let mut command = Cli::command();
+    let mut script = Vec::new();
+    match args.shell {
+        Shell::Bash => clap_complete::generate(Known::Bash, &mut command, "stockade", &mut script),
+        Shell::Fish => clap_complete::generate(Known::Fish, &mut command, "stockade", &mut script),
+        Shell::Zsh => clap_complete::generate(Known::Zsh, &mut command, "stockade", &mut script),
+        Shell::Ksh => script = ksh(&mut command).into_bytes(),
+    }
+    out.raw().write_all(&script).on("write", "standard output")?;
+    Ok(Exit::Done)
+}
+
+/// OpenBSD's ksh(1) completes the Nth argument of a command from the array `complete_COMMAND_N` and the others from
+/// `complete_COMMAND`. They are words, not functions: the flags of all verbs, and the chroots of the moment.
+fn ksh(command: &mut Command) -> String {
+    command.build();
+    let verbs: Vec<&str> = command.get_subcommands().map(Command::get_name).collect();
+    let mut flags: Vec<String> = command
+        .get_subcommands()
+        .flat_map(Command::get_arguments)
+        .filter_map(|arg| arg.get_long().map(|long| format!("--{long}")))
+        .collect();
+    flags.sort_unstable();
+    flags.dedup();
+    format!(
+        "set -A complete_stockade_1 -- {}\n\
+         set -A complete_stockade -- {} $(stockade list 2>/dev/null | while read -r name rest; do echo \"$name\"; done)\n",
+        verbs.join(" "),
+        flags.join(" ")
+    )
+}

@@ -1,0 +1,179 @@
+// SPDX-License-Identifier: ISC
+//! The one door to the terminal: standard output for results, standard error for what went wrong.
+#![forbid(unsafe_code)]
+
+use std::fmt;
+use std::io::{self, BufWriter, IsTerminal, StdoutLock, Write};
+
+use base64ct::{Base64, Encoding};
+use serde_json::{Value, json};
+
+use crate::error::{Error, ErrorKind, IoContext, Result};
+use crate::path::escape;
+
+/// What errors of the output are said of.
+const STDOUT: &str = "standard output";
+
+/// Standard output: text or JSON.
+pub(super) struct Out {
+    writer: BufWriter<StdoutLock<'static>>,
+    /// JSON was asked for.
+    pub(super) json: bool,
+    colour: bool,
+}
+
+impl Out {
+    pub(super) fn new(json: bool) -> Out {
+        let stdout = io::stdout();
+        let colour = stdout.is_terminal() && colour_wanted();
+        Out { writer: BufWriter::new(stdout.lock()), json, colour }
+    }
+
+    /// Prints one line.
+    pub(super) fn line(&mut self, text: fmt::Arguments<'_>) -> Result<()> {
+        writeln!(self.writer, "{text}").on("write", STDOUT)
+    }
+
+    /// Prints the letter of a change in its colour, and the line after it.
+    pub(super) fn change(&mut self, letter: char, text: fmt::Arguments<'_>) -> Result<()> {
+        let colour = match letter {
+            '+' => "32",
+            '-' => "31",
+            '!' | '*' => "33",
+            _ => "36",
+        };
+        if self.colour {
+            self.line(format_args!("\x1b[{colour}m{letter}\x1b[0m {text}"))
+        } else {
+            self.line(format_args!("{letter} {text}"))
+        }
+    }
+
+    /// Prints one JSON value on a line of its own.
+    pub(super) fn value(&mut self, value: &Value) -> Result<()> {
+        self.line(format_args!("{value}"))
+    }
+
+    /// The writer itself, for what is written piecemeal.
+    pub(super) fn raw(&mut self) -> &mut dyn Write {
+        &mut self.writer
+    }
+
+    /// Writes what is buffered.
+    pub(super) fn flush(&mut self) -> Result<()> {
+        self.writer.flush().on("write", STDOUT)
+    }
+}
+
+/// Did writing stop because nobody reads any more, as in `stockade list | head -1`?
+pub(super) fn is_closed_pipe(error: &Error) -> bool {
+    let broken = |errno| io::Error::from_raw_os_error(errno).kind() == io::ErrorKind::BrokenPipe;
+    error.path() == Some(STDOUT.as_bytes()) && error.errno().is_some_and(broken)
+}
+
+/// Prints the error of a command: for people as `stockade: VERB PATH: reason` with the marked lines of a file and the
+/// hint below it, or as a JSON object.
+pub(super) fn report(verb: &str, error: &Error, json: bool) {
+    let mut stderr = io::stderr().lock();
+    // There is nobody left to tell if this fails.
+    let _ = if json { writeln!(stderr, "{}", error_value(verb, error)) } else { write_error(&mut stderr, verb, error) };
+}
+
+/// Prints what is wrong with the command line.
+pub(super) fn report_usage(text: &str, json: bool) {
+    let value = || json!({ "error": { "kind": ErrorKind::Usage.name(), "reason": text } });
+    let text = if json { value().to_string() } else { format!("stockade: {text}") };
+    let _ = writeln!(io::stderr().lock(), "{text}");
+}
+
+fn write_error(to: &mut dyn Write, verb: &str, error: &Error) -> io::Result<()> {
+    let mut lines = error.to_string();
+    if let Some(more) = error.lines() {
+        lines = format!("{lines}\n{more}");
+    }
+    if error.path().is_some() {
+        writeln!(to, "stockade: {verb} {lines}")?;
+    } else {
+        writeln!(to, "stockade: {verb}: {lines}")?;
+    }
+    error.advice().map_or(Ok(()), |hint| writeln!(to, "hint: {hint}"))
+}
+
+fn error_value(verb: &str, error: &Error) -> Value {
+    json!({ "error": {
+        "verb": verb,
+        "kind": error.kind().name(),
+        "path": error.path().map(path_value),
+        "operation": error.operation(),
+        "reason": error.reason(),
+        "lines": error.lines(),
+        "hint": error.advice(),
+        "errno": error.errno(),
+    } })
+}
+
+/// Prints a remark on standard error: what the user should know although nothing failed.
+pub(super) fn note(text: fmt::Arguments<'_>) {
+    let _ = writeln!(io::stderr().lock(), "stockade: {text}");
+}
+
+/// A path in JSON: a string, or `{"bytes": BASE64}` if it is not UTF-8.
+pub(super) fn path_value(path: &[u8]) -> Value {
+    match std::str::from_utf8(path) {
+        Ok(text) => text.into(),
+        Err(_) => json!({ "bytes": Base64::encode_string(path) }),
+    }
+}
+
+/// A path for people, `/` for the root.
+pub(super) fn shown(path: &[u8]) -> String {
+    if path.is_empty() { "/".to_owned() } else { escape(path) }
+}
+
+/// May colours be used, if the stream is a terminal? <https://no-color.org>
+fn colour_wanted() -> bool {
+    let set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+    !set("NO_COLOR") && std::env::var_os("TERM").is_none_or(|term| term != "dumb")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_read_as_one_sentence_with_a_hint() {
+        let text = |error: Error| {
+            let mut out = Vec::new();
+            write_error(&mut out, "build", &error).unwrap();
+            String::from_utf8(out).unwrap()
+        };
+        let bare = || Error::new(ErrorKind::Refused, "no");
+        for (error, want) in [
+            (bare(), "stockade: build: no\n"),
+            (bare().at("etc/x"), "stockade: build etc/x: no\n"),
+            (
+                bare().at("r:1:2").excerpt("1 | a\n  | ^").hint("b"),
+                "stockade: build r:1:2: no\n1 | a\n  | ^\nhint: b\n",
+            ),
+            (bare().at(b"a\x1b"), "stockade: build a\\033: no\n"),
+        ] {
+            assert_eq!(text(error), want);
+        }
+    }
+
+    #[test]
+    fn errors_are_json_objects_too() {
+        let error = Error::io("open", b"a\xff", &io::Error::from_raw_os_error(2)).hint("h");
+        let value = error_value("check", &error);
+        assert_eq!(value["error"]["path"], json!({ "bytes": "Yf8=" }));
+        assert_eq!(value["error"]["kind"], "not-found");
+        assert_eq!((&value["error"]["errno"], &value["error"]["lines"]), (&json!(2), &Value::Null));
+    }
+
+    #[test]
+    fn only_a_closed_pipe_is_quiet() {
+        let write = |errno| Error::io("write", STDOUT, &io::Error::from_raw_os_error(errno));
+        assert!(is_closed_pipe(&write(32)) && !is_closed_pipe(&write(28)));
+        assert!(!is_closed_pipe(&Error::io("write", "file", &io::Error::from_raw_os_error(32))));
+    }
+}
