@@ -5,6 +5,7 @@
 //! follows a symlink. Both systems offer the same names; `linux/` and `openbsd/` stand beside each other.
 
 mod dir;
+mod guest;
 #[cfg(target_os = "linux")]
 mod linux;
 mod lock;
@@ -20,8 +21,9 @@ use linux as platform;
 use openbsd as platform;
 
 pub use dir::{Dir, Entry, FileType, Space, Stat, set_file_meta};
+pub use guest::{Ended, Guest, Stuck};
 pub use lock::{Held, Lock};
-pub use platform::{Mount, mounts};
+pub use platform::{MOUNT_POINTS, Mount, SEARCH_PATH, enter, mounts};
 
 /// Which system calls may be used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

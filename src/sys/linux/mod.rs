@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: ISC
 //! Linux: descriptors beyond POSIX.
 
+mod enter;
 mod mounts;
 mod xattr;
 
@@ -15,6 +16,8 @@ use super::Calls;
 use super::dir::{Entry, FileType, Space, Stat};
 use crate::tree::Time;
 
+pub(super) use enter::set_credentials;
+pub use enter::{MOUNT_POINTS, SEARCH_PATH, enter};
 pub use mounts::{Mount, mounts};
 pub(super) use xattr::{set_xattrs, xattrs};
 

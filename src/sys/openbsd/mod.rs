@@ -1,2 +1,7 @@
 // SPDX-License-Identifier: ISC
 //! OpenBSD.
+
+mod enter;
+
+pub(super) use enter::set_credentials;
+pub use enter::{MOUNT_POINTS, SEARCH_PATH, enter};

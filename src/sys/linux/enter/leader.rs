@@ -1,0 +1,148 @@
+// SPDX-License-Identifier: ISC
+//! The first process inside: builds the view, starts the guest, reaps, and dies with its caller.
+
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::event::{PollFd, PollFlags};
+use rustix::fs::Mode;
+use rustix::process::{DumpableBehavior, Pid, Signal, WaitOptions};
+
+use super::signals::{self, Blocked, Signals};
+use super::{Report, fork, stuck, view};
+use crate::sys::guest::{EXEC, Launch, Stuck};
+
+/// All that the leader has from its caller.
+pub(super) struct Inside {
+    pub(super) tree: OwnedFd,
+    pub(super) console: Option<OwnedFd>,
+    pub(super) orders: OwnedFd,
+    pub(super) reports: OwnedFd,
+    pub(super) blocked: Blocked,
+    /// Our terminal, if there is one, and whether the guest shall be in its foreground.
+    pub(super) foreground: Option<(BorrowedFd<'static>, bool)>,
+}
+
+impl Inside {
+    pub(super) fn lead(self, launch: &Launch<'_>) -> ! {
+        let report = match self.start(launch) {
+            Ok((guest, signals)) => self.watch(guest, &signals),
+            Err(failed) => stuck(&failed),
+        };
+        report.send(self.reports.as_fd());
+        exit()
+    }
+
+    fn start(&self, launch: &Launch<'_>) -> Result<(Pid, Signals), Stuck> {
+        rustix::process::set_parent_process_death_signal(Some(Signal::KILL)).map_err(Stuck::new("prctl", ""))?;
+        // Too late if the caller died before that call; the lifeline tells, before anything is mounted.
+        if self.orphaned() {
+            exit();
+        }
+        rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable).map_err(Stuck::new("prctl", ""))?;
+        let umask = rustix::process::umask(Mode::empty());
+        view::build(self.tree.as_fd(), self.console.as_ref().map(AsFd::as_fd))?;
+        let signals = Signals::open(signals::LED).map_err(Stuck::new("signalfd", ""))?;
+        let Some(guest) = fork(0).map_err(Stuck::new("fork", ""))? else { self.guest(launch, umask) };
+        if self.foreground.is_some() {
+            // Done on both sides, so that it holds whoever comes first. The leader is in the guest's group to hear
+            // what is typed, and so that the group is never orphaned.
+            let _ = rustix::process::setpgid(Some(guest), Some(guest));
+            let _ = rustix::process::setpgid(None, Some(guest));
+        }
+        Ok((guest, signals))
+    }
+
+    fn orphaned(&self) -> bool {
+        let mut poll = [PollFd::new(&self.orders, PollFlags::IN)];
+        let now = rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 };
+        matches!(rustix::event::poll(&mut poll, Some(&now)), Ok(1)) && poll[0].revents().contains(PollFlags::HUP)
+    }
+
+    /// Becomes the guest. With a terminal it leads a process group of its own: shells inside could not name the
+    /// caller's, which their process namespace does not know.
+    fn guest(&self, launch: &Launch<'_>, umask: Mode) -> ! {
+        if let Some((terminal, foreground)) = self.foreground {
+            let _ = rustix::process::setpgid(None, None);
+            if foreground {
+                let _ = rustix::termios::tcsetpgrp(terminal, rustix::process::getpid());
+            }
+        }
+        rustix::process::umask(umask);
+        self.blocked.restore();
+        let failed = match close_on_exec() {
+            Ok(()) => launch.exec(),
+            Err(failed) => failed,
+        };
+        let report = match failed.error.raw_os_error() {
+            Some(errno) if failed.operation == EXEC => Report::NotRun(errno),
+            _ => stuck(&failed),
+        };
+        report.send(self.reports.as_fd());
+        exit()
+    }
+
+    /// Serves until the guest has ended; returns its fate.
+    fn watch(&self, guest: Pid, signals: &Signals) -> Report {
+        loop {
+            let mut poll = [PollFd::new(&self.orders, PollFlags::IN), PollFd::new(&signals.0, PollFlags::IN)];
+            let _ = rustix::event::poll(&mut poll, None);
+            if !poll[0].revents().is_empty() {
+                self.obey(guest);
+            }
+            while let Some(signal) = signals.next() {
+                match signal.ssi_signo as i32 {
+                    libc::SIGCHLD => {}
+                    // Processes inside may send us signals too; they do not concern the caller.
+                    typed if signal.ssi_code == libc::SI_KERNEL => Report::Typed(typed).send(self.reports.as_fd()),
+                    _ => {}
+                }
+            }
+            if let Some(fate) = self.reap(guest) {
+                return fate;
+            }
+        }
+    }
+
+    /// Delivers the signals that the caller passed on; its end is ours.
+    fn obey(&self, guest: Pid) {
+        let mut orders = [MaybeUninit::uninit(); 16];
+        let Ok((orders, _)) = rustix::io::read(&self.orders, &mut orders[..]) else { return };
+        if orders.is_empty() {
+            exit();
+        }
+        for order in orders {
+            let pid = guest.as_raw_pid();
+            // What was stopped together goes on together.
+            let group = i32::from(*order) == libc::SIGCONT && self.foreground.is_some();
+            signals::send(if group { -pid } else { pid }, (*order).into());
+        }
+    }
+
+    fn reap(&self, guest: Pid) -> Option<Report> {
+        let options = WaitOptions::NOHANG | WaitOptions::UNTRACED;
+        while let Ok(Some((pid, status))) = rustix::process::wait(options) {
+            match (status.exit_status(), status.terminating_signal()) {
+                _ if pid != guest => {}
+                (Some(status), _) => return Some(Report::Exited(status)),
+                (_, Some(signal)) => return Some(Report::Killed(signal)),
+                _ => Report::Stopped.send(self.reports.as_fd()),
+            }
+        }
+        None
+    }
+}
+
+/// The guest gets standard input, output and error, and nothing else.
+fn close_on_exec() -> Result<(), Stuck> {
+    const CLOEXEC: libc::c_uint = 4;
+    // SAFETY: marks descriptors; none is closed before exec.
+    let done = unsafe { libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, CLOEXEC) };
+    if done == 0 { Ok(()) } else { Err(Stuck::new("close_range", "")(super::last_errno())) }
+}
+
+/// Ends this process without running what the caller registered for its own end.
+fn exit() -> ! {
+    // SAFETY: does not return and touches no memory.
+    unsafe { libc::_exit(0) }
+}

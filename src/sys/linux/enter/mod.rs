@@ -1,0 +1,185 @@
+// SPDX-License-Identifier: ISC
+//! Entering a root: three processes.
+//!
+//! - The *caller* forks the leader into namespaces of its own, relays signals to it and waits ([`relay`]).
+//! - The *leader* is process 1 in there: it builds the view of the root ([`view`]), forks the guest, reaps orphans and
+//!   passes the guest's fate on ([`leader`]). It dies with the caller, and everything inside dies with it.
+//! - The *guest* takes its credentials and executes the command.
+//!
+//! Two pipes join caller and leader: orders (signals to deliver) one way, reports the other. The order pipe is the
+//! lifeline: its end means that the caller is gone.
+//!
+//! Between fork and exec nothing is allocated, so that a lock held by another thread at the fork does no harm.
+
+mod leader;
+mod relay;
+mod signals;
+mod view;
+
+use std::io;
+use std::mem::MaybeUninit;
+use std::os::fd::{BorrowedFd, OwnedFd};
+
+use rustix::io::Errno;
+use rustix::pipe::PipeFlags;
+use rustix::process::Pid;
+
+use crate::sys::guest::{Ended, Guest, Launch, Stuck};
+use crate::sys::{Dir, Held};
+
+/// Where programs are looked for: for root, for others.
+pub const SEARCH_PATH: [&str; 2] =
+    ["/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "/usr/local/bin:/usr/bin:/bin"];
+
+/// The directories that a root must have, for us to mount on.
+pub const MOUNT_POINTS: &[&str] = &["proc", "dev"];
+
+/// Runs `guest` in `root`, in mount, process, IPC and host-name namespaces of its own, and waits for its end.
+/// Nothing of it outlives the call or this process. `hold` is kept by the first process inside as well.
+///
+/// Call it from the main thread: the kernel ends the session when the *thread* that called ends.
+///
+/// # Errors
+/// The step that failed; what was mounted is gone by then.
+pub fn enter(root: &Dir, guest: &Guest, hold: Option<Held>) -> Result<Ended, Stuck> {
+    let tree = view::take(root)?;
+    let terminal = relay::Terminal::find();
+    let console = terminal.as_ref().and_then(|t| view::console(t.fd));
+    let launch = Launch::new(guest);
+    let (orders, give_orders) = pipe()?;
+    let (reports, give_reports) = pipe()?;
+    let blocked = signals::block().map_err(Stuck::new("sigprocmask", ""))?;
+    let foreground = terminal.as_ref().map(|t| (t.fd, t.foreground));
+    let flags = libc::CLONE_NEWNS | libc::CLONE_NEWPID | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS;
+    let Some(leader) = fork(flags).map_err(Stuck::new("clone", ""))? else {
+        drop((give_orders, reports));
+        let inside = leader::Inside { tree, console, orders, reports: give_reports, blocked, foreground };
+        inside.lead(&launch)
+    };
+    drop((orders, give_reports, tree, console));
+    let ended = relay::Relay { leader, orders: give_orders, reports, terminal }.run();
+    drop((hold, blocked));
+    ended
+}
+
+fn pipe() -> Result<(OwnedFd, OwnedFd), Stuck> {
+    rustix::pipe::pipe_with(PipeFlags::CLOEXEC).map_err(Stuck::new("pipe", ""))
+}
+
+/// fork(2), with namespaces; none in the child. Bypasses the C library's handlers: the child must not need them.
+fn fork(flags: libc::c_int) -> Result<Option<Pid>, Errno> {
+    let flags = (flags | libc::SIGCHLD) as libc::c_ulong;
+    // SAFETY: without CLONE_VM the child has its own copy of everything, stack included.
+    let pid = unsafe { libc::syscall(libc::SYS_clone, flags, 0_usize, 0_usize, 0_usize, 0_usize) };
+    if pid < 0 { Err(last_errno()) } else { Ok(Pid::from_raw(pid as i32)) }
+}
+
+fn last_errno() -> Errno {
+    Errno::from_io_error(&io::Error::last_os_error()).unwrap_or(Errno::INVAL)
+}
+
+/// What the leader tells the caller.
+#[derive(Debug, Clone, Copy)]
+enum Report {
+    /// A step of entering failed: its number in [`STEPS`], the errno.
+    Stuck(u8, i32),
+    /// The guest could not be executed: the errno.
+    NotRun(i32),
+    /// The guest was stopped.
+    Stopped,
+    /// The terminal sent this signal to the guest's process group.
+    Typed(i32),
+    /// The guest exited with this status.
+    Exited(i32),
+    /// The guest died of this signal.
+    Killed(i32),
+}
+
+const REPORT_SIZE: usize = 6;
+
+impl Report {
+    fn encode(self) -> [u8; REPORT_SIZE] {
+        let (tag, step, value) = match self {
+            Report::Stuck(step, errno) => (0, step, errno),
+            Report::NotRun(errno) => (1, 0, errno),
+            Report::Stopped => (2, 0, 0),
+            Report::Typed(signal) => (3, 0, signal),
+            Report::Exited(status) => (4, 0, status),
+            Report::Killed(signal) => (5, 0, signal),
+        };
+        let v = value.to_le_bytes();
+        [tag, step, v[0], v[1], v[2], v[3]]
+    }
+
+    fn decode(bytes: [u8; REPORT_SIZE]) -> Option<Report> {
+        let [tag, step, value @ ..] = bytes;
+        let value = i32::from_le_bytes(value);
+        Some(match tag {
+            0 => Report::Stuck(step, value),
+            1 => Report::NotRun(value),
+            2 => Report::Stopped,
+            3 => Report::Typed(value),
+            4 => Report::Exited(value),
+            5 => Report::Killed(value),
+            _ => return None,
+        })
+    }
+
+    /// Sends it; a caller that is gone ends us anyway. Shorter than PIPE_BUF, so it arrives whole.
+    fn send(self, to: BorrowedFd<'_>) {
+        let _ = rustix::io::write(to, &self.encode());
+    }
+}
+
+/// The steps that can fail after the fork: a number fits a report, two pointers do not.
+const STEPS: &[(&str, &str)] = &[
+    ("prctl", ""),
+    ("mount", ""),
+    ("move_mount", ""),
+    ("open", "proc"),
+    ("mount", "proc"),
+    ("open", "dev"),
+    ("mount", "dev"),
+    ("mknod", "dev"),
+    ("mount", "dev/pts"),
+    ("mount", "dev/shm"),
+    ("mount", "dev/console"),
+    ("pivot_root", ""),
+    ("umount", ""),
+    ("fork", ""),
+    ("signalfd", ""),
+    ("close_range", ""),
+    ("setgroups", ""),
+    ("setresgid", ""),
+    ("setresuid", ""),
+    ("chdir", ""),
+];
+
+/// The report for a failed step.
+fn stuck(stuck: &Stuck) -> Report {
+    let step = STEPS.iter().position(|s| *s == (stuck.operation, stuck.place));
+    Report::Stuck(step.map_or(u8::MAX, |s| s as u8), stuck.error.raw_os_error().unwrap_or(0))
+}
+
+/// Takes the guest's groups, group and user, in that order: each needs the privilege that the last one gives away.
+pub(in crate::sys) fn set_credentials(guest: &Guest) -> Result<(), Stuck> {
+    use rustix::fs::{Gid, Uid};
+    use rustix::thread::{set_thread_res_gid, set_thread_res_uid};
+    let (uid, gid) = (Some(Uid::from_raw(guest.uid)), Some(Gid::from_raw(guest.gid)));
+    let groups = &guest.groups;
+    // SAFETY: the kernel reads `len` numbers of 32 bits. The C library's own wrappers would try to tell threads that
+    // a raw fork did not bring along.
+    let done = unsafe { libc::syscall(libc::SYS_setgroups, groups.len(), groups.as_ptr()) };
+    if done != 0 {
+        return Err(Stuck::new("setgroups", "")(last_errno()));
+    }
+    set_thread_res_gid(gid, gid, gid).map_err(Stuck::new("setresgid", ""))?;
+    set_thread_res_uid(uid, uid, uid).map_err(Stuck::new("setresuid", ""))
+}
+
+/// Reads exactly one record, or none at the end of the pipe.
+fn receive(from: BorrowedFd<'_>) -> Option<Report> {
+    let mut bytes = [MaybeUninit::uninit(); REPORT_SIZE];
+    let (read, _) = rustix::io::read(from, &mut bytes[..]).ok()?;
+    Report::decode(<[u8; REPORT_SIZE]>::try_from(&*read).ok()?)
+}

@@ -1,0 +1,132 @@
+// SPDX-License-Identifier: ISC
+//! The caller's side: passes signals in, and lets job control work as if the guest were its own process.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::event::{PollFd, PollFlags};
+use rustix::process::{Pid, WaitOptions};
+
+use super::signals::{self, Signals};
+use super::{Report, STEPS, receive};
+use crate::sys::guest::{Ended, Stuck};
+
+/// Our controlling terminal.
+pub(super) struct Terminal {
+    pub(super) fd: BorrowedFd<'static>,
+    /// Were we in its foreground?
+    pub(super) foreground: bool,
+    own: Pid,
+    /// The group that had it when the guest was stopped.
+    was: Option<Pid>,
+}
+
+impl Terminal {
+    /// The one behind standard input, output or error, if that is our controlling terminal.
+    pub(super) fn find() -> Option<Terminal> {
+        let own = rustix::process::getpgrp();
+        [rustix::stdio::stdin(), rustix::stdio::stdout(), rustix::stdio::stderr()].into_iter().find_map(|fd| {
+            let holder = rustix::termios::tcgetpgrp(fd).ok()?;
+            Some(Terminal { fd, foreground: holder == own, own, was: None })
+        })
+    }
+
+    fn holder(&self) -> Option<Pid> {
+        rustix::termios::tcgetpgrp(self.fd).ok()
+    }
+
+    /// Takes the terminal back from what runs inside, if that has it.
+    fn take(&mut self) {
+        if self.foreground {
+            self.was = self.holder();
+            let _ = rustix::termios::tcsetpgrp(self.fd, self.own);
+            self.foreground = false;
+        }
+    }
+
+    /// Hands the terminal in again, if we were put into its foreground.
+    fn give(&mut self, leader: Pid) {
+        if !self.foreground && self.holder() == Some(self.own) {
+            let inside = self.was.take().or_else(|| rustix::process::getpgid(Some(leader)).ok());
+            let given = inside.map(|group| rustix::termios::tcsetpgrp(self.fd, group));
+            self.foreground = matches!(given, Some(Ok(())));
+        }
+    }
+}
+
+/// A caller that waits for its leader.
+pub(super) struct Relay {
+    pub(super) leader: Pid,
+    pub(super) orders: OwnedFd,
+    pub(super) reports: OwnedFd,
+    pub(super) terminal: Option<Terminal>,
+}
+
+impl Relay {
+    /// Serves until all that runs inside is gone.
+    pub(super) fn run(mut self) -> Result<Ended, Stuck> {
+        let ended = self.serve();
+        // The lifeline goes first: whatever went wrong above, the leader ends now. It is gone only after all others
+        // in its namespace, and the mounts with it.
+        drop(self.orders);
+        let _ = rustix::process::waitpid(Some(self.leader), WaitOptions::empty());
+        if let Some(terminal) = &mut self.terminal {
+            terminal.take();
+        }
+        ended
+    }
+
+    fn serve(&mut self) -> Result<Ended, Stuck> {
+        let signals = Signals::open(signals::PASSED).map_err(Stuck::new("signalfd", ""))?;
+        loop {
+            let mut poll = [PollFd::new(&self.reports, PollFlags::IN), PollFd::new(&signals.0, PollFlags::IN)];
+            let _ = rustix::event::poll(&mut poll, None);
+            let told = !poll[0].revents().is_empty();
+            while let Some(signal) = signals.next() {
+                self.pass(&signal);
+            }
+            if told && let Some(end) = self.hear() {
+                return end;
+            }
+        }
+    }
+
+    fn pass(&mut self, signal: &libc::signalfd_siginfo) {
+        let number = signal.ssi_signo as i32;
+        if signal.ssi_pid == std::process::id() {
+            return; // our own, from `hear`
+        }
+        if number == libc::SIGCONT
+            && let Some(terminal) = &mut self.terminal
+        {
+            terminal.give(self.leader);
+        }
+        let _ = rustix::io::write(&self.orders, &[number as u8]);
+    }
+
+    fn hear(&mut self) -> Option<Result<Ended, Stuck>> {
+        Some(match receive(self.reports.as_fd()) {
+            Some(Report::Stopped) => {
+                if let Some(terminal) = &mut self.terminal {
+                    terminal.take();
+                }
+                signals::send(std::process::id() as i32, libc::SIGSTOP);
+                return None;
+            }
+            // As if the guest were in our own process group: a script that called us is told as well.
+            Some(Report::Typed(signal)) => {
+                signals::send(0, signal);
+                return None;
+            }
+            Some(Report::Exited(status)) => Ok(Ended::Exited(status as u8)),
+            Some(Report::Killed(signal)) => Ok(Ended::Killed(signal as u8)),
+            Some(Report::NotRun(errno)) => Ok(Ended::NotRun(io::Error::from_raw_os_error(errno))),
+            Some(Report::Stuck(step, errno)) => {
+                let (operation, place) = STEPS.get(usize::from(step)).copied().unwrap_or(("enter", ""));
+                Err(Stuck { operation, place, error: io::Error::from_raw_os_error(errno) })
+            }
+            // Killed from outside: by an administrator, or for want of memory.
+            None => Ok(Ended::Killed(libc::SIGKILL as u8)),
+        })
+    }
+}
