@@ -46,3 +46,11 @@ impl Calls {
 pub fn effective_uid() -> u32 {
     rustix::process::geteuid().as_raw()
 }
+
+/// Does the failure of a call on a name say that it is gone, or no longer what it was a moment ago? A directory became
+/// a file (ENOTDIR), a symlink (ELOOP) or a mount point (EXDEV); a symlink something else (EINVAL).
+pub fn is_stale(error: &std::io::Error) -> bool {
+    use rustix::io::Errno;
+    let stale = [Errno::NOENT, Errno::NOTDIR, Errno::LOOP, Errno::XDEV, Errno::INVAL];
+    Errno::from_io_error(error).is_some_and(|errno| stale.contains(&errno))
+}
