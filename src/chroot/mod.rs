@@ -1,3 +1,16 @@
 // SPDX-License-Identifier: ISC
-//! What Stockade knows of a chroot and does with it.
+//! What Stockade knows of a chroot and does with it: build, check, remove, list, why.
+//!
+//! Every verb is a composition of three trees: what there is, what was recorded, what is wanted.
 #![forbid(unsafe_code)]
+
+pub mod check;
+pub mod list;
+mod open;
+mod place;
+mod proof;
+pub mod remove;
+mod state;
+
+pub use open::Chroot;
+pub use place::{Home, Place};

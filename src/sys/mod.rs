@@ -23,7 +23,7 @@ use openbsd as platform;
 pub use dir::{Dir, Entry, FileType, Space, Stat, set_file_meta};
 pub use guest::{Ended, Guest, Stuck};
 pub use lock::{Held, Lock};
-pub use platform::{MOUNT_POINTS, Mount, SEARCH_PATH, enter, mounts};
+pub use platform::{MOUNT_POINTS, Mount, SEARCH_PATH, device_set, enter, mounts};
 
 /// Which system calls may be used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -40,6 +40,19 @@ impl Calls {
     pub fn from_env() -> Calls {
         if std::env::var_os("STOCKADE_PORTABLE").is_some_and(|v| v == "1") { Calls::Portable } else { Calls::Native }
     }
+}
+
+/// One entry of a device table.
+#[derive(Debug, Clone)]
+pub struct Device {
+    /// Path in the root.
+    pub path: &'static str,
+    /// A device; also the links and directories that belong beside them.
+    pub kind: crate::tree::Kind,
+    /// Mode bits.
+    pub mode: u16,
+    /// Group, by number; the owner is root.
+    pub group: u32,
 }
 
 /// The effective user of this process.

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: ISC
 //! Linux: descriptors beyond POSIX.
 
+mod devices;
 mod enter;
 mod mounts;
 mod xattr;
@@ -16,6 +17,7 @@ use super::Calls;
 use super::dir::{Entry, FileType, Space, Stat};
 use crate::tree::Time;
 
+pub use devices::device_set;
 pub(super) use enter::set_credentials;
 pub use enter::{MOUNT_POINTS, SEARCH_PATH, enter};
 pub use mounts::{Mount, mounts};

@@ -1,0 +1,54 @@
+// SPDX-License-Identifier: ISC
+//! The trees of archives that were read before, by the archive's digest: state directory `archives/`.
+#![forbid(unsafe_code)]
+
+use std::io::Write;
+
+use super::state::State;
+use crate::error::{IoContext, Result};
+use crate::tree::text::{Dialect, Origins, read_node, write_node};
+use crate::tree::{Digest, Node};
+
+const ARCHIVES: &str = "archives";
+
+/// The nodes of the archive with this digest; none if they are not known or cannot be read: then it is read again.
+pub(crate) fn read(state: &State, digest: Digest) -> Option<Vec<Node>> {
+    let dir = state.subdir(ARCHIVES).ok()?;
+    let mut text = Vec::new();
+    std::io::Read::read_to_end(&mut dir.open_file(digest.to_string().as_bytes()).ok()?, &mut text).ok()?;
+    let mut origins = Origins::default();
+    let lines = text.split(|&b| b == b'\n').filter(|line| !line.is_empty());
+    lines.map(|line| read_node(line, &mut origins).ok()).collect()
+}
+
+/// Remembers the nodes of an archive.
+pub(crate) fn write(state: &State, digest: Digest, nodes: &[Node]) -> Result<()> {
+    let dir = state.subdir(ARCHIVES)?;
+    let name = digest.to_string();
+    let new = format!("{name}.new");
+    let mut text = Vec::new();
+    for node in nodes {
+        write_node(node, &mut text, Dialect::Stockade);
+        if text.last() != Some(&b'\n') {
+            text.push(b'\n');
+        }
+    }
+    match dir.unlink(new.as_bytes()) {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
+        done => done.on("unlink", &new)?,
+    }
+    let mut file = dir.create_file(new.as_bytes(), 0o600).on("create", &new)?;
+    file.write_all(&text).on("write", &new)?;
+    dir.rename(new.as_bytes(), &dir, name.as_bytes()).on("rename", &name)
+}
+
+/// Forgets all archives but these.
+pub(crate) fn keep_only(state: &State, keep: &[&str]) -> Result<()> {
+    let dir = state.subdir(ARCHIVES)?;
+    for entry in dir.entries().on("readdir", ARCHIVES)? {
+        if !keep.iter().any(|name| name.as_bytes() == &*entry.name) {
+            dir.unlink(&entry.name).on("unlink", &entry.name)?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,57 @@
+// SPDX-License-Identifier: ISC
+//! `check`: what differs between a chroot and its manifest. Scan, compare, stop at the plan.
+#![forbid(unsafe_code)]
+
+use super::open::Chroot;
+use super::proof::{prove_root, read_all};
+use crate::error::Result;
+use crate::path::PathSet;
+use crate::plan::Plan;
+use crate::tree::diff::diff;
+use crate::tree::{Node, Policy, Tree};
+use crate::watch::Watch;
+
+/// What `check` found.
+#[derive(Debug)]
+pub struct Report {
+    /// From the manifest (before) to what there is (after): `+` was added in the chroot, `-` is missing.
+    pub plan: Plan,
+    /// Every file was read; else unchanged stamps were believed.
+    pub hashed: bool,
+    /// How many files were read.
+    pub read: usize,
+    /// How many entries were compared.
+    pub entries: usize,
+}
+
+/// Compares `chroot` with its manifest. `quiet` is the recipe's policy: its volatile paths are silent.
+///
+/// # Errors
+/// As scan and read.
+pub fn check(chroot: &Chroot, policy: &Policy, hash: bool, watch: &Watch) -> Result<Report> {
+    let recorded = chroot.manifest()?;
+    let scan = chroot.scan(watch)?;
+    let mut have = scan.tree;
+    let mounts = PathSet::new(scan.mounts)?;
+    let silent = Policy { mounts, keep: PathSet::default(), ..policy.clone() };
+    let read = if hash {
+        let seen = |node: &Node| !silent.holds(&node.path) && recorded.get(node.path.as_bytes()).is_some();
+        read_all(&chroot.root, &mut have, watch, seen)?
+    } else {
+        prove_root(&chroot.root, &mut have, Some(&recorded), &recorded, &silent, watch)?
+    };
+    let entries = have.len();
+    let recorded = spoken_of(recorded, &silent)?;
+    let have = spoken_of(have, &silent)?;
+    let mut plan = diff(&recorded, &have);
+    plan.changes.retain(|change| match (&change.before, &change.after) {
+        (Some(before), Some(after)) => change.replace || !before.same_but_dir_time(after),
+        _ => true,
+    });
+    Ok(Report { plan, hashed: hash, read, entries })
+}
+
+/// The tree without what `check` is silent about.
+fn spoken_of(tree: Tree, silent: &Policy) -> Result<Tree> {
+    Tree::new(tree.into_nodes().into_iter().filter(|node| !silent.holds(&node.path)).collect())
+}

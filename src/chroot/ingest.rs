@@ -1,0 +1,216 @@
+// SPDX-License-Identifier: ISC
+//! Reading an archive into the stage: one thread decodes, one parses, the rest hash and write.
+#![forbid(unsafe_code)]
+
+use std::collections::HashMap;
+use std::io::Read;
+use std::sync::Mutex;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+
+use sha2::{Digest as _, Sha256};
+
+use crate::apply::{self, Slot, Stage};
+use crate::error::{Error, ErrorKind, Result};
+use crate::source::archive::{Archive, Body, Contents};
+use crate::tree::{Digest, Kind, Node};
+use crate::watch::Watch;
+
+/// Bodies that wait for a writer; each is at most a small body long, so this bounds the memory.
+const WAITING: usize = 16;
+
+/// A body that was read: its digest, and where it was staged.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Taken {
+    pub(crate) digest: Digest,
+    pub(crate) slot: Option<Slot>,
+}
+
+/// What becomes of a body.
+pub(crate) enum Fate {
+    /// It is passed over.
+    Skip,
+    /// Only its digest is wanted.
+    Hash,
+    /// It is staged as this node, which may differ from the archive's own in path and metadata.
+    Stage(Node),
+}
+
+/// What [`ingest`] does with the bodies.
+#[derive(Clone, Copy)]
+pub(crate) struct Sink<'a> {
+    /// Where bodies go.
+    pub(crate) stage: &'a Stage,
+    /// What becomes of the body of a node.
+    pub(crate) fate: &'a (dyn Fn(&Node) -> Fate + Sync),
+    /// How many threads write.
+    pub(crate) writers: usize,
+}
+
+/// Reads `archive` to its end. Returns what it holds and what became of each body, by its number.
+///
+/// # Errors
+/// Whatever reading or staging says first.
+pub(crate) fn ingest(archive: &Archive, sink: Sink<'_>, watch: &Watch) -> Result<(Contents, HashMap<u32, Taken>)> {
+    let shared = Shared::default();
+    let (send, receive) = sync_channel::<Job>(WAITING);
+    let receive = Mutex::new(receive);
+    let contents = std::thread::scope(|scope| {
+        for _ in 0..sink.writers {
+            scope.spawn(|| write_all(&receive, sink, &shared, watch));
+        }
+        let contents = read(archive, &send, sink, &shared, watch);
+        drop(send);
+        contents
+    });
+    if let Some(error) = shared.failed.into_inner().unwrap_or_default() {
+        return Err(error);
+    }
+    Ok((contents?, shared.done.into_inner().unwrap_or_default()))
+}
+
+/// A body on its way to a writer.
+type Job = (u32, Fate, Vec<u8>);
+
+/// What the threads of one archive share.
+#[derive(Default)]
+struct Shared {
+    done: Mutex<HashMap<u32, Taken>>,
+    failed: Mutex<Option<Error>>,
+}
+
+impl Shared {
+    fn note(&self, number: u32, read: Taken) {
+        if let Ok(mut done) = self.done.lock() {
+            done.insert(number, read);
+        }
+    }
+
+    fn fail(&self, error: Error) {
+        if let Ok(mut first) = self.failed.lock() {
+            first.get_or_insert(error);
+        }
+    }
+
+    fn has_failed(&self) -> bool {
+        self.failed.lock().is_ok_and(|failed| failed.is_some())
+    }
+}
+
+fn read(archive: &Archive, send: &SyncSender<Job>, sink: Sink<'_>, shared: &Shared, watch: &Watch) -> Result<Contents> {
+    let mut visit = |number: u32, node: &Node, body: Body<'_>| {
+        if shared.has_failed() {
+            return Err(stopped());
+        }
+        let fate = (sink.fate)(node);
+        match body {
+            _ if matches!(fate, Fate::Skip) => {}
+            Body::Small(bytes) => send.send((number, fate, bytes)).map_err(|_| stopped())?,
+            Body::Stream { reader, map } => {
+                let size = node.size();
+                let mut whole: Box<dyn Read + '_> = match &map {
+                    Some(map) => Box::new(Expanded { data: reader, map, at: 0, size }),
+                    None => Box::new(reader),
+                };
+                let taken = match fate {
+                    Fate::Stage(node) if map.is_some() => staged(sink, &node, apply::Body::Sparse(&mut whole), watch)?,
+                    Fate::Stage(node) => staged(sink, &node, apply::Body::Stream(&mut whole), watch)?,
+                    _ => hashed(&mut whole).map_err(|e| Error::io("read", &node.path, &e))?,
+                };
+                shared.note(number, taken);
+            }
+        }
+        Ok(())
+    };
+    archive.read(&mut visit, watch)
+}
+
+/// One writer: takes bodies until there are no more.
+fn write_all(queue: &Mutex<Receiver<Job>>, sink: Sink<'_>, shared: &Shared, watch: &Watch) {
+    loop {
+        let Some((number, fate, bytes)) = queue.lock().ok().and_then(|q| q.recv().ok()) else { return };
+        let taken = match fate {
+            Fate::Stage(node) => staged(sink, &node, apply::Body::Bytes(&bytes), watch),
+            _ => Ok(Taken { digest: Digest(Sha256::digest(&bytes).into()), slot: None }),
+        };
+        match taken {
+            Ok(taken) => shared.note(number, taken),
+            // Goes on taking bodies, so that the reader never waits for room; it sees the error with its next one.
+            Err(error) => shared.fail(error),
+        }
+    }
+}
+
+fn staged(sink: Sink<'_>, node: &Node, body: apply::Body<'_>, watch: &Watch) -> Result<Taken> {
+    let staged = sink.stage.file(node, body, watch)?;
+    Ok(Taken { digest: staged.digest, slot: Some(staged.slot) })
+}
+
+fn hashed(body: &mut dyn Read) -> std::io::Result<Taken> {
+    let mut hash = Sha256::new();
+    let mut buffer = vec![0; 1 << 18];
+    loop {
+        let length = body.read(&mut buffer)?;
+        if length == 0 {
+            return Ok(Taken { digest: Digest(hash.finalize().into()), slot: None });
+        }
+        hash.update(&buffer[..length]);
+    }
+}
+
+/// Seen by nobody: the writers' own error is reported instead.
+fn stopped() -> Error {
+    Error::new(ErrorKind::Io, "the writers stopped")
+}
+
+/// The whole content of a sparse file: the stored ranges with zeros between them.
+struct Expanded<'a> {
+    data: &'a mut dyn Read,
+    map: &'a [(u64, u64)],
+    at: u64,
+    size: u64,
+}
+
+impl Read for Expanded<'_> {
+    fn read(&mut self, out: &mut [u8]) -> std::io::Result<usize> {
+        while self.map.first().is_some_and(|&(start, length)| self.at >= start + length) {
+            self.map = &self.map[1..];
+        }
+        let (start, end) = self.map.first().map_or((self.size, self.size), |&(start, length)| (start, start + length));
+        let hole = self.at < start;
+        let room = usize::try_from(if hole { start } else { end } - self.at).unwrap_or(usize::MAX).min(out.len());
+        let read = if hole {
+            out[..room].fill(0);
+            room
+        } else {
+            self.data.read(&mut out[..room])?
+        };
+        self.at += read as u64;
+        Ok(read)
+    }
+}
+
+/// Gives the nodes of `contents` the digests that were read.
+pub(crate) fn with_digests(contents: Contents, read: &HashMap<u32, Taken>) -> Vec<(Node, Option<Slot>)> {
+    let mut nodes = contents.nodes;
+    let fill = |(mut node, number): (Node, Option<u32>)| {
+        let known = number.and_then(|n| read.get(&n));
+        if let (Kind::File { digest, .. }, Some(known)) = (&mut node.kind, known) {
+            *digest = Some(known.digest);
+        }
+        (node, known.and_then(|k| k.slot))
+    };
+    nodes.drain(..).map(fill).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn holes_are_zeros() {
+        let mut whole = Vec::new();
+        let mut data: &[u8] = b"abcd";
+        Expanded { data: &mut data, map: &[(2, 1), (3, 0), (5, 3)], at: 0, size: 10 }.read_to_end(&mut whole).unwrap();
+        assert_eq!(whole, b"\0\0a\0\0bcd\0\0");
+    }
+}

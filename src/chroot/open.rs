@@ -1,0 +1,111 @@
+// SPDX-License-Identifier: ISC
+//! Opening a chroot that exists and is ours.
+#![forbid(unsafe_code)]
+
+use std::ffi::OsStr;
+
+use super::place::{Home, Place, bytes};
+use super::state::{State, identity};
+use crate::error::{Error, ErrorKind, IoContext, Result};
+use crate::path::PathSet;
+use crate::source::dir::{Scan, ScanOptions, scan};
+use crate::sys::{Dir, Held};
+use crate::tree::Tree;
+use crate::watch::Watch;
+
+/// The name of the work directory where it must lie inside the root, on the root's own filesystem.
+pub(crate) const WORK_INSIDE: &str = ".stockade-work";
+
+/// A chroot with a record of ours, locked.
+#[derive(Debug)]
+pub struct Chroot {
+    /// Where it is.
+    pub place: Place,
+    /// What we know of it.
+    pub state: State,
+    /// Its root directory.
+    pub root: Dir,
+    /// Its lock; held until this is dropped.
+    pub lock: Held,
+}
+
+/// How to take the lock.
+#[derive(Debug, Clone, Copy)]
+pub struct Locking {
+    /// Several may hold it at once: for verbs that change nothing.
+    pub shared: bool,
+    /// Wait for it, or fail at once.
+    pub wait: bool,
+    /// The verb, written into the lock for others to read.
+    pub verb: &'static str,
+}
+
+impl Chroot {
+    /// Opens and locks the chroot that the user calls `name`.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`] if there is none; [`ErrorKind::Refused`] if what is there is not what was recorded;
+    /// [`ErrorKind::Interrupted`] if an interrupted command has to be recovered first; [`ErrorKind::Locked`].
+    pub fn open(home: &Home, name: &OsStr, locking: Locking) -> Result<Chroot> {
+        let place = Place::find(home, name)?;
+        let shown = bytes(&place.root);
+        let root = match Dir::open(&place.root, home.calls) {
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+                return Err(Error::new(ErrorKind::NotFound, "there is no such chroot")
+                    .at(shown)
+                    .hint(format!("make it with: stockade build {}", name.to_string_lossy())));
+            }
+            root => root.on("open", shown)?,
+        };
+        let state = State::open(home, &place)?.ok_or_else(|| unknown(shown))?;
+        let lock = state.lock(locking.shared, locking.wait, locking.verb).map_err(|e| e.at(shown))?;
+        let chroot = Chroot { place, state, root, lock };
+        chroot.verify_identity()?;
+        if chroot.state.read("journal")?.is_some() {
+            return Err(Error::new(ErrorKind::Interrupted, "an earlier command was interrupted")
+                .at(shown)
+                .hint(format!("finish it with: stockade recover {}", name.to_string_lossy())));
+        }
+        Ok(chroot)
+    }
+
+    fn verify_identity(&self) -> Result<()> {
+        let shown = bytes(&self.place.root);
+        let recorded = self.state.read("identity")?.ok_or_else(|| unknown(shown))?;
+        if recorded != identity(&self.root).on("stat", shown)?.as_bytes() {
+            return Err(Error::new(ErrorKind::Refused, "the directory was renamed or replaced since it was recorded")
+                .at(shown)
+                .hint(format!("record it anew with: stockade adopt {}", self.place.root.display())));
+        }
+        Ok(())
+    }
+
+    /// The recorded manifest.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`] if there is none; [`ErrorKind::BadInput`] if it is damaged.
+    pub fn manifest(&self) -> Result<Tree> {
+        let none = || Error::new(ErrorKind::NotFound, "no manifest is recorded").at(bytes(&self.place.root));
+        self.state.read_tree("manifest")?.ok_or_else(none)
+    }
+
+    /// Scans the root as it is now.
+    ///
+    /// # Errors
+    /// As scan.
+    pub fn scan(&self, watch: &Watch) -> Result<Scan> {
+        scan_root(&self.root, watch).map_err(|e| e.at(bytes(&self.place.root)))
+    }
+}
+
+/// Scans a root, our own work directory left out.
+pub(crate) fn scan_root(root: &Dir, watch: &Watch) -> Result<Scan> {
+    watch.begin("scanning", 0);
+    scan(root, &ScanOptions { xattrs: true, skip: PathSet::new([WORK_INSIDE])? }, watch)
+}
+
+fn unknown(shown: &[u8]) -> Error {
+    Error::new(ErrorKind::Refused, "no chroot of ours: there is no record of it")
+        .at(shown)
+        .hint(format!("record it as it is with: stockade adopt {}", crate::path::escape(shown)))
+}

@@ -1,0 +1,112 @@
+// SPDX-License-Identifier: ISC
+//! Content decides, stat is only a hint: which digests the recorded stamps prove, and which files have to be read
+//! (design rule 5, decision E11).
+#![forbid(unsafe_code)]
+
+use crate::error::Result;
+use crate::source::dir::digest_files;
+use crate::sys::Dir;
+use crate::tree::{Kind, Node, Policy, Stamp, Tree};
+use crate::watch::Watch;
+
+/// Gives the files of `have` the digests that the recorded stamps prove, and reads those that have to be compared and
+/// are not proved. Returns how many were read.
+///
+/// # Errors
+/// As read(2).
+pub(crate) fn prove_root(
+    root: &Dir, have: &mut Tree, recorded: Option<&Tree>, want: &Tree, policy: &Policy, watch: &Watch,
+) -> Result<usize> {
+    if let Some(recorded) = recorded {
+        inherit(have, recorded, |node| node.here);
+    }
+    let compared = |node: &Node, tree: Option<&Tree>| {
+        tree.and_then(|t| t.get(node.path.as_bytes())).is_some_and(|other| same_size(node, other))
+    };
+    read(root, have, watch, |node| {
+        !policy.holds(&node.path) && (compared(node, Some(want)) || compared(node, recorded))
+    })
+}
+
+/// The same for the tree of a directory source: its stamps are the recorded `from`. Only files that the root has too,
+/// with the same size, are worth reading before they are copied.
+///
+/// # Errors
+/// As read(2).
+pub(crate) fn prove_source(
+    source: &Dir, tree: &mut Tree, recorded: Option<&Tree>, have: &Tree, watch: &Watch,
+) -> Result<usize> {
+    if let Some(recorded) = recorded {
+        inherit(tree, recorded, |node| node.from);
+    }
+    read(source, tree, watch, |node| have.get(node.path.as_bytes()).is_some_and(|other| same_size(node, other)))
+}
+
+/// Reads every file of `tree` that has no digest yet, for `check --hash`.
+///
+/// # Errors
+/// As read(2).
+pub(crate) fn read_all(root: &Dir, tree: &mut Tree, watch: &Watch, wanted: impl Fn(&Node) -> bool) -> Result<usize> {
+    read(root, tree, watch, wanted)
+}
+
+/// Copies digests from `recorded` to the files of `tree` whose stamp, size and mtime are as recorded.
+fn inherit(tree: &mut Tree, recorded: &Tree, stamp: impl Fn(&Node) -> Option<Stamp>) {
+    let mut known = recorded.nodes().iter().peekable();
+    for node in tree.nodes_mut() {
+        while known.next_if(|k| k.path < node.path).is_some() {}
+        let Some(was) = known.peek().filter(|k| k.path == node.path) else { continue };
+        let proved = stamp(node).is_some() && stamp(node) == stamp(was) && node.meta.mtime == was.meta.mtime;
+        if let (Kind::File { size, digest }, Kind::File { size: was_size, digest: was_digest }) = (&mut node.kind, &was.kind)
+            && proved
+            && size == was_size
+        {
+            *digest = *was_digest;
+        }
+    }
+}
+
+fn same_size(a: &Node, b: &Node) -> bool {
+    matches!((&a.kind, &b.kind), (Kind::File { size: a, .. }, Kind::File { size: b, .. }) if a == b)
+}
+
+fn read(root: &Dir, tree: &mut Tree, watch: &Watch, wanted: impl Fn(&Node) -> bool) -> Result<usize> {
+    let unread = |node: &Node| matches!(node.kind, Kind::File { digest: None, .. });
+    let nodes = tree.nodes().iter().enumerate();
+    let which: Vec<usize> = nodes.filter(|(_, n)| unread(n) && wanted(n)).map(|(index, _)| index).collect();
+    if which.is_empty() {
+        return Ok(0);
+    }
+    watch.begin("reading", which.iter().map(|&i| tree.nodes()[i].size()).sum());
+    digest_files(root, tree, &which, watch)?;
+    Ok(which.len())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::path::TreePath;
+    use crate::tree::{Digest, Meta, Time};
+
+    fn file(mtime: i64, ino: Option<u64>, digest: Option<u8>) -> Node {
+        let meta = Meta { mtime: Time { sec: mtime, nsec: 0 }, ..Meta::default() };
+        let kind = Kind::File { size: 1, digest: digest.map(|d| Digest([d; 32])) };
+        let here = ino.map(|ino| Stamp { ctime: Time::default(), ino });
+        Node { here, ..Node::new(TreePath::new(*b"a").unwrap(), meta, kind) }
+    }
+
+    #[test]
+    fn only_an_equal_stamp_proves() {
+        let recorded = Tree::new(vec![file(1, Some(7), Some(9))]).unwrap();
+        for (node, proved) in [
+            (file(1, Some(7), None), true),
+            (file(2, Some(7), None), false),
+            (file(1, Some(8), None), false),
+            (file(1, None, None), false),
+        ] {
+            let mut tree = Tree::new(vec![node]).unwrap();
+            inherit(&mut tree, &recorded, |n| n.here);
+            assert_eq!(tree.nodes()[0].digest().is_some(), proved);
+        }
+    }
+}

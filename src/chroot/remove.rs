@@ -1,0 +1,87 @@
+// SPDX-License-Identifier: ISC
+//! `remove`: takes a chroot away, unless something runs in it or is mounted below it.
+#![forbid(unsafe_code)]
+
+use std::ffi::OsStr;
+
+use super::open::{Chroot, Locking};
+use super::place::{Home, bytes};
+use super::state::{State, register};
+use crate::apply::remove_tree;
+use crate::error::{Error, ErrorKind, IoContext, Result};
+use crate::path::escape;
+use crate::session;
+use crate::sys;
+use crate::watch::Watch;
+
+/// What was, or with `dry_run` would be, removed.
+#[derive(Debug)]
+pub struct Removed {
+    /// Absolute path of the root.
+    pub root: std::path::PathBuf,
+    /// Entries in its manifest.
+    pub entries: usize,
+}
+
+/// Removes the chroot that the user calls `name`, its state and its registration.
+///
+/// The root is first renamed beside its state, so that nothing half removed is ever found under its name.
+///
+/// # Errors
+/// [`ErrorKind::Refused`] naming the mounts below it and the processes in it.
+pub fn remove(home: &Home, name: &OsStr, dry_run: bool, wait: bool, watch: &Watch) -> Result<Removed> {
+    let chroot = Chroot::open(home, name, Locking { shared: false, wait, verb: "remove" })?;
+    refuse_if_in_use(&chroot)?;
+    let entries = chroot.state.read_tree("manifest")?.map_or(0, |tree| tree.len());
+    let removed = Removed { root: chroot.place.root.clone(), entries };
+    if dry_run {
+        return Ok(removed);
+    }
+    watch.begin("removing", entries as u64);
+    if chroot.place.beside {
+        let (parent, last) = chroot.place.parent(home.calls)?;
+        parent.rename(&last, &chroot.state.dir, b"old").on("rename", bytes(&removed.root))?;
+        remove_tree(&chroot.state.dir, b"old", watch)?;
+    } else {
+        let shown = bytes(&removed.root);
+        for entry in chroot.root.entries().on("readdir", shown)? {
+            remove_tree(&chroot.root, &entry.name, watch).map_err(|e| e.at(shown))?;
+        }
+    }
+    forget(home, &chroot)?;
+    Ok(removed)
+}
+
+/// Removes state and registration.
+fn forget(home: &Home, chroot: &Chroot) -> Result<()> {
+    register::remove(home, &chroot.place)?;
+    let all = chroot.place.state.parent().unwrap_or(&chroot.place.state);
+    let above = sys::Dir::open(all, home.calls).on("open", bytes(all))?;
+    let name = chroot.place.state.file_name().map(std::os::unix::ffi::OsStrExt::as_bytes).unwrap_or_default();
+    remove_tree(&above, name, &Watch::default())
+}
+
+/// Refuses while processes run in the root or mounts lie below it.
+pub(crate) fn refuse_if_in_use(chroot: &Chroot) -> Result<()> {
+    let root = &chroot.place.root;
+    let inside = |m: &&sys::Mount| m.target.strip_prefix(bytes(root)).is_some_and(|rest| rest.starts_with(b"/"));
+    let mounts = sys::mounts().on("mounts", bytes(root))?;
+    let mounted: Vec<String> = mounts.iter().filter(inside).map(|m| escape(&m.target)).collect();
+    let running = session::occupants(root)?;
+    if mounted.is_empty() && running.is_empty() {
+        return Ok(());
+    }
+    let mut reasons = Vec::new();
+    if !mounted.is_empty() {
+        reasons.push(format!("mounted below it: {}", mounted.join(", ")));
+    }
+    if !running.is_empty() {
+        let names: Vec<String> = running.iter().map(ToString::to_string).collect();
+        reasons.push(format!("running in it: {}", names.join(", ")));
+    }
+    let hint = match mounted.last() {
+        Some(target) => format!("umount {target}"),
+        None => "end these processes first".to_owned(),
+    };
+    Err(Error::new(ErrorKind::Refused, reasons.join("; ")).at(bytes(root)).hint(hint))
+}
