@@ -4,13 +4,6 @@
 //! Every verb is a composition of three trees: what there is, what was recorded, what is wanted.
 #![forbid(unsafe_code)]
 
-pub mod check;
-pub mod list;
-mod open;
 mod place;
-mod proof;
-pub mod remove;
-mod state;
 
-pub use open::Chroot;
 pub use place::{Home, Place};
