@@ -405,6 +405,12 @@ pub fn set_file_meta(file: &File, owner: Option<(u32, u32)>, mode: u16, mtime: T
     Ok(rustix::fs::futimens(file, &times(mtime))?)
 }
 
+/// Did opening a directory fail because a symlink, or something else that is no directory, has its name?
+pub fn is_no_directory(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    matches!(Errno::from_io_error(error), Some(Errno::NOTDIR | Errno::LOOP))
+}
+
 fn bits(mode: u16) -> Mode {
     Mode::from_raw_mode(rustix::fs::RawMode::from(mode))
 }

@@ -20,7 +20,7 @@ use linux as platform;
 #[cfg(target_os = "openbsd")]
 use openbsd as platform;
 
-pub use dir::{Dir, Entry, FileType, Space, Stat, set_file_meta};
+pub use dir::{Dir, Entry, FileType, Space, Stat, is_no_directory, set_file_meta};
 pub use guest::{Ended, Guest, Stuck};
 pub use lock::{Held, Lock};
 pub use platform::{MOUNT_POINTS, Mount, SEARCH_PATH, device_set, enter, mounts};

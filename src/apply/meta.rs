@@ -1,0 +1,83 @@
+// SPDX-License-Identifier: ISC
+//! Giving an entry its metadata, in the one order that loses nothing: owner, mode, xattrs, times (decision 28: a
+//! change of owner clears set-id bits, and an ACL changes the mode).
+#![forbid(unsafe_code)]
+
+use crate::error::{Error, ErrorKind, IoContext, Result};
+use crate::sys::{Dir, FileType, Stat};
+use crate::tree::{Kind, Node, Xattrs};
+
+/// What becomes of the owners that a tree names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Owners {
+    /// They are set; whoever may not is told so.
+    #[default]
+    Set,
+    /// Everything stays the caller's: for users without ids of their own to give away.
+    Caller,
+}
+
+/// Which of the extended attributes have to be looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Attributes {
+    /// The entry is known to have none: only what the node names is set.
+    Fresh,
+    /// They are made exactly what the node names.
+    Exact,
+    /// They are right already.
+    Leave,
+}
+
+/// Gives `name` in `dir` the metadata of `node` where it differs from what is there.
+pub(super) fn settle(dir: &Dir, name: &[u8], node: &Node, attributes: Attributes, owners: Owners) -> Result<()> {
+    let (want, path) = (&node.meta, &node.path);
+    let have = dir.stat(name).on("stat", path)?;
+    let chown = owners == Owners::Set && (have.uid, have.gid) != (want.uid, want.gid);
+    if chown {
+        dir.set_owner(name, want.uid, want.gid).on("chown", path).map_err(not_ours)?;
+    }
+    let cleared = chown && want.mode & 0o6000 != 0;
+    if have.kind != FileType::Symlink && (cleared || have.mode != want.mode) {
+        dir.set_mode(name, want.mode).on("chmod", path)?;
+    }
+    settle_xattrs(dir, name, node, have.kind, attributes)?;
+    if have.mtime != want.mtime {
+        dir.set_mtime(name, want.mtime).on("utimensat", path)?;
+    }
+    Ok(())
+}
+
+/// The extended attributes alone.
+pub(super) fn settle_xattrs(dir: &Dir, name: &[u8], node: &Node, kind: FileType, how: Attributes) -> Result<()> {
+    let none = Xattrs::new();
+    let want = node.meta.xattrs.as_deref().unwrap_or(&none);
+    if how == Attributes::Leave || (how == Attributes::Fresh && want.is_empty()) {
+        return Ok(());
+    }
+    dir.set_xattrs(name, kind, want).on("setxattr", &node.path).map_err(|error| match error.kind() {
+        ErrorKind::Unsupported => error.hint("put the chroot on a filesystem that holds extended attributes"),
+        _ => error,
+    })
+}
+
+/// Says what mends an owner that could not be set.
+pub(super) fn not_ours(error: Error) -> Error {
+    error.hint("only root sets owners; run it as root")
+}
+
+/// Is the inode what `node` says, as far as one look tells? Files by size and mtime, and by inode where one is
+/// recorded; everything else by its kind and content.
+pub(super) fn matches(stat: &Stat, dir: &Dir, name: &[u8], node: &Node) -> std::io::Result<bool> {
+    Ok(match (&node.kind, stat.kind) {
+        (Kind::Dir, FileType::Dir) | (Kind::Fifo, FileType::Fifo) | (Kind::Socket, FileType::Socket) => true,
+        (Kind::File { size, .. }, FileType::File) => {
+            let same_inode = node.here.is_none_or(|stamp| stamp.ino == stat.ino);
+            *size == stat.size && node.meta.mtime == stat.mtime && same_inode
+        }
+        (Kind::Symlink(target), FileType::Symlink) => dir.read_link(name)? == *target,
+        (Kind::Char(major, minor), FileType::Char) | (Kind::Block(major, minor), FileType::Block) => {
+            stat.rdev == (*major, *minor)
+        }
+        _ => false,
+    })
+}
