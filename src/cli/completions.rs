@@ -2,16 +2,16 @@
 //! `stockade completions SHELL`: scripts for the shells, made from the definitions of the command line.
 #![forbid(unsafe_code)]
 
-use clap::{Command, CommandFactory};
+use clap::Command;
 use clap_complete::Shell as Known;
 
 use crate::cli::Exit;
-use crate::cli::args::{Cli, Completions, Shell};
+use crate::cli::args::{Completions, Shell};
 use crate::cli::out::Out;
 use crate::error::{IoContext, Result};
 
 pub(super) fn run(args: &Completions, out: &mut Out) -> Result<Exit> {
-    let mut command = Cli::command();
+    let mut command = crate::cli::command();
     let mut script = Vec::new();
     match args.shell {
         Shell::Bash => clap_complete::generate(Known::Bash, &mut command, "stockade", &mut script),

@@ -11,8 +11,8 @@ mod progress;
 use std::ffi::OsString;
 use std::process::ExitCode;
 
-use clap::Parser;
 use clap::error::ErrorKind as Clap;
+use clap::{CommandFactory, Parser};
 
 use crate::bail;
 use crate::error::Result;
@@ -39,6 +39,11 @@ impl From<Exit> for ExitCode {
             Exit::Command(status) => status,
         })
     }
+}
+
+/// The definition of the command line, for completions and for the test that compares it with the manual.
+pub fn command() -> clap::Command {
+    Cli::command()
 }
 
 /// Runs the program: parses `arguments` (the program's name first), does the verb, prints its error.

@@ -1,0 +1,56 @@
+#!/bin/sh
+# SPDX-License-Identifier: ISC
+# The whole check, on a bare Debian machine with Rust: installs what the tests need, then runs everything.
+# Tests that cannot run here fail instead of being skipped.
+set -eu
+cd "$(dirname "$0")/.."
+export CI=true
+
+# Each line: a program or file that tells whether the package is there, and the package.
+needs='
+/usr/bin/mmdebstrap mmdebstrap
+/usr/bin/mtree mtree-netbsd
+/usr/bin/bsdtar libarchive-tools
+/usr/bin/rsync rsync
+/usr/bin/signify-openbsd signify-openbsd
+/usr/share/signify-openbsd-keys signify-openbsd-keys
+/usr/bin/mandoc mandoc
+/usr/bin/zstd zstd
+/usr/bin/xz xz-utils
+/usr/bin/setfattr attr
+/usr/bin/setfacl acl
+/usr/sbin/setcap libcap2-bin
+/usr/bin/strace strace
+/usr/bin/busybox busybox-static
+/usr/bin/unshare util-linux
+/usr/sbin/mkfs.ext4 e2fsprogs
+/usr/bin/cc gcc
+'
+missing=$(echo "$needs" | while read -r sign package; do
+    [ -z "$sign" ] || [ -e "$sign" ] || [ -e "${sign#/usr}" ] || echo "$package"
+done)
+if [ -n "$missing" ]; then
+    if [ "$(id -u)" -ne 0 ]; then
+        echo "ci/test.sh: as root, install:" $missing >&2
+        exit 1
+    fi
+    apt-get update -qq
+    # shellcheck disable=SC2086
+    DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends $missing
+fi
+command -v cargo-nextest >/dev/null || cargo install --locked cargo-nextest
+
+step() {
+    echo "==> $*"
+    "$@"
+}
+step cargo fmt --check
+step cargo clippy --locked --all-targets -q -- -D warnings
+step cargo build --locked -q
+step cargo nextest run --locked --no-fail-fast
+step cargo test --locked --doc -q
+step mandoc -T lint -W warning man/*.[0-9]
+if [ -x ci/openbsd.sh ]; then step ci/openbsd.sh; fi
+# Installing it takes longer than all the rest; it is run where it is.
+if command -v cargo-deny >/dev/null; then step cargo deny check licenses bans sources; fi
+echo "==> all good"
