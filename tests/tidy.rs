@@ -6,15 +6,15 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Floors; a module uses only what lies below its own. Only the two lowest are families that know each other.
+/// Floors, lowest first; a module uses only what lies below its own. The two lowest are families that know each other.
 const FLOORS: [&[&str]; 8] = [
     &["error", "path", "watch", "bail", "Error", "ErrorKind", "Result"],
     &["tree", "plan", "sign"],
     &["sys"],
     &["source", "select", "apply"],
     &["recipe"],
-    &["chroot", "session"],
-    &[],
+    &["session"],
+    &["chroot"],
     &["cli"],
 ];
 
@@ -135,7 +135,7 @@ fn modules_use_only_lower_floors() {
             match floor(&name) {
                 None => faults.push(format!("{}: crate::{name} has no floor", source.path.display())),
                 Some(other) if other >= own && !family => {
-                    faults.push(format!("{}: floor {own} uses {name} of floor {other}", source.path.display()));
+                    faults.push(format!("{}: {name} is not below it", source.path.display()));
                 }
                 Some(_) => {}
             }
@@ -150,8 +150,8 @@ const FENCES: [(&str, &[&str]); 18] = [
     ("target_os", &["src/sys/"]),
     ("libc", &["src/sys/"]),
     ("rustix", &["src/sys/"]),
-    ("stdout", &["src/cli/"]),
-    ("stderr", &["src/cli/"]),
+    ("stdout", &["src/cli/", "src/sys/"]),
+    ("stderr", &["src/cli/", "src/sys/"]),
     ("print!", &[]),
     ("println!", &[]),
     ("eprint!", &[]),
