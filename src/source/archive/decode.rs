@@ -158,6 +158,9 @@ fn unpack(stored: &mut Stored<'_>, meter: &mut Meter<'_>, sink: &Sink) -> Result
     let head = data.fill_buf().map_err(|e| Stop::Failed(damaged(Format::Deb, &e)))?;
     let format = sniff(head).map_err(Stop::Failed)?;
     pour(format, &mut data, meter, sink)?;
+    if data.limit() > 0 {
+        return Err(Stop::Failed(bad("the package is cut short in its data")));
+    }
     // Members after the data are ignored, as deb(5) asks, but belong to the digest.
     io::copy(stored, &mut io::sink()).map_err(|e| Stop::Failed(damaged(Format::Deb, &e)))?;
     Ok(())

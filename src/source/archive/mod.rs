@@ -24,7 +24,7 @@ use std::io::{BufRead, Read};
 use std::sync::Arc;
 
 use crate::error::{Error, ErrorKind, IoContext, Result};
-use crate::path::{MAX_PATH, escape};
+use crate::path::{MAX_PATH, TreePath};
 use crate::tree::{Digest, Kind, Node};
 use crate::watch::Watch;
 
@@ -165,7 +165,7 @@ impl Archive {
     ) -> Result<()> {
         let Entry { path, meta, content } = entry;
         let said = path.clone();
-        let blame = |e| self.blame(Some(said.as_bytes()), e);
+        let blame = |e| self.blame(Some(&said), e);
         match content {
             Content::Link(target) => names.link(path, &target).map_err(blame),
             Content::Plain(kind) => names.put(Node::new(path, meta, kind), None).map_err(blame),
@@ -180,12 +180,12 @@ impl Archive {
     }
 
     /// Names archive and entry in an error that names nothing yet.
-    fn blame(&self, entry: Option<&[u8]>, error: Error) -> Error {
+    fn blame(&self, entry: Option<&TreePath>, error: Error) -> Error {
         if error.path().is_some() || error.kind() == ErrorKind::Cancelled {
             return error;
         }
         let reason = match entry {
-            Some(entry) => format!("{}: {}", escape(entry), error.reason()),
+            Some(entry) => format!("{entry}: {}", error.reason()),
             None => error.reason().to_owned(),
         };
         let made = Error::new(error.kind(), reason).at(&*self.name);

@@ -257,7 +257,7 @@ mod tests {
             (b"11 path=ab\nrubbish", "a record of its extended header is malformed"),
             (b"11 path=ab\n11 path=ab\n", "its extended header has path twice"),
             (b"10 size=-\n", "its extended header has no usable size"),
-            (b"9 size=\n", "its extended header has no usable size"),
+            (b"8 size=\n", "its extended header has no usable size"),
             (b"18 uid=4294967296\n", "its extended header has no usable uid"),
             (b"18 SCHILY.xattr.=\n", "\"\" is no name of an attribute"),
             (b"29 SCHILY.xattr.a=123456789\n", "a record of its extended header is malformed"),
