@@ -167,6 +167,11 @@ impl Overlay {
         self.nodes.get(path).map(|entry| &entry.node)
     }
 
+    /// All entries so far, in order.
+    pub fn nodes(&self) -> impl Iterator<Item = &Node> {
+        self.nodes.values().map(|entry| &entry.node)
+    }
+
     /// The canonical path of `path`, last name included, following links as the kernel would inside the root.
     ///
     /// # Errors
