@@ -8,7 +8,7 @@ use clap_complete::Shell as Known;
 use crate::cli::Exit;
 use crate::cli::args::{Completions, Shell};
 use crate::cli::out::Out;
-use crate::error::{IoContext, Result};
+use crate::error::Result;
 
 pub(super) fn run(args: &Completions, out: &mut Out) -> Result<Exit> {
     let mut command = crate::cli::command();
@@ -19,8 +19,7 @@ pub(super) fn run(args: &Completions, out: &mut Out) -> Result<Exit> {
         Shell::Zsh => clap_complete::generate(Known::Zsh, &mut command, "stockade", &mut script),
         Shell::Ksh => script = ksh(&mut command).into_bytes(),
     }
-    out.raw().write_all(&script).on("write", "standard output")?;
-    Ok(Exit::Done)
+    out.text(&script).map(|()| Exit::Done)
 }
 
 /// OpenBSD's ksh(1) completes the Nth argument of a command from the array `complete_COMMAND_N` and the others from

@@ -5,6 +5,7 @@
 
 mod args;
 mod completions;
+mod json;
 mod out;
 mod progress;
 

@@ -4,12 +4,17 @@
 
 use std::fmt;
 use std::io::{self, BufWriter, IsTerminal, StdoutLock, Write};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 
-use base64ct::{Base64, Encoding};
 use serde_json::{Value, json};
 
+use crate::cli::json;
 use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::path::escape;
+use crate::plan::Plan;
+use crate::tree::Tree;
+use crate::tree::text::{Dialect, write_tree};
 
 /// What errors of the output are said of.
 const STDOUT: &str = "standard output";
@@ -34,19 +39,20 @@ impl Out {
         writeln!(self.writer, "{text}").on("write", STDOUT)
     }
 
-    /// Prints the letter of a change in its colour, and the line after it.
-    pub(super) fn change(&mut self, letter: char, text: fmt::Arguments<'_>) -> Result<()> {
-        let colour = match letter {
-            '+' => "32",
-            '-' => "31",
-            '!' | '*' => "33",
-            _ => "36",
-        };
-        if self.colour {
-            self.line(format_args!("\x1b[{colour}m{letter}\x1b[0m {text}"))
-        } else {
-            self.line(format_args!("{letter} {text}"))
+    /// Prints the changes of a plan: letter, path, and what differs where that is not the letter's whole meaning.
+    pub(super) fn plan(&mut self, plan: &Plan) -> Result<()> {
+        for change in json::shown(plan) {
+            let letter = change.action().letter();
+            let fields = change.differs_in().join(" ");
+            let gap = if fields.is_empty() { "" } else { "  " };
+            match self.colour {
+                true => {
+                    self.line(format_args!("\x1b[{}m{letter}\x1b[0m {}{gap}{fields}", colour(letter), change.path))?
+                }
+                false => self.line(format_args!("{letter} {}{gap}{fields}", change.path))?,
+            }
         }
+        Ok(())
     }
 
     /// Prints one JSON value on a line of its own.
@@ -54,14 +60,29 @@ impl Out {
         self.line(format_args!("{value}"))
     }
 
-    /// The writer itself, for what is written piecemeal.
-    pub(super) fn raw(&mut self) -> &mut dyn Write {
-        &mut self.writer
+    /// Prints a manifest.
+    pub(super) fn tree(&mut self, tree: &Tree, dialect: Dialect) -> Result<()> {
+        write_tree(tree, &mut self.writer, dialect).on("write", STDOUT)
+    }
+
+    /// Prints text that ends its own lines.
+    pub(super) fn text(&mut self, text: &[u8]) -> Result<()> {
+        self.writer.write_all(text).on("write", STDOUT)
     }
 
     /// Writes what is buffered.
     pub(super) fn flush(&mut self) -> Result<()> {
         self.writer.flush().on("write", STDOUT)
+    }
+}
+
+/// The colour of a change's letter.
+fn colour(letter: char) -> u8 {
+    match letter {
+        '+' => 32,
+        '-' => 31,
+        '!' | '*' => 33,
+        _ => 36,
     }
 }
 
@@ -103,7 +124,7 @@ fn error_value(verb: &str, error: &Error) -> Value {
     json!({ "error": {
         "verb": verb,
         "kind": error.kind().name(),
-        "path": error.path().map(path_value),
+        "path": error.path().map(json::path),
         "operation": error.operation(),
         "reason": error.reason(),
         "lines": error.lines(),
@@ -117,17 +138,9 @@ pub(super) fn note(text: fmt::Arguments<'_>) {
     let _ = writeln!(io::stderr().lock(), "stockade: {text}");
 }
 
-/// A path in JSON: a string, or `{"bytes": BASE64}` if it is not UTF-8.
-pub(super) fn path_value(path: &[u8]) -> Value {
-    match std::str::from_utf8(path) {
-        Ok(text) => text.into(),
-        Err(_) => json!({ "bytes": Base64::encode_string(path) }),
-    }
-}
-
-/// A path for people, `/` for the root.
-pub(super) fn shown(path: &[u8]) -> String {
-    if path.is_empty() { "/".to_owned() } else { escape(path) }
+/// A path of the host, for people.
+pub(super) fn shown(path: &Path) -> String {
+    escape(path.as_os_str().as_bytes())
 }
 
 /// May colours be used, if the stream is a terminal? <https://no-color.org>

@@ -1,0 +1,43 @@
+// SPDX-License-Identifier: ISC
+//! `stockade check`: what differs from what was built.
+#![forbid(unsafe_code)]
+
+use serde_json::json;
+
+use crate::chroot::{self, Chroot, Home, Locking, Report};
+use crate::cli::args::Check;
+use crate::cli::out::Out;
+use crate::cli::progress::watched;
+use crate::cli::{Exit, json};
+use crate::error::Result;
+
+pub(super) fn run(args: &Check, out: &mut Out) -> Result<Exit> {
+    let home = Home::from_env()?;
+    let locking = Locking { shared: true, wait: !args.lock.no_wait, verb: "check" };
+    let chroot = Chroot::open(&home, args.root.as_os_str(), locking)?;
+    let policy = chroot.recipe()?.policy()?;
+    let report = watched(args.json.json, |watch| chroot::check(&chroot, &policy, args.hash, watch))?;
+    if out.json {
+        out.value(&json!({
+            "root": json::host_path(&chroot.place.root),
+            "entries": report.entries,
+            "hashed": report.hashed,
+            "read": report.read,
+            "changes": json::plan(&report.plan),
+        }))?;
+    } else {
+        print(&report, out)?;
+    }
+    let same = json::shown(&report.plan).next().is_none();
+    Ok(if same { Exit::Done } else { Exit::Differs })
+}
+
+fn print(report: &Report, out: &mut Out) -> Result<()> {
+    out.plan(&report.plan)?;
+    let differ = json::shown(&report.plan).count();
+    let how = if report.hashed { "by content" } else { "by stat" };
+    match differ {
+        0 => out.line(format_args!("{} entries are as built ({how})", report.entries)),
+        _ => out.line(format_args!("{differ} of {} entries differ ({how})", report.entries)),
+    }
+}

@@ -1,0 +1,27 @@
+// SPDX-License-Identifier: ISC
+//! `stockade remove`: takes a chroot away.
+#![forbid(unsafe_code)]
+
+use serde_json::json;
+
+use crate::chroot::{self, Home};
+use crate::cli::args::Change;
+use crate::cli::out::{Out, shown};
+use crate::cli::progress::watched;
+use crate::cli::{Exit, json};
+use crate::error::Result;
+
+pub(super) fn run(args: &Change, out: &mut Out) -> Result<Exit> {
+    let home = Home::from_env()?;
+    let removed = watched(out.json, |watch| {
+        chroot::remove(&home, args.root.as_os_str(), args.dry_run, !args.lock.no_wait, watch)
+    })?;
+    if out.json {
+        let root = json::host_path(&removed.root);
+        out.value(&json!({ "root": root, "entries": removed.entries, "dry_run": args.dry_run }))?;
+        return Ok(Exit::Done);
+    }
+    let did = if args.dry_run { "would remove" } else { "removed" };
+    out.line(format_args!("{did} {}: {} entries", shown(&removed.root), removed.entries))?;
+    Ok(Exit::Done)
+}

@@ -1,0 +1,24 @@
+// SPDX-License-Identifier: ISC
+//! `stockade run`: a command or a login shell inside.
+#![forbid(unsafe_code)]
+
+use std::os::unix::ffi::OsStrExt;
+
+use crate::chroot::{Chroot, Home, Locking};
+use crate::cli::args::Run;
+use crate::cli::{Exit, out};
+use crate::error::Result;
+use crate::session::{self, Command, Status};
+
+pub(super) fn run(args: &Run) -> Result<Exit> {
+    let home = Home::from_env()?;
+    let locking = Locking { shared: true, wait: !args.lock.no_wait, verb: "run" };
+    let Chroot { place, lock, .. } = Chroot::open(&home, args.root.as_os_str(), locking)?;
+    let argv = args.command.iter().map(|word| word.as_bytes().to_vec()).collect();
+    let command = Command { argv, user: args.user.clone() };
+    let status = session::run(&place.root, &command, Some(lock))?;
+    if let Status::NotRun(error) = &status {
+        out::report("run", error, args.json.json);
+    }
+    Ok(Exit::Command(status.code()))
+}
