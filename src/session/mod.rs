@@ -34,6 +34,8 @@ pub enum Status {
     Exited(u8),
     /// By this signal.
     Killed(u8),
+    /// By Ctrl-C.
+    Interrupted,
     /// It could not be executed, for this reason.
     NotRun(Error),
 }
@@ -45,9 +47,19 @@ impl Status {
         match self {
             Status::Exited(status) => *status,
             Status::Killed(signal) => 128 | signal,
+            Status::Interrupted => 128 + 2,
             Status::NotRun(error) if error.kind() == ErrorKind::NotFound => 127,
             Status::NotRun(_) => 126,
         }
+    }
+
+    /// For the very end of the program: [`Status::code`], but after Ctrl-C this process dies of SIGINT like the command.
+    /// A shell shows the same status, and ends its loop only then.
+    pub fn finish(&self) -> u8 {
+        if matches!(self, Status::Interrupted) {
+            sys::die_interrupted();
+        }
+        self.code()
     }
 }
 
@@ -71,6 +83,7 @@ pub fn run(root: &Path, command: &Command, hold: Option<Held>) -> Result<Status>
     match sys::enter(&dir, &guest, hold) {
         Ok(Ended::Exited(status)) => Ok(Status::Exited(status)),
         Ok(Ended::Killed(signal)) => Ok(Status::Killed(signal)),
+        Ok(Ended::Interrupted) => Ok(Status::Interrupted),
         Ok(Ended::NotRun(error)) => Ok(Status::NotRun(not_run(&guest, &error))),
         Err(stuck) => Err(explain(root, &stuck)),
     }

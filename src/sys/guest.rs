@@ -32,6 +32,8 @@ pub enum Ended {
     Exited(u8),
     /// By this signal.
     Killed(u8),
+    /// By SIGINT that was typed at the terminal that it shares with us.
+    Interrupted,
     /// It never ran: execve(2) failed so.
     NotRun(io::Error),
 }
@@ -90,6 +92,13 @@ impl<'a> Launch<'a> {
         }
         Stuck { operation: EXEC, place: "", error: io::Error::last_os_error() }
     }
+}
+
+/// Ends this process by SIGINT, so that a shell script that waits for it ends too; returns if SIGINT is handled or
+/// ignored here.
+pub fn die_interrupted() {
+    // SAFETY: no memory is involved.
+    unsafe { libc::kill(libc::getpid(), libc::SIGINT) };
 }
 
 /// The operation that tells "the command could not be executed" from trouble with the root.

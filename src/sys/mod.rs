@@ -21,7 +21,7 @@ use linux as platform;
 use openbsd as platform;
 
 pub use dir::{Dir, Entry, FileType, Space, Stat, is_no_directory, set_file_meta};
-pub use guest::{Ended, Guest, Stuck};
+pub use guest::{Ended, Guest, Stuck, die_interrupted};
 pub use lock::{Held, Lock};
 pub use platform::{MOUNT_POINTS, Mount, SEARCH_PATH, device_set, enter, mounts};
 

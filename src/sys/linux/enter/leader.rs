@@ -43,13 +43,13 @@ impl Inside {
         let umask = rustix::process::umask(Mode::empty());
         view::build(self.tree.as_fd(), self.console.as_ref().map(AsFd::as_fd))?;
         let signals = Signals::open(signals::LED).map_err(Stuck::new("signalfd", ""))?;
-        let Some(guest) = fork(0).map_err(Stuck::new("fork", ""))? else { self.guest(launch, umask) };
         if self.foreground.is_some() {
-            // Done on both sides, so that it holds whoever comes first. The leader is in the guest's group to hear
-            // what is typed, and so that the group is never orphaned.
-            let _ = rustix::process::setpgid(Some(guest), Some(guest));
-            let _ = rustix::process::setpgid(None, Some(guest));
+            // A process group that exists inside: shells could not name the caller's. The leader is in it, to hear what
+            // is typed and to keep it from being orphaned, and must be its leader: a first process that is in another's
+            // group waits for ever in its own end for that number to become free.
+            rustix::process::setpgid(None, None).map_err(Stuck::new("setpgid", ""))?;
         }
+        let Some(guest) = fork(0).map_err(Stuck::new("fork", ""))? else { self.guest(launch, umask) };
         Ok((guest, signals))
     }
 
@@ -59,14 +59,9 @@ impl Inside {
         matches!(rustix::event::poll(&mut poll, Some(&now)), Ok(1)) && poll[0].revents().contains(PollFlags::HUP)
     }
 
-    /// Becomes the guest. With a terminal it leads a process group of its own: shells inside could not name the
-    /// caller's, which their process namespace does not know.
     fn guest(&self, launch: &Launch<'_>, umask: Mode) -> ! {
-        if let Some((terminal, foreground)) = self.foreground {
-            let _ = rustix::process::setpgid(None, None);
-            if foreground {
-                let _ = rustix::termios::tcsetpgrp(terminal, rustix::process::getpid());
-            }
+        if let Some((terminal, true)) = self.foreground {
+            let _ = rustix::termios::tcsetpgrp(terminal, rustix::process::getpgrp());
         }
         rustix::process::umask(umask);
         self.blocked.restore();
@@ -112,10 +107,11 @@ impl Inside {
             exit();
         }
         for order in orders {
-            let pid = guest.as_raw_pid();
-            // What was stopped together goes on together.
-            let group = i32::from(*order) == libc::SIGCONT && self.foreground.is_some();
-            signals::send(if group { -pid } else { pid }, (*order).into());
+            let signal = i32::from(*order);
+            signals::send(guest.as_raw_pid(), signal);
+            if signal == libc::SIGCONT && self.foreground.is_some() {
+                signals::send(0, signal); // what was stopped together goes on together
+            }
         }
     }
 

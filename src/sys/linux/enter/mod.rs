@@ -148,6 +148,7 @@ const STEPS: &[(&str, &str)] = &[
     ("umount", ""),
     ("fork", ""),
     ("signalfd", ""),
+    ("setpgid", ""),
     ("close_range", ""),
     ("setgroups", ""),
     ("setresgid", ""),

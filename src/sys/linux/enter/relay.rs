@@ -78,6 +78,7 @@ impl Relay {
 
     fn serve(&mut self) -> Result<Ended, Stuck> {
         let signals = Signals::open(signals::PASSED).map_err(Stuck::new("signalfd", ""))?;
+        let mut typed = false;
         loop {
             let mut poll = [PollFd::new(&self.reports, PollFlags::IN), PollFd::new(&signals.0, PollFlags::IN)];
             let _ = rustix::event::poll(&mut poll, None);
@@ -85,8 +86,26 @@ impl Relay {
             while let Some(signal) = signals.next() {
                 self.pass(&signal);
             }
-            if told && let Some(end) = self.hear() {
-                return end;
+            if !told {
+                continue;
+            }
+            match receive(self.reports.as_fd()) {
+                Some(Report::Stopped) => self.stop(),
+                // As if the guest were in our own process group: a script that called us is told as well.
+                Some(Report::Typed(signal)) => {
+                    typed |= signal == libc::SIGINT;
+                    signals::send(0, signal);
+                }
+                Some(Report::Exited(status)) => return Ok(Ended::Exited(status as u8)),
+                Some(Report::Killed(libc::SIGINT)) if typed => return Ok(Ended::Interrupted),
+                Some(Report::Killed(signal)) => return Ok(Ended::Killed(signal as u8)),
+                Some(Report::NotRun(errno)) => return Ok(Ended::NotRun(io::Error::from_raw_os_error(errno))),
+                Some(Report::Stuck(step, errno)) => {
+                    let (operation, place) = STEPS.get(usize::from(step)).copied().unwrap_or(("enter", ""));
+                    return Err(Stuck { operation, place, error: io::Error::from_raw_os_error(errno) });
+                }
+                // Killed from outside: by an administrator, or for want of memory.
+                None => return Ok(Ended::Killed(libc::SIGKILL as u8)),
             }
         }
     }
@@ -94,7 +113,7 @@ impl Relay {
     fn pass(&mut self, signal: &libc::signalfd_siginfo) {
         let number = signal.ssi_signo as i32;
         if signal.ssi_pid == std::process::id() {
-            return; // our own, from `hear`
+            return; // our own, from `serve`
         }
         if number == libc::SIGCONT
             && let Some(terminal) = &mut self.terminal
@@ -104,29 +123,11 @@ impl Relay {
         let _ = rustix::io::write(&self.orders, &[number as u8]);
     }
 
-    fn hear(&mut self) -> Option<Result<Ended, Stuck>> {
-        Some(match receive(self.reports.as_fd()) {
-            Some(Report::Stopped) => {
-                if let Some(terminal) = &mut self.terminal {
-                    terminal.take();
-                }
-                signals::send(std::process::id() as i32, libc::SIGSTOP);
-                return None;
-            }
-            // As if the guest were in our own process group: a script that called us is told as well.
-            Some(Report::Typed(signal)) => {
-                signals::send(0, signal);
-                return None;
-            }
-            Some(Report::Exited(status)) => Ok(Ended::Exited(status as u8)),
-            Some(Report::Killed(signal)) => Ok(Ended::Killed(signal as u8)),
-            Some(Report::NotRun(errno)) => Ok(Ended::NotRun(io::Error::from_raw_os_error(errno))),
-            Some(Report::Stuck(step, errno)) => {
-                let (operation, place) = STEPS.get(usize::from(step)).copied().unwrap_or(("enter", ""));
-                Err(Stuck { operation, place, error: io::Error::from_raw_os_error(errno) })
-            }
-            // Killed from outside: by an administrator, or for want of memory.
-            None => Ok(Ended::Killed(libc::SIGKILL as u8)),
-        })
+    /// The guest was stopped: so are we, until somebody continues us.
+    fn stop(&mut self) {
+        if let Some(terminal) = &mut self.terminal {
+            terminal.take();
+        }
+        signals::send(std::process::id() as i32, libc::SIGSTOP);
     }
 }
