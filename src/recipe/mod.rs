@@ -139,30 +139,56 @@ pub enum Devices {
     None,
 }
 
-/// What is made after the sources are laid, because maintainer scripts would have made it.
+/// What is made because no package ships it and maintainer scripts would have made it (decision E20). All but
+/// [`Action::Ldconfig`] concern the packages of the host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Action {
+    /// The account files, from the package that has their masters.
+    Accounts,
     /// The links of /etc/alternatives.
     Alternatives,
+    /// The host's apt sources, keys and settings.
+    Apt,
     /// The bundle of certificate authorities.
-    CaBundle,
+    Certificates,
+    /// Files of /etc that scripts make from their packages' own defaults.
+    Defaults,
     /// The database of installed packages.
     Dpkg,
     /// The cache of shared libraries.
     Ldconfig,
+    /// The common files of PAM.
+    Pam,
+    /// The list of login shells.
+    Shells,
 }
 
 impl Action {
     /// Every action; all are on unless a recipe says otherwise.
-    pub const ALL: [Action; 4] = [Action::Alternatives, Action::CaBundle, Action::Dpkg, Action::Ldconfig];
+    pub const ALL: [Action; 9] = [
+        Action::Accounts,
+        Action::Alternatives,
+        Action::Apt,
+        Action::Certificates,
+        Action::Defaults,
+        Action::Dpkg,
+        Action::Ldconfig,
+        Action::Pam,
+        Action::Shells,
+    ];
 
-    /// The name in recipes.
+    /// The name in recipes and origins.
     pub fn name(self) -> &'static str {
         match self {
+            Action::Accounts => "accounts",
             Action::Alternatives => "alternatives",
-            Action::CaBundle => "ca-bundle",
+            Action::Apt => "apt",
+            Action::Certificates => "certificates",
+            Action::Defaults => "defaults",
             Action::Dpkg => "dpkg",
             Action::Ldconfig => "ldconfig",
+            Action::Pam => "pam",
+            Action::Shells => "shells",
         }
     }
 }

@@ -17,10 +17,13 @@ mod pam;
 mod scripts;
 mod shells;
 
+use std::collections::BTreeSet;
+
 use sha2::{Digest as _, Sha256};
 
 use crate::error::Result;
 use crate::path::TreePath;
+use crate::recipe::Action;
 use crate::select::packages::{Dpkg, Host, MERGED, Package, Selection};
 use crate::sys::FileType;
 use crate::tree::overlay::Overlay;
@@ -43,6 +46,8 @@ pub struct Input<'a> {
     pub wanted: &'a Overlay,
     /// The modification time that made files get.
     pub time: Time,
+    /// The actions that the recipe leaves on.
+    pub actions: &'a BTreeSet<Action>,
 }
 
 /// An entry that was made, with its content if it is a regular file.
@@ -65,23 +70,23 @@ pub struct Output {
     time: Time,
 }
 
-/// A generator: its name, the package without which there is nothing to do, and the work.
+/// A generator: the action in recipes that it is, the package without which there is nothing to do, and the work.
 struct Generator {
-    name: &'static str,
+    action: Option<Action>,
     package: Option<&'static str>,
     make: fn(&Input<'_>, &mut Output) -> Result<()>,
 }
 
 const GENERATORS: [Generator; 9] = [
-    Generator { name: "accounts", package: Some("base-passwd"), make: accounts::make },
-    Generator { name: "defaults", package: None, make: defaults::make },
-    Generator { name: "shells", package: Some("debianutils"), make: shells::make },
-    Generator { name: "pam", package: Some("libpam-runtime"), make: pam::make },
-    Generator { name: "alternatives", package: None, make: alternatives::make },
-    Generator { name: "certificates", package: Some("ca-certificates"), make: certificates::make },
-    Generator { name: "apt", package: Some("apt"), make: apt::make },
-    Generator { name: "dpkg", package: Some("dpkg"), make: dpkg::make },
-    Generator { name: "scripts", package: None, make: scripts::note },
+    Generator { action: Some(Action::Accounts), package: Some("base-passwd"), make: accounts::make },
+    Generator { action: Some(Action::Defaults), package: None, make: defaults::make },
+    Generator { action: Some(Action::Shells), package: Some("debianutils"), make: shells::make },
+    Generator { action: Some(Action::Pam), package: Some("libpam-runtime"), make: pam::make },
+    Generator { action: Some(Action::Alternatives), package: None, make: alternatives::make },
+    Generator { action: Some(Action::Certificates), package: Some("ca-certificates"), make: certificates::make },
+    Generator { action: Some(Action::Apt), package: Some("apt"), make: apt::make },
+    Generator { action: Some(Action::Dpkg), package: Some("dpkg"), make: dpkg::make },
+    Generator { action: None, package: None, make: scripts::note },
 ];
 
 /// The links into `/usr` of a host with merged /usr: the first layer of the wanted tree.
@@ -106,8 +111,9 @@ pub fn links(host: &Host, time: Time) -> Result<Vec<Made>> {
 pub fn make(input: &Input<'_>) -> Result<Output> {
     let mut output = Output { time: input.time, ..Output::default() };
     for generator in GENERATORS {
-        if generator.package.is_none_or(|name| input.has(name)) {
-            output.generator = generator.name;
+        let wanted = generator.action.is_none_or(|action| input.actions.contains(&action));
+        if wanted && generator.package.is_none_or(|name| input.has(name)) {
+            output.generator = generator.action.map_or("scripts", Action::name);
             (generator.make)(input, &mut output)?;
         }
     }

@@ -8,6 +8,7 @@ use std::path::Path;
 
 use super::*;
 use crate::path::PathSet;
+use crate::recipe::Action;
 use crate::select::packages::FileOptions;
 use crate::source::dir::{ScanOptions, scan_paths};
 use crate::sys::{Calls, Dir};
@@ -45,7 +46,8 @@ fn compose(root: &Path, names: &[&str]) -> Composed {
     let lay = |overlay: &mut Overlay, nodes| overlay.lay(nodes, &TreePath::root(), &PathSet::default()).unwrap();
     lay(&mut overlay, links(&host, time).unwrap().into_iter().map(|made| made.node).collect());
     lay(&mut overlay, nodes);
-    let input = Input { host: &host, dpkg: &dpkg, packages: &packages, selection: &selection, wanted: &overlay, time };
+    let (wanted, actions) = (&overlay, &Action::ALL.into());
+    let input = Input { host: &host, dpkg: &dpkg, packages: &packages, selection: &selection, wanted, time, actions };
     let output = make(&input).unwrap();
     lay(&mut overlay, output.made.iter().map(|made| made.node.clone()).collect());
     Composed { overlay, output, selection, renamed }
