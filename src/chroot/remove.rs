@@ -8,8 +8,7 @@ use super::open::{Chroot, Locking};
 use super::place::{Home, bytes};
 use super::state::{State, register};
 use crate::apply::remove_tree;
-use crate::error::{Error, ErrorKind, IoContext, Result};
-use crate::path::escape;
+use crate::error::{IoContext, Result};
 use crate::session;
 use crate::sys;
 use crate::watch::Watch;
@@ -28,7 +27,7 @@ pub struct Removed {
 /// The root is first renamed beside its state, so that nothing half removed is ever found under its name.
 ///
 /// # Errors
-/// [`ErrorKind::Refused`] naming the mounts below it and the processes in it.
+/// [`crate::ErrorKind::Refused`] naming the mounts below it and the processes in it.
 pub fn remove(home: &Home, name: &OsStr, dry_run: bool, wait: bool, watch: &Watch) -> Result<Removed> {
     let chroot = Chroot::open(home, name, Locking { shared: false, wait, verb: "remove" })?;
     refuse_if_in_use(&chroot)?;
@@ -63,25 +62,5 @@ fn forget(home: &Home, chroot: &Chroot) -> Result<()> {
 
 /// Refuses while processes run in the root or mounts lie below it.
 pub(crate) fn refuse_if_in_use(chroot: &Chroot) -> Result<()> {
-    let root = &chroot.place.root;
-    let inside = |m: &&sys::Mount| m.target.strip_prefix(bytes(root)).is_some_and(|rest| rest.starts_with(b"/"));
-    let mounts = sys::mounts().on("mounts", bytes(root))?;
-    let mounted: Vec<String> = mounts.iter().filter(inside).map(|m| escape(&m.target)).collect();
-    let running = session::occupants(root)?;
-    if mounted.is_empty() && running.is_empty() {
-        return Ok(());
-    }
-    let mut reasons = Vec::new();
-    if !mounted.is_empty() {
-        reasons.push(format!("mounted below it: {}", mounted.join(", ")));
-    }
-    if !running.is_empty() {
-        let names: Vec<String> = running.iter().map(ToString::to_string).collect();
-        reasons.push(format!("running in it: {}", names.join(", ")));
-    }
-    let hint = match mounted.last() {
-        Some(target) => format!("umount {target}"),
-        None => "end these processes first".to_owned(),
-    };
-    Err(Error::new(ErrorKind::Refused, reasons.join("; ")).at(bytes(root)).hint(hint))
+    session::refuse_occupied(&chroot.place.root)
 }

@@ -179,7 +179,7 @@ pub(super) struct Run {
     /// The chroot: a directory, or a name below the stockade home
     #[arg(value_hint = ValueHint::DirPath)]
     pub(super) root: PathBuf,
-    /// The account of the chroot to run as; without it the caller's
+    /// The account of the chroot to run as; without it root
     #[arg(short, long, value_name = "USER", value_hint = ValueHint::Username)]
     pub(super) user: Option<String>,
     #[command(flatten)]

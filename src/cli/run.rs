@@ -20,5 +20,5 @@ pub(super) fn run(args: &Run) -> Result<Exit> {
     if let Status::NotRun(error) = &status {
         out::report("run", error, args.json.json);
     }
-    Ok(Exit::Command(status.code()))
+    Ok(Exit::Command(status.finish()))
 }

@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod account;
+mod occupants;
 
 use std::ffi::CString;
 use std::io;
@@ -17,6 +18,7 @@ use crate::path::escape;
 use crate::sys::{self, Calls, Dir, Ended, FileType, Guest, Held, Stuck};
 
 use account::Account;
+pub use occupants::{occupants, refuse_occupied};
 
 /// What to run in a chroot, and as whom.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

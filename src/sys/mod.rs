@@ -9,6 +9,7 @@ mod guest;
 #[cfg(target_os = "linux")]
 mod linux;
 mod lock;
+mod occupant;
 #[cfg(target_os = "openbsd")]
 mod openbsd;
 
@@ -23,7 +24,8 @@ use openbsd as platform;
 pub use dir::{Dir, Entry, FileType, Space, Stat, is_no_directory, set_file_meta};
 pub use guest::{Ended, Guest, Stuck, die_interrupted};
 pub use lock::{Held, Lock};
-pub use platform::{MOUNT_POINTS, Mount, SEARCH_PATH, device_set, enter, mounts};
+pub use occupant::{Occupant, Process};
+pub use platform::{MOUNT_POINTS, Mount, SEARCH_PATH, device_set, enter, mounts, occupants};
 
 /// Which system calls may be used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

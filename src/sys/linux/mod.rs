@@ -4,6 +4,7 @@
 mod devices;
 mod enter;
 mod mounts;
+mod occupants;
 mod xattr;
 
 use std::io;
@@ -21,6 +22,7 @@ pub use devices::device_set;
 pub(super) use enter::set_credentials;
 pub use enter::{MOUNT_POINTS, SEARCH_PATH, enter};
 pub use mounts::{Mount, mounts};
+pub use occupants::occupants;
 pub(super) use xattr::{set_xattrs, xattrs};
 
 const PATH_MAX: usize = 4096;

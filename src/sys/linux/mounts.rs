@@ -25,7 +25,7 @@ pub fn mounts() -> io::Result<Vec<Mount>> {
 }
 
 /// `ID PARENT MAJ:MIN ROOT TARGET OPTIONS [FIELD...] - TYPE SOURCE SUPER-OPTIONS`, odd bytes as `\ooo`.
-fn parse(table: &[u8]) -> Vec<Mount> {
+pub(super) fn parse(table: &[u8]) -> Vec<Mount> {
     table.split(|&b| b == b'\n').filter_map(line).collect()
 }
 
