@@ -10,7 +10,6 @@ use toml::Spanned;
 
 use crate::bail;
 use crate::error::{Error, ErrorKind, IoContext, Result};
-use crate::path::TreePath;
 use crate::recipe::fault::{Text, unknown};
 use crate::recipe::file::{self, File, List, Spot, Table};
 use crate::recipe::{Account, EMBEDDED, Origin, Recipe, Source, Unknown, Verify, values};
@@ -159,14 +158,9 @@ impl Layer<'_> {
 
     /// Joins the packages to the inherited ones, if there are some.
     fn packages(&mut self, given: &List, conffiles: Option<Spanned<super::Conffiles>>) -> Result<()> {
-        let is_packages = |source: &Source| matches!(source.origin, Origin::Packages { .. });
-        if !self.recipe.sources.iter().any(is_packages) {
-            let origin = Origin::Packages { names: Vec::new(), modified: super::Conffiles::default() };
-            self.recipe.sources.push(Source { origin, into: TreePath::root() });
-        }
+        amend(self.text, self.recipe.packages(), given, values::check_package)?;
         for source in &mut self.recipe.sources {
-            if let Origin::Packages { names, modified } = &mut source.origin {
-                amend(self.text, names, given, values::check_package)?;
+            if let Origin::Packages { modified, .. } = &mut source.origin {
                 *modified = conffiles.as_ref().map_or(*modified, |spot| *spot.get_ref());
             }
         }

@@ -24,7 +24,6 @@ use crate::path::{PathSet, TreePath};
 use crate::tree::policy::{Policy, Unknown};
 
 pub use merge::{load, parse};
-pub use values::check_package;
 
 /// The recipes in the program, by name.
 pub const EMBEDDED: [(&str, &str); 2] =
@@ -228,25 +227,53 @@ impl Recipe {
         })
     }
 
-    /// Adds packages of the host to those of the recipe.
+    /// Adds an archive as the last source, or says anew how one that is there already is verified.
     ///
     /// # Errors
-    /// [`crate::ErrorKind::Usage`] for a word that is no package name.
-    pub fn add_packages(&mut self, more: &[String]) -> Result<()> {
-        more.iter().try_for_each(|name| check_package(name).map(drop))?;
-        let named = self.sources.iter_mut().find_map(|source| match &mut source.origin {
-            Origin::Packages { names, .. } => Some(names),
+    /// [`crate::ErrorKind::Usage`] for a path that is not UTF-8: the recipe could not be remembered.
+    pub fn add_archive(&mut self, path: PathBuf, verify: Option<Verify>) -> Result<()> {
+        values::remembered(&path)?;
+        let known = self.sources.iter_mut().find_map(|source| match &mut source.origin {
+            Origin::Archive { path: known, verify } if *known == path => Some(verify),
             _ => None,
         });
-        match named {
-            Some(names) => names.extend(more.iter().cloned()),
-            None if more.is_empty() => {}
+        match known {
+            Some(old) => *old = verify,
             None => {
-                let origin = Origin::Packages { names: more.to_vec(), modified: Conffiles::default() };
+                let origin = Origin::Archive { path, verify };
                 self.sources.push(Source { origin, into: TreePath::root() });
             }
         }
         Ok(())
+    }
+
+    /// Adds packages of the host to those of the recipe; what is there already stays once.
+    ///
+    /// # Errors
+    /// [`crate::ErrorKind::Usage`] for a word that is no package name.
+    pub fn add_packages(&mut self, more: &[String]) -> Result<()> {
+        for name in more {
+            values::check_package(name)?;
+            let names = self.packages();
+            if !names.contains(name) {
+                names.push(name.clone());
+            }
+        }
+        Ok(())
+    }
+
+    /// The names of the packages source, which is made if there is none.
+    fn packages(&mut self) -> &mut Vec<String> {
+        let is_packages = |source: &Source| matches!(source.origin, Origin::Packages { .. });
+        let at = self.sources.iter().position(is_packages).unwrap_or_else(|| {
+            let origin = Origin::Packages { names: Vec::new(), modified: Conffiles::default() };
+            self.sources.push(Source { origin, into: TreePath::root() });
+            self.sources.len() - 1
+        });
+        match &mut self.sources[at].origin {
+            Origin::Packages { names, .. } => names,
+            _ => unreachable!("the position is that of packages"),
+        }
     }
 
     /// What `account` finds in its environment: the recipe's variables, its own over them, and the prompt as PS1.

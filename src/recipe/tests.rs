@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: ISC
+use std::path::Path;
+
 use super::*;
 use crate::error::{Error, ErrorKind};
 
@@ -192,19 +194,32 @@ fn a_recipe_extends_another() {
 }
 
 #[test]
-fn packages_of_the_command_line_join_the_recipe() {
-    let packages = |recipe: &Recipe| match &recipe.sources.last().unwrap().origin {
-        Origin::Packages { names, .. } => names.join(" "),
-        other => panic!("{other:?}"),
+fn what_the_command_line_adds_joins_the_recipe_once() {
+    let words = |recipe: &Recipe| {
+        let word = |source: &Source| match &source.origin {
+            Origin::Packages { names, .. } => names.join(" "),
+            Origin::Archive { path, verify } => format!("{} {}", path.display(), verify.is_some()),
+            Origin::Directory(path) => path.display().to_string(),
+        };
+        recipe.sources.iter().map(word).collect::<Vec<_>>().join(", ")
     };
+    let vim = ["vim".to_owned()];
+    let verify = Some(Verify { list: "/SHA256".into(), key: None });
     let mut host = load("host").unwrap();
-    host.add_packages(&["vim".to_owned()]).unwrap();
+    host.add_packages(&vim).unwrap();
+    host.add_packages(&vim).unwrap();
+    host.add_archive("/a.tgz".into(), verify).unwrap();
+    host.add_archive("/b.tgz".into(), None).unwrap();
+    host.add_archive("/a.tgz".into(), None).unwrap();
+    assert_eq!(words(&host), "@base vim, /a.tgz false, /b.tgz false");
     let mut empty = Recipe::default();
     empty.add_packages(&[]).unwrap();
     assert!(empty.sources.is_empty());
-    empty.add_packages(&["vim".to_owned()]).unwrap();
-    assert_eq!((packages(&host), packages(&empty)), ("@base vim".to_owned(), "vim".to_owned()));
+    empty.add_packages(&vim).unwrap();
+    assert_eq!(words(&empty), "vim");
     assert_eq!(host.add_packages(&["VIM".to_owned()]).unwrap_err().kind(), ErrorKind::Usage);
+    let odd = std::os::unix::ffi::OsStrExt::from_bytes(b"/\xff");
+    assert!(host.add_archive(Path::new::<std::ffi::OsStr>(odd).into(), None).is_err());
 }
 
 #[test]

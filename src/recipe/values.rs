@@ -2,6 +2,7 @@
 //! What single values of a recipe may be. Pure; the errors hold reason and hint, the place is added by the caller.
 #![forbid(unsafe_code)]
 
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use crate::bail;
@@ -69,7 +70,7 @@ pub(super) fn action(text: &str) -> Result<Action> {
 ///
 /// # Errors
 /// [`ErrorKind::Usage`] for anything else; Debian's policy says what a name is.
-pub fn check_package(text: &str) -> Result<String> {
+pub(super) fn check_package(text: &str) -> Result<String> {
     if let Some(group) = text.strip_prefix('@') {
         return if group == "base" { Ok(text.to_owned()) } else { Err(unknown("group", text, ["@base"].into_iter())) };
     }
@@ -128,4 +129,10 @@ pub(super) fn host_path(base: &Path, text: &str) -> Result<PathBuf> {
         bail!(Usage, "a path is wanted");
     }
     Ok(base.join(text))
+}
+
+/// A path of the host that can stand in a recipe.
+pub(super) fn remembered(path: &Path) -> Result<&str> {
+    let error = || Error::new(ErrorKind::Usage, "a path in a recipe must be UTF-8").at(path.as_os_str().as_bytes());
+    path.to_str().ok_or_else(error)
 }

@@ -7,10 +7,10 @@ use std::path::Path;
 
 use toml::Spanned;
 
-use crate::bail;
 use crate::error::{Error, ErrorKind, Result};
 use crate::path::TreePath;
 use crate::recipe::file::{self, File, List, Spot, Table};
+use crate::recipe::values::remembered;
 use crate::recipe::{Account, Action, Conffiles, Origin, Recipe, Source, Unknown};
 
 impl Recipe {
@@ -96,8 +96,5 @@ fn table(map: &BTreeMap<String, String>) -> Table {
 }
 
 fn host_path(path: &Path) -> Result<Spot> {
-    match path.to_str() {
-        Some(text) => Ok(spot(text)),
-        None => bail!(Usage, "a path in a recipe must be UTF-8: {}", path.display()),
-    }
+    remembered(path).map(spot)
 }
