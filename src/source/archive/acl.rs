@@ -108,6 +108,18 @@ impl Acl {
     }
 }
 
+/// The permission bits that a file with the access list `xattr` has: its group's are those of the mask. None if it is
+/// no access list.
+pub(super) fn mode_bits(xattr: &[u8]) -> Option<u16> {
+    let (version, entries) = xattr.split_first_chunk()?;
+    if u32::from_le_bytes(*version) != VERSION || entries.len() % 8 != 0 {
+        return None;
+    }
+    let half = |entry: &[u8], at: usize| u16::from_le_bytes([entry[at], entry[at + 1]]);
+    let bits = |tag| entries.chunks_exact(8).find(|entry| half(entry, 0) == tag).map(|entry| half(entry, 2) & 7);
+    Some(bits(USER_OBJ)? << 6 | bits(MASK).or_else(|| bits(GROUP_OBJ))? << 3 | bits(OTHER)?)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -147,5 +159,13 @@ mod tests {
         let expect: &[u8] = b"\x02\0\0\0\x01\0\x06\0\xff\xff\xff\xff\x02\0\x06\0\x02\x01\0\0\
             \x04\0\x04\0\xff\xff\xff\xff\x10\0\x04\0\xff\xff\xff\xff\x20\0\x04\0\xff\xff\xff\xff";
         assert_eq!(acl.to_xattr(), expect);
+        assert_eq!(mode_bits(expect), Some(0o644));
+        assert_eq!(
+            mode_bits(&parse(b"user::rwx,group::r-x,other::--x,mask::-w-,user:1:rwx").unwrap().to_xattr()),
+            Some(0o721)
+        );
+        for broken in [&b""[..], &expect[..4], &expect[..11], &expect[..12], &expect[1..]] {
+            assert_eq!(mode_bits(broken), None);
+        }
     }
 }

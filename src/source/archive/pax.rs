@@ -176,6 +176,8 @@ pub(super) fn decimal(text: &[u8]) -> Option<u64> {
 }
 
 /// `[-]SECONDS[.FRACTION]`, a plain decimal number: -1.5 is half a second before -1. Digits beyond the ninth are cut.
+///
+/// libarchive writes -2.5 for that same moment, which cannot be told from the real -2.5: POSIX and GNU tar are followed.
 fn time(text: &[u8]) -> Option<Time> {
     let (negative, text) = match text.strip_prefix(b"-") {
         Some(rest) => (true, rest),

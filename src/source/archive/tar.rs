@@ -7,7 +7,7 @@ use super::header::{self, BLOCK, Dialect, Header};
 use super::pax::{self, Extended};
 use super::pipe::{Piece, Pipe, cut_short};
 use super::sparse::{self, Extent, Sparse};
-use super::{Body, Limits, SMALL, bad, refused};
+use super::{Body, Limits, SMALL, acl, bad, refused};
 use crate::error::{Error, Result};
 use crate::path::{TreePath, escape};
 use crate::tree::{Kind, Meta, Time};
@@ -235,8 +235,14 @@ fn meta(header: &Header, pax: &Extended) -> Result<Meta> {
         id => Ok(id),
     };
     let mode: u64 = header.number(&header::MODE)?;
+    let mut mode = (mode & 0o7777) as u16; // some writers put the type's bits in too
+    if let Some((_, acl)) = pax.xattrs.iter().find(|(name, _)| **name == *b"system.posix_acl_access") {
+        // With an access list the group's bits are its mask, but libarchive writes those of the group's own entry.
+        let bits = acl::mode_bits(acl).ok_or_else(|| bad("its access list is malformed"))?;
+        mode = mode & 0o7000 | bits;
+    }
     Ok(Meta {
-        mode: (mode & 0o7777) as u16, // some writers put the type's bits in too
+        mode,
         uid: id(&header::UID, pax.uid)?,
         gid: id(&header::GID, pax.gid)?,
         mtime: match pax.mtime {
