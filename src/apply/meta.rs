@@ -65,19 +65,31 @@ pub(super) fn not_ours(error: Error) -> Error {
     error.hint("only root sets owners; run it as root")
 }
 
+/// Is an inode of this type an entry of this kind?
+pub(super) fn same_type(found: FileType, kind: &Kind) -> bool {
+    let expected = match kind {
+        Kind::Dir => FileType::Dir,
+        Kind::File { .. } => FileType::File,
+        Kind::Symlink(_) => FileType::Symlink,
+        Kind::Char(..) => FileType::Char,
+        Kind::Block(..) => FileType::Block,
+        Kind::Fifo => FileType::Fifo,
+        Kind::Socket => FileType::Socket,
+    };
+    found == expected
+}
+
 /// Is the inode what `node` says, as far as one look tells? Files by size and mtime, and by inode where one is
 /// recorded; everything else by its kind and content.
 pub(super) fn matches(stat: &Stat, dir: &Dir, name: &[u8], node: &Node) -> std::io::Result<bool> {
-    Ok(match (&node.kind, stat.kind) {
-        (Kind::Dir, FileType::Dir) | (Kind::Fifo, FileType::Fifo) | (Kind::Socket, FileType::Socket) => true,
-        (Kind::File { size, .. }, FileType::File) => {
-            let same_inode = node.here.is_none_or(|stamp| stamp.ino == stat.ino);
-            *size == stat.size && node.meta.mtime == stat.mtime && same_inode
-        }
-        (Kind::Symlink(target), FileType::Symlink) => dir.read_link(name)? == *target,
-        (Kind::Char(major, minor), FileType::Char) | (Kind::Block(major, minor), FileType::Block) => {
-            stat.rdev == (*major, *minor)
-        }
-        _ => false,
-    })
+    Ok(same_type(stat.kind, &node.kind)
+        && match &node.kind {
+            Kind::File { size, .. } => {
+                let same_inode = node.here.is_none_or(|stamp| stamp.ino == stat.ino);
+                *size == stat.size && node.meta.mtime == stat.mtime && same_inode
+            }
+            Kind::Symlink(target) => dir.read_link(name)? == *target,
+            Kind::Char(major, minor) | Kind::Block(major, minor) => stat.rdev == (*major, *minor),
+            Kind::Dir | Kind::Fifo | Kind::Socket => true,
+        })
 }

@@ -2,6 +2,8 @@
 //! Filling a new root that nobody can see yet: no journal, no undo, no syncs. The caller syncs once and renames it in.
 #![forbid(unsafe_code)]
 
+use std::sync::Arc;
+
 use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::plan::{Change, Plan};
 use crate::sys::{Dir, FileType};
@@ -28,7 +30,8 @@ pub fn commit_new(
 ) -> Result<()> {
     // A default ACL, inherited from above, would go on to every directory made below.
     root.set_xattrs(b".", FileType::Dir, &Vec::new()).on("setxattr", b".")?;
-    let mut filler = Filler { root, stage, parents: Parents::new(root) };
+    let root = Arc::new(root.try_clone().on("dup", b".")?);
+    let mut filler = Filler { root: &root, stage, parents: Parents::new(&root) };
     for change in &plan.changes {
         filler.make(change, bodies)?;
         watch.count(1, 0)?;
@@ -61,9 +64,9 @@ impl Filler<'_> {
             Kind::Dir => dir.make_dir(name, 0o700).on("mkdir", &node.path),
             Kind::File { .. } => {
                 let staged = self.stage.place(bodies(change)?);
-                staged.dir.rename(&staged.name, dir, name).on("rename", &node.path)
+                staged.dir.rename(&staged.name, &dir, name).on("rename", &node.path)
             }
-            _ => make_special(dir, name, node, self.stage.owners()),
+            _ => make_special(&dir, name, node, self.stage.owners()),
         }
     }
 
@@ -71,7 +74,7 @@ impl Filler<'_> {
         let Some(first) = &change.link else { return Ok(()) };
         let from = self.root.walk_parent(first).on("open", first)?;
         let (dir, name) = self.parents.of(&change.path)?;
-        from.link(first.name(), dir, name).on("link", &change.path)
+        from.link(first.name(), &dir, name).on("link", &change.path)
     }
 
     fn settle_directory(&mut self, change: &Change) -> Result<()> {
@@ -80,7 +83,7 @@ impl Filler<'_> {
             return Ok(());
         }
         let (dir, name) = self.parents.of(&node.path)?;
-        settle(dir, name, node, Attributes::Fresh, self.stage.owners())
+        settle(&dir, name, node, Attributes::Fresh, self.stage.owners())
     }
 }
 

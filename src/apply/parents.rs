@@ -2,6 +2,8 @@
 //! [`Parents`]: the directories that hold the paths one works on, kept open while neighbours follow.
 #![forbid(unsafe_code)]
 
+use std::sync::Arc;
+
 use crate::error::{Error, ErrorKind, Result};
 use crate::path::TreePath;
 use crate::sys::{Dir, is_no_directory};
@@ -12,12 +14,12 @@ const LIMIT: usize = 32;
 /// Opens the directory of one path after another. In tree order each directory is opened about once.
 #[derive(Debug)]
 pub(super) struct Parents<'a> {
-    root: &'a Dir,
-    open: Vec<(TreePath, Dir)>,
+    root: &'a Arc<Dir>,
+    open: Vec<(TreePath, Arc<Dir>)>,
 }
 
 impl<'a> Parents<'a> {
-    pub(super) fn new(root: &'a Dir) -> Parents<'a> {
+    pub(super) fn new(root: &'a Arc<Dir>) -> Parents<'a> {
         Parents { root, open: Vec::new() }
     }
 
@@ -25,7 +27,7 @@ impl<'a> Parents<'a> {
     ///
     /// # Errors
     /// [`ErrorKind::Refused`] if a symlink, a file or another mount is in the way.
-    pub(super) fn of<'p>(&mut self, path: &'p TreePath) -> Result<(&Dir, &'p [u8])> {
+    pub(super) fn of<'p>(&mut self, path: &'p TreePath) -> Result<(Arc<Dir>, &'p [u8])> {
         let name = if path.is_root() { b"." } else { path.name() };
         let parent = path.parent_bytes().unwrap_or_default();
         while self.open.last().is_some_and(|(at, _)| !leads_to(at.as_bytes(), parent)) {
@@ -40,9 +42,9 @@ impl<'a> Parents<'a> {
             if self.open.len() == LIMIT {
                 self.open.remove(0);
             }
-            self.open.push((parent, dir));
+            self.open.push((parent, Arc::new(dir)));
         }
-        Ok((self.open.last().map_or(self.root, |(_, dir)| dir), name))
+        Ok((Arc::clone(self.open.last().map_or(self.root, |(_, dir)| dir)), name))
     }
 }
 
@@ -52,7 +54,7 @@ fn leads_to(at: &[u8], path: &[u8]) -> bool {
 }
 
 /// Why a directory could not be reached.
-fn in_the_way(error: &std::io::Error, path: &TreePath) -> Error {
+pub(super) fn in_the_way(error: &std::io::Error, path: &TreePath) -> Error {
     if is_no_directory(error) {
         let reason = "a symbolic link or a file is where a directory must be; nothing is written through it";
         return Error::new(ErrorKind::Refused, reason).at(path);

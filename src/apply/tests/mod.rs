@@ -29,11 +29,29 @@ fn stage_bodies(stage: &Stage, plan: &Plan, world: &World) -> HashMap<TreePath, 
 
 /// Makes the tree in the empty root of `place`.
 fn make(place: &Place, world: &World) {
-    let stage = Stage::create(&place.work, Owners::Set).unwrap();
+    let stage = Stage::create(place.work(), Owners::Set).unwrap();
     let plan = diff(&Tree::default(), &world.tree);
     let slots = stage_bodies(&stage, &plan, world);
     let mut bodies = |change: &Change| Ok(slots[&change.path]);
-    commit_new(&place.root, &stage, &plan, &mut bodies, &Watch::default()).unwrap();
+    commit_new(place.root(), &stage, &plan, &mut bodies, &Watch::default()).unwrap();
+    discard(&place.target).unwrap();
+}
+
+/// Prepares what turns the root of `place` into `world`.
+fn ready(place: &Place, world: &World) -> Result<Prepared> {
+    let plan = diff(&scan(place.root()), &world.tree);
+    let stage = Stage::create(place.work(), Owners::Set)?;
+    let slots = stage_bodies(&stage, &plan, world);
+    prepare(&place.target, &[stage], plan, &mut |change| Ok(slots[&change.path]), &Watch::default())
+}
+
+/// Turns the root of `place` into `world`.
+fn turn(place: &Place, world: &World) -> Result<()> {
+    commit(&place.target, &place.state, &ready(place, world)?, &|| Ok(()), &Watch::default())
+}
+
+fn is_clean(place: &Place) -> bool {
+    place.work().entries().unwrap().is_empty() && place.state.entries().unwrap().is_empty()
 }
 
 proptest! {
@@ -43,6 +61,17 @@ proptest! {
     fn a_new_root_is_what_was_wanted(world in worlds()) {
         let place = Place::new();
         make(&place, &world);
-        prop_assert_eq!(text(&scan(&place.root)), text(&world.tree));
+        prop_assert_eq!(text(&scan(place.root())), text(&world.tree));
+    }
+
+    #[test]
+    fn a_live_root_becomes_what_is_wanted_and_back(before in worlds(), after in worlds()) {
+        let place = Place::new();
+        make(&place, &before);
+        turn(&place, &after).unwrap();
+        prop_assert_eq!(text(&scan(place.root())), text(&after.tree));
+        turn(&place, &before).unwrap();
+        prop_assert_eq!(text(&scan(place.root())), text(&before.tree));
+        prop_assert!(is_clean(&place));
     }
 }

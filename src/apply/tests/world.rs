@@ -3,12 +3,12 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::io::Read;
-use std::path::PathBuf;
 
 use proptest::prelude::*;
 use proptest::sample::select;
 
 use crate::apply::body::digest;
+use crate::apply::{Owners, Target};
 use crate::path::TreePath;
 use crate::sys::{Calls, Dir, FileType, effective_uid};
 use crate::tree::{Digest, Kind, Meta, Node, Time, Tree, Xattrs};
@@ -127,26 +127,39 @@ thread_local! {
 
 /// A directory for one test case: `root` and `work` in it are empty.
 pub(super) struct Place {
-    temp: tempfile::TempDir,
-    pub(super) root: Dir,
-    pub(super) work: Dir,
+    _temp: tempfile::TempDir,
+    pub(super) target: Target,
+    pub(super) state: Dir,
 }
 
 impl Place {
     pub(super) fn new() -> Place {
-        let temp = tempfile::tempdir().unwrap();
+        let temp = temp();
         let dir = |name: &str| {
             std::fs::create_dir(temp.path().join(name)).unwrap();
             Dir::open(&temp.path().join(name), Calls::from_env()).unwrap()
         };
-        let (root, work) = (dir("root"), dir("work"));
+        let (root, work, state) = (dir("root"), dir("work"), dir("state"));
         work.set_mode(b".", 0o700).unwrap();
-        Place { temp, root, work }
+        Place { _temp: temp, target: Target::single(root, work, Owners::Set), state }
     }
 
-    pub(super) fn path(&self, name: &str) -> PathBuf {
-        self.temp.path().join(name)
+    pub(super) fn root(&self) -> &Dir {
+        &self.target.areas[0].root
     }
+
+    pub(super) fn work(&self) -> &Dir {
+        &self.target.areas[0].work
+    }
+}
+
+/// In memory, where that holds what we want to see: nothing waits for a disk there.
+fn temp() -> tempfile::TempDir {
+    let shm = tempfile::tempdir_in("/dev/shm").ok().filter(|temp| {
+        let dir = Dir::open(temp.path(), Calls::Native).unwrap();
+        dir.set_xattrs(b".", FileType::Dir, &attribute(b"user.one", b"1")).is_ok()
+    });
+    shm.unwrap_or_else(|| tempfile::tempdir().unwrap())
 }
 
 /// Reads a tree back: one thread, no shortcuts.

@@ -1,0 +1,208 @@
+// SPDX-License-Identifier: ISC
+//! [`commit`] changes a live tree, [`recover`] finishes or takes back what an earlier command left half done.
+#![forbid(unsafe_code)]
+
+use std::io::Write;
+
+use crate::error::{Error, ErrorKind, IoContext, Result};
+use crate::plan::Plan;
+use crate::sys::{Calls, Dir, effective_uid};
+use crate::tree::Kind;
+use crate::watch::Watch;
+
+use super::journal::{self, BACK, FORWARD};
+use super::machine::{Job, Machine, Pass};
+use super::prepare::Prepared;
+use super::remove::remove_tree;
+use super::shards::Shards;
+use super::stage::STAGE;
+use super::steps::steps;
+use super::{Area, Target};
+
+/// Where replaced and removed files wait until the change is done.
+const UNDO: &[u8] = b"undo";
+/// Space that is given back before a change is taken back, which may need a little.
+const RESERVE: &[u8] = b"reserve";
+const RESERVE_BYTES: usize = 256 * 1024;
+
+/// What [`recover`] found.
+#[derive(Debug)]
+pub enum Recovered {
+    /// Nothing was left behind.
+    Nothing,
+    /// A change that had not begun was forgotten.
+    Discarded,
+    /// The change is done.
+    Finished,
+    /// The change is taken back: for the reason given, or because that was under way.
+    TurnedBack(Option<Error>),
+}
+
+/// Carries out a prepared plan on a live tree: all of it, or nothing.
+///
+/// The caller holds the lock of `state`, where the journal goes. `finish` runs when the tree is complete and durable,
+/// and writes down what it is now; it runs again if the machine stops before the journal is gone, so it must do no
+/// harm the second time.
+///
+/// # Errors
+/// What went wrong; the tree is as it was before, and the stage is gone. [`ErrorKind::Interrupted`] if even taking
+/// back failed, or if `finish` did: then [`recover`] has to be run.
+pub fn commit(
+    target: &Target,
+    state: &Dir,
+    prepared: &Prepared,
+    finish: &dyn Fn() -> Result<()>,
+    watch: &Watch,
+) -> Result<()> {
+    watch.begin("applying", prepared.plan.changes.len() as u64);
+    if let Err(error) = begin(target, state, prepared) {
+        // If the journal stands, or nobody can tell, the next command sees to it.
+        if state.find(FORWARD).is_ok_and(|found| found.is_none()) {
+            discard(target)?;
+        }
+        return Err(error);
+    }
+    let change = Change { target, state, prepared, watch };
+    change.forward(Pass::First, finish)?.map_or(Ok(()), Err)
+}
+
+/// Finishes or takes back what an interrupted command left behind. The caller holds the lock of `state`; `finish` is
+/// as for [`commit`].
+///
+/// # Errors
+/// [`ErrorKind::BadInput`] if the journal is not ours or of another root; [`ErrorKind::Interrupted`] if the change can
+/// neither be finished nor be taken back, naming what is in the way.
+pub fn recover(target: &Target, state: &Dir, finish: &dyn Fn() -> Result<()>, watch: &Watch) -> Result<Recovered> {
+    if let Some(prepared) = journal::read(state, BACK, target)? {
+        Change { target, state, prepared: &prepared, watch }.go_back()?;
+        return Ok(Recovered::TurnedBack(None));
+    }
+    if let Some(prepared) = journal::read(state, FORWARD, target)? {
+        let change = Change { target, state, prepared: &prepared, watch };
+        let failed = change.forward(Pass::Again, finish)?;
+        return Ok(failed.map_or(Recovered::Finished, |error| Recovered::TurnedBack(Some(error))));
+    }
+    Ok(if discard(target)? { Recovered::Discarded } else { Recovered::Nothing })
+}
+
+/// Forgets what is staged. Returns whether there was anything. Never while a journal stands.
+///
+/// # Errors
+/// What the system says.
+pub fn discard(target: &Target) -> Result<bool> {
+    let mut found = false;
+    for Area { work, .. } in &target.areas {
+        for name in [RESERVE, STAGE, UNDO] {
+            found |= work.find(name).on("stat", name)?.is_some();
+            // Not the caller's watch: a Ctrl-C shall not leave what it wants to be rid of.
+            remove_tree(work, name, &Watch::default())?;
+        }
+    }
+    Ok(found)
+}
+
+/// A change whose journal stands.
+struct Change<'a> {
+    target: &'a Target,
+    state: &'a Dir,
+    prepared: &'a Prepared,
+    watch: &'a Watch,
+}
+
+impl Change<'_> {
+    /// Goes on to the end, or back if that fails; then the reason is returned.
+    fn forward(&self, pass: Pass, finish: &dyn Fn() -> Result<()>) -> Result<Option<Error>> {
+        let done = self.drive(&self.prepared.plan, pass).and_then(|()| self.sync());
+        if let Err(reason) = done {
+            for area in &self.target.areas {
+                journal::remove(&area.work, RESERVE)?;
+            }
+            let back = journal::rename(self.state, FORWARD, BACK).and_then(|()| self.go_back());
+            return match back {
+                Ok(()) => Ok(Some(reason)),
+                Err(error) => Err(stuck(&reason, &error)),
+            };
+        }
+        finish().map_err(|error| {
+            let reason = format!("the change is made, but could not be written down: {error}");
+            Error::new(ErrorKind::Interrupted, reason).hint("mend that and run `stockade recover`")
+        })?;
+        self.end(FORWARD)?;
+        Ok(None)
+    }
+
+    /// Puts everything back, in the same order of steps, with before and after exchanged.
+    fn go_back(&self) -> Result<()> {
+        let reversed = self.prepared.plan.clone().reversed();
+        self.drive(&reversed, Pass::Back).and_then(|()| self.sync())?;
+        self.end(BACK)
+    }
+
+    fn drive(&self, plan: &Plan, pass: Pass) -> Result<()> {
+        let open = |name: &'static [u8]| -> Result<Vec<Shards>> {
+            self.target.areas.iter().map(|area| Shards::make(&area.work, name).on("mkdir", name)).collect()
+        };
+        let (incoming, outgoing) = if pass == Pass::Back { (UNDO, STAGE) } else { (STAGE, UNDO) };
+        let (incoming, outgoing) = (open(incoming)?, open(outgoing)?);
+        let job = Job { target: self.target, plan, slots: &self.prepared.slots, incoming, outgoing, pass };
+        Machine::new(&job)?.run(&steps(plan, effective_uid() != 0), self.watch)
+    }
+
+    fn sync(&self) -> Result<()> {
+        sync(self.target)
+    }
+
+    /// The change is durable: forget the journal first, then what turning back would have needed.
+    fn end(&self, phase: &[u8]) -> Result<()> {
+        journal::remove(self.state, phase)?;
+        self.state.sync().on("fsync", phase)?;
+        discard(self.target).map(|_| ())
+    }
+}
+
+/// Everything up to the moment from which the change goes forward.
+fn begin(target: &Target, state: &Dir, prepared: &Prepared) -> Result<()> {
+    for Area { work, .. } in &target.areas {
+        journal::remove(work, RESERVE)?;
+        let mut reserve = work.create_file(RESERVE, 0o600).on("create", RESERVE)?;
+        // Not zeros: a filesystem may store those as nothing.
+        reserve.write_all(&[0xa5; RESERVE_BYTES]).on("write", RESERVE)?;
+        Shards::make(work, UNDO).on("mkdir", UNDO)?;
+    }
+    sync_bodies(target, prepared)?;
+    sync(target)?;
+    journal::write(state, target, prepared)
+}
+
+/// Makes what was written to every area durable.
+fn sync(target: &Target) -> Result<()> {
+    for area in &target.areas {
+        if !area.root.space().on("statfs", &area.at)?.volatile {
+            area.root.sync_filesystem().on("syncfs", &area.at)?;
+        }
+    }
+    Ok(())
+}
+
+/// Where a whole filesystem cannot be synced at once, each staged file is.
+fn sync_bodies(target: &Target, prepared: &Prepared) -> Result<()> {
+    let files = prepared.plan.changes.iter().zip(&prepared.slots);
+    for (change, slot) in files.filter(|(c, _)| c.replace) {
+        let (index, _) = target.locate(&change.path)?;
+        let area = &target.areas[index];
+        let is_file = change.after.as_ref().is_some_and(|n| matches!(n.kind, Kind::File { .. }));
+        if is_file && area.work.calls() == Calls::Portable && !area.work.space().on("statfs", &area.at)?.volatile {
+            let stage = Shards::make(&area.work, STAGE).on("mkdir", STAGE)?;
+            let place = stage.place(slot.0);
+            let file = place.dir.open_file(&place.name).on("open", &change.path)?;
+            file.sync_all().on("fsync", &change.path)?;
+        }
+    }
+    Ok(())
+}
+
+/// Neither forward nor back.
+fn stuck(reason: &Error, error: &Error) -> Error {
+    let text = format!("{reason}; and what was done so far could not be taken back: {error}");
+    Error::new(ErrorKind::Interrupted, text).hint("mend that and run `stockade recover`")
+}

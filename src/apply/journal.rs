@@ -1,0 +1,146 @@
+// SPDX-License-Identifier: ISC
+//! The journal of a change to a live tree: the plan itself, and the number of each file in it (decision E1).
+//!
+//! ```text
+//! stockade journal 1
+//! area . INODE-OF-ROOT INODE-OF-WORK
+//! change NUMBER replace|in-place
+//! - LINE-OF-MANIFEST
+//! + LINE-OF-MANIFEST
+//! end CHANGES
+//! ```
+//!
+//! Its name is the phase: under [`FORWARD`] recovery goes on, under [`BACK`] it goes back. A rename needs no space.
+#![forbid(unsafe_code)]
+
+use std::io::{Read, Write};
+
+use crate::error::{Error, ErrorKind, IoContext, Result};
+use crate::path::escape;
+use crate::plan::{Change, Plan};
+use crate::sys::Dir;
+use crate::tree::Node;
+use crate::tree::text::{Dialect, Origins, read_node, write_node};
+
+use super::Target;
+use super::prepare::Prepared;
+use super::stage::Slot;
+
+/// The journal while a change goes forward.
+pub(super) const FORWARD: &[u8] = b"journal";
+/// The journal while a change is taken back.
+pub(super) const BACK: &[u8] = b"journal.back";
+/// The journal while it is written.
+const NEW: &[u8] = b"journal.new";
+
+const HEADER: &str = "stockade journal 1";
+
+/// Writes the journal so that it is there whole or not at all, whenever the power fails.
+pub(super) fn write(state: &Dir, target: &Target, prepared: &Prepared) -> Result<()> {
+    let mut text = format!("{HEADER}\n").into_bytes();
+    for line in areas(target)? {
+        text.extend_from_slice(line.as_bytes());
+    }
+    for (change, slot) in prepared.plan.changes.iter().zip(&prepared.slots) {
+        let how = if change.replace { "replace" } else { "in-place" };
+        text.extend_from_slice(format!("change {} {how}\n", slot.0).as_bytes());
+        for (sign, node) in [(b'-', &change.before), (b'+', &change.after)] {
+            let Some(node) = node else { continue };
+            text.extend_from_slice(&[sign, b' ']);
+            write_node(node, &mut text, Dialect::Stockade);
+            text.push(b'\n');
+        }
+    }
+    text.extend_from_slice(format!("end {}\n", prepared.plan.changes.len()).as_bytes());
+    remove(state, NEW)?;
+    let mut file = state.create_file(NEW, 0o600).on("create", NEW)?;
+    file.write_all(&text).on("write", NEW)?;
+    file.sync_all().on("fsync", NEW)?;
+    rename(state, NEW, FORWARD)
+}
+
+/// Reads the journal named `name`; none if there is no such journal.
+pub(super) fn read(state: &Dir, name: &[u8], target: &Target) -> Result<Option<Prepared>> {
+    let mut text = Vec::new();
+    match state.open_file(name) {
+        Ok(mut file) => file.read_to_end(&mut text).on("read", name)?,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(Error::io("open", name, &error)),
+    };
+    parse(&text, target).map(Some).map_err(|error| error.at(name))
+}
+
+/// Turns a journal into one of the other phase.
+pub(super) fn rename(state: &Dir, from: &[u8], to: &[u8]) -> Result<()> {
+    state.rename(from, state, to).on("rename", from)?;
+    state.sync().on("fsync", to)
+}
+
+/// Removes a file of the state directory, if it is there.
+pub(super) fn remove(state: &Dir, name: &[u8]) -> Result<()> {
+    match state.unlink(name) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(Error::io("unlink", name, &error)),
+        _ => Ok(()),
+    }
+}
+
+/// By inodes alone: device numbers may be others after a reboot.
+fn areas(target: &Target) -> Result<Vec<String>> {
+    let line = |area: &super::Area| {
+        let root = area.root.stat_self().on("stat", &area.at)?;
+        let work = area.work.stat_self().on("stat", &area.at)?;
+        Ok(format!("area ./{} {} {}\n", escape(area.at.as_bytes()), root.ino, work.ino))
+    };
+    target.areas.iter().map(line).collect()
+}
+
+fn parse(text: &[u8], target: &Target) -> Result<Prepared> {
+    let mut lines = text.split(|&b| b == b'\n').peekable();
+    if lines.next() != Some(HEADER.as_bytes()) {
+        return Err(broken("not a journal of this version"));
+    }
+    for area in areas(target)? {
+        if lines.next() != Some(area.trim_end().as_bytes()) {
+            return Err(broken("the journal is of another root"));
+        }
+    }
+    let (mut plan, mut slots, mut origins) = (Plan::default(), Vec::new(), Origins::default());
+    while let Some(head) = lines.next_if(|line| line.starts_with(b"change ")) {
+        let mut node = |sign: &[u8]| -> Result<Option<Node>> {
+            let line = lines.next_if(|line| line.starts_with(sign));
+            line.map(|line| read_node(&line[sign.len()..], &mut origins)).transpose()
+        };
+        let (before, after) = (node(b"- ")?, node(b"+ ")?);
+        let (slot, replace) = heading(head).ok_or_else(|| broken("a line is malformed"))?;
+        let Some(path) = before.as_ref().or(after.as_ref()).map(|n| n.path.clone()) else {
+            return Err(broken("a change of nothing"));
+        };
+        if after.as_ref().is_some_and(|n| n.path != path) {
+            return Err(broken("a change of two paths"));
+        }
+        plan.changes.push(Change { path, before, after, replace, link: None });
+        slots.push(slot);
+    }
+    if lines.next() != Some(format!("end {}", slots.len()).as_bytes()) {
+        return Err(broken("the journal is cut off"));
+    }
+    if !plan.changes.is_sorted_by(|a, b| a.path < b.path) {
+        return Err(broken("its paths are not in order"));
+    }
+    Ok(Prepared { plan, slots })
+}
+
+/// `change 12 replace`
+fn heading(line: &[u8]) -> Option<(Slot, bool)> {
+    let mut words = std::str::from_utf8(line).ok()?.split(' ').skip(1);
+    let slot = Slot(words.next()?.parse().ok()?);
+    match (words.next()?, words.next()) {
+        ("replace", None) => Some((slot, true)),
+        ("in-place", None) => Some((slot, false)),
+        _ => None,
+    }
+}
+
+fn broken(reason: &'static str) -> Error {
+    Error::new(ErrorKind::BadInput, reason)
+}
