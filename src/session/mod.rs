@@ -8,6 +8,7 @@
 mod account;
 mod occupants;
 
+use std::collections::BTreeMap;
 use std::ffi::CString;
 use std::io;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -27,6 +28,8 @@ pub struct Command {
     pub argv: Vec<Vec<u8>>,
     /// Name or number of an account in the chroot's own `etc/passwd`; none for root.
     pub user: Option<String>,
+    /// Variables of the recipe, in the place of those that login(1) sets.
+    pub environment: BTreeMap<String, String>,
 }
 
 /// How the command ended.
@@ -81,7 +84,7 @@ pub fn run(root: &Path, command: &Command, hold: Option<Held>) -> Result<Status>
     let dir = Dir::open(root, Calls::from_env()).on("open", root.as_os_str().as_bytes())?;
     fit(root, &dir)?;
     let account = account::find(&dir, command.user.as_deref())?;
-    let guest = guest(&account, &command.argv)?;
+    let guest = guest(&account, command)?;
     match sys::enter(&dir, &guest, hold) {
         Ok(Ended::Exited(status)) => Ok(Status::Exited(status)),
         Ok(Ended::Killed(signal)) => Ok(Status::Killed(signal)),
@@ -111,17 +114,17 @@ fn fit(root: &Path, dir: &Dir) -> Result<()> {
     Ok(())
 }
 
-fn guest(account: &Account, argv: &[Vec<u8>]) -> Result<Guest> {
+fn guest(account: &Account, command: &Command) -> Result<Guest> {
     let shell = account.shell();
-    let (program, argv) = match argv {
+    let (program, argv) = match command.argv.as_slice() {
         // A dash in front of its name makes a shell a login shell.
         [] => (shell, vec![[b"-", shell.rsplit(|&b| b == b'/').next().unwrap_or(shell)].concat()]),
-        [program, ..] => (program.as_slice(), argv.to_vec()),
+        [program, ..] => (program.as_slice(), command.argv.clone()),
     };
     Ok(Guest {
         program: text(program.to_vec())?,
         argv: argv.into_iter().map(text).collect::<Result<_>>()?,
-        env: environment(account).into_iter().map(text).collect::<Result<_>>()?,
+        env: environment(account, &command.environment).into_iter().map(text).collect::<Result<_>>()?,
         dir: text(account.home.clone())?,
         uid: account.uid,
         gid: account.gid,
@@ -129,18 +132,19 @@ fn guest(account: &Account, argv: &[Vec<u8>]) -> Result<Guest> {
     })
 }
 
-/// The whole environment of a guest: what login(1) sets, and the caller's TERM.
-fn environment(account: &Account) -> Vec<Vec<u8>> {
+/// The whole environment of a guest: what login(1) sets, the caller's TERM, and the recipe's variables over them.
+fn environment(account: &Account, recipe: &BTreeMap<String, String>) -> Vec<Vec<u8>> {
     let path = sys::SEARCH_PATH[usize::from(account.uid != 0)];
-    let mut set: Vec<(&str, &[u8])> = vec![
-        ("HOME", &account.home),
+    let term = std::env::var_os("TERM").map(OsStringExt::into_vec);
+    let mut set: BTreeMap<&str, &[u8]> = BTreeMap::from([
+        ("HOME", account.home.as_slice()),
         ("USER", &account.name),
         ("LOGNAME", &account.name),
         ("SHELL", account.shell()),
         ("PATH", path.as_bytes()),
-    ];
-    let term = std::env::var_os("TERM").map(OsStringExt::into_vec);
+    ]);
     set.extend(term.as_deref().map(|term| ("TERM", term)));
+    set.extend(recipe.iter().map(|(name, value)| (name.as_str(), value.as_bytes())));
     set.into_iter().map(|(name, value)| [name.as_bytes(), b"=", value].concat()).collect()
 }
 
@@ -175,4 +179,20 @@ fn explain(root: &Path, stuck: &Stuck) -> Error {
 
 fn within(root: &Path, name: &[u8]) -> Vec<u8> {
     root.join(std::ffi::OsStr::from_bytes(name)).into_os_string().into_vec()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_recipe_decides_over_login() {
+        let recipe = [("PATH", "/opt"), ("LANG", "C"), ("TERM", "dumb")];
+        let recipe = recipe.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
+        let root = account::find(&Dir::open(Path::new("/"), Calls::Native).unwrap(), Some("0")).unwrap();
+        let set: Vec<String> =
+            environment(&root, &recipe).into_iter().map(|var| String::from_utf8(var).unwrap()).collect();
+        assert_eq!(set[..4], ["HOME=/root", "LANG=C", "LOGNAME=root", "PATH=/opt"]);
+        assert!(set.contains(&"TERM=dumb".to_owned()) && set.len() == 7, "{set:?}");
+    }
 }
