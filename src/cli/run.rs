@@ -13,9 +13,11 @@ use crate::session::{self, Command, Status};
 pub(super) fn run(args: &Run) -> Result<Exit> {
     let home = Home::from_env()?;
     let locking = Locking { shared: true, wait: !args.lock.no_wait, verb: "run" };
-    let Chroot { place, lock, .. } = Chroot::open(&home, args.root.as_os_str(), locking)?;
+    let chroot = Chroot::open(&home, args.root.as_os_str(), locking)?;
     let argv = args.command.iter().map(|word| word.as_bytes().to_vec()).collect();
-    let command = Command { argv, user: args.user.clone() };
+    let environment = chroot.recipe()?.environment_of(args.user.as_deref().unwrap_or("root"));
+    let command = Command { argv, user: args.user.clone(), environment };
+    let Chroot { place, lock, .. } = chroot;
     let status = session::run(&place.root, &command, Some(lock))?;
     if let Status::NotRun(error) = &status {
         out::report("run", error, args.json.json);
