@@ -8,7 +8,7 @@ use std::fmt::Write as _;
 
 use super::{Input, Output};
 use crate::error::Result;
-use crate::select::packages::ADMIN;
+use crate::select::packages::INFO;
 
 /// Ids from here on are people's, but for `nobody`.
 const FIRST_PERSON: u32 = 1000;
@@ -125,7 +125,7 @@ fn scripts(input: &Input<'_>) -> Result<Vec<String>> {
     for package in input.packages {
         for kind in ["preinst", "postinst"] {
             if let Some(name) = package.info.get(kind) {
-                texts.push(input.text(&format!("{ADMIN}/info/{}", String::from_utf8_lossy(name)))?);
+                texts.push(input.text(&format!("{INFO}/{}", String::from_utf8_lossy(name)))?);
             }
         }
     }

@@ -5,43 +5,56 @@
 
 use std::collections::HashSet;
 
-use super::{Input, Output};
+use super::{Input, Made, Output};
 use crate::error::Result;
 use crate::path::{TreePath, escape};
 use crate::sys::FileType;
 
-/// Files, or directories whose files are taken.
-const TAKEN: [&str; 10] = [
-    "etc/apt/sources.list",
-    "etc/apt/sources.list.d",
-    "etc/apt/trusted.gpg",
-    "etc/apt/trusted.gpg.d",
-    "etc/apt/keyrings",
-    "etc/apt/preferences",
-    "etc/apt/preferences.d",
-    "etc/apt/apt.conf",
-    "etc/apt/apt.conf.d",
-    "usr/share/keyrings",
+/// Files, and directories with the endings of the files that apt reads there; without an ending, all are taken.
+const TAKEN: [(&str, &[&str]); 9] = [
+    ("etc/apt/sources.list", &[]),
+    ("etc/apt/sources.list.d", &[".list", ".sources"]),
+    ("etc/apt/trusted.gpg", &[]),
+    ("etc/apt/trusted.gpg.d", &[".gpg", ".asc"]),
+    ("etc/apt/keyrings", &[]),
+    ("etc/apt/preferences", &[]),
+    ("etc/apt/preferences.d", &[]),
+    ("etc/apt/apt.conf", &[]),
+    ("etc/apt/apt.conf.d", &[]),
 ];
+/// Where other keys are: taken if a source names them.
+const KEYRINGS: &str = "usr/share/keyrings";
 
 pub(super) fn make(input: &Input<'_>, output: &mut Output) -> Result<()> {
     // A conffile of a package that was not chosen may call programs of that package.
     let owned = input.dpkg.packages().iter().flat_map(|package| &package.conffiles).map(|conffile| &conffile.path);
     let owned: HashSet<&TreePath> = owned.collect();
-    for taken in TAKEN {
+    let start = output.made.len();
+    for (taken, endings) in TAKEN {
         let taken = TreePath::new(taken.as_bytes())?;
-        let names = input.host.list(&taken)?;
+        let mut names = input.host.list(&taken)?;
+        names.retain(|name| endings.is_empty() || endings.iter().any(|ending| name.ends_with(ending.as_bytes())));
         let below = names.iter().map(|name| taken.join(name)).collect::<Result<Vec<_>>>()?;
-        for path in std::iter::once(taken).chain(below) {
-            if !owned.contains(&path) && input.wanted.get(&path).is_none() {
-                take(input, output, &path)?;
-            }
+        for path in std::iter::once(taken).chain(below).filter(|path| !owned.contains(path)) {
+            take(input, output, &path)?;
+        }
+    }
+    let keyrings = TreePath::new(KEYRINGS.as_bytes())?;
+    for name in input.host.list(&keyrings)? {
+        let path = keyrings.join(&name)?;
+        let named = |made: &Made| String::from_utf8_lossy(&made.body).contains(&format!("/{path}"));
+        if output.made[start..].iter().any(named) {
+            take(input, output, &path)?;
         }
     }
     Ok(())
 }
 
+/// Takes a file that no chosen package brings.
 fn take(input: &Input<'_>, output: &mut Output, path: &TreePath) -> Result<()> {
+    if input.wanted.get(path).is_some() {
+        return Ok(());
+    }
     let Some(at) = input.host.place(path)? else { return Ok(()) };
     let Some(stat) = input.host.stat(&at)? else { return Ok(()) };
     if !matches!(stat.kind, FileType::File | FileType::Symlink) {

@@ -4,7 +4,7 @@
 
 use super::{Input, Output};
 use crate::error::Result;
-use crate::select::packages::ADMIN;
+use crate::select::packages::INFO;
 
 /// Packages whose script is covered, by the generators or by ldconfig in the finished chroot, or does something in an
 /// upgrade only.
@@ -69,7 +69,7 @@ pub(super) fn note(input: &Input<'_>, output: &mut Output) -> Result<()> {
     let mut names = Vec::new();
     for package in input.packages.iter().filter(|package| !COVERED.contains(&package.name.as_str())) {
         let Some(script) = package.info.get("postinst") else { continue };
-        let script = input.text(&format!("{ADMIN}/info/{}", String::from_utf8_lossy(script)))?;
+        let script = input.text(&format!("{INFO}/{}", String::from_utf8_lossy(script)))?;
         if does_something(&script) {
             names.push(package.name.as_str());
         }

@@ -2,6 +2,7 @@
 //! [`Dpkg::files`]: which of the host's files the chosen packages are.
 #![forbid(unsafe_code)]
 
+use std::cell::OnceCell;
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
@@ -10,8 +11,9 @@ use md5::{Digest as _, Md5};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::path::{PathSet, TreePath};
-use crate::select::packages::{ADMIN, Conffile, Dpkg, Host, MAX_FILE, Package};
-use crate::sys::FileType;
+use crate::select::packages::{Conffile, Dpkg, Host, INFO, MAX_FILE, Package};
+use crate::sys::{FileType, Stat};
+use crate::tree::Time;
 use crate::watch::Watch;
 
 /// Directories in the root that are links into `/usr` on a system with merged /usr. Package lists still name them;
@@ -85,6 +87,33 @@ pub struct Selection {
     pub entries: Vec<Selected>,
     /// Sorted by reason and path.
     pub skipped: Vec<Skipped>,
+    /// Taken, although not as their package ships them: changed on the host since. Conffiles are not among them.
+    pub changed: Vec<TreePath>,
+}
+
+impl Selection {
+    /// What people should know of it: one line for each edited conffile and each changed file, and a count where a
+    /// package lacks many.
+    pub fn notes(&self) -> Vec<String> {
+        let mut notes = Vec::new();
+        let mut lacking: BTreeMap<(Why, &str), Vec<&TreePath>> = BTreeMap::new();
+        for Skipped { path, why, origin } in &self.skipped {
+            match why {
+                Why::Edited => notes.push(format!("{path}: edited on the host, left out ({origin})")),
+                Why::Secret => notes.push(format!("{path}: may hold a secret, left out ({origin})")),
+                Why::Missing | Why::Excluded => lacking.entry((*why, origin)).or_default().push(path),
+            }
+        }
+        notes.extend(self.changed.iter().map(|path| format!("{path}: changed on the host, taken as it is there")));
+        for ((why, origin), paths) in lacking {
+            let why = if why == Why::Missing { "missing on the host" } else { "kept away by path-exclude" };
+            notes.push(match paths[..] {
+                [path] => format!("{path}: {why} ({origin})"),
+                _ => format!("{origin}: {} paths {why}, the first is {}", paths.len(), paths[0]),
+            });
+        }
+        notes
+    }
 }
 
 /// A selection being made.
@@ -97,6 +126,17 @@ struct Picker<'a> {
     diverted: HashMap<TreePath, (TreePath, &'a str, bool)>,
     entries: BTreeMap<TreePath, (TreePath, Arc<str>)>,
     skipped: Vec<Skipped>,
+    changed: Vec<TreePath>,
+}
+
+/// A package, and what is needed to judge its files.
+struct Owner<'a> {
+    package: &'a Package,
+    conffiles: HashMap<&'a TreePath, &'a Conffile>,
+    /// When it was installed: dpkg writes the list after the files, and gives files the times they were packed with.
+    installed: Time,
+    /// MD5 sums, read once they are needed.
+    sums: OnceCell<HashMap<TreePath, String>>,
 }
 
 impl Dpkg {
@@ -110,18 +150,28 @@ impl Dpkg {
         let host = Host::new(&self.root)?;
         let diverted = self.diverted(&host, packages)?;
         let secrets = PathSet::new(SECRETS)?;
-        let mut picker =
-            Picker { host, dpkg: self, options, secrets, diverted, entries: BTreeMap::new(), skipped: Vec::new() };
+        let mut picker = Picker {
+            host,
+            dpkg: self,
+            options,
+            secrets,
+            diverted,
+            entries: BTreeMap::new(),
+            skipped: Vec::new(),
+            changed: Vec::new(),
+        };
         let mut ordered = packages.to_vec();
         ordered.sort_by_key(|package| !package.essential);
         for package in ordered {
-            picker.package(package, watch).map_err(|e| e.at(format!("{ADMIN}/info/{}.list", package.name)))?;
+            picker.package(package, watch)?;
         }
+        picker.changed.sort();
+        picker.changed.dedup();
         picker.skipped.sort_by(|a, b| (a.why, &a.path, &a.origin).cmp(&(b.why, &b.path, &b.origin)));
         picker.skipped.dedup_by(|a, b| (a.why, &a.path) == (b.why, &b.path));
         let entries = picker.entries.into_iter();
         let entries = entries.map(|(path, (host, origin))| Selected { path, host, origin }).collect();
-        Ok(Selection { entries, skipped: picker.skipped })
+        Ok(Selection { entries, skipped: picker.skipped, changed: picker.changed })
     }
 
     fn diverted(&self, host: &Host, packages: &[&Package]) -> Result<HashMap<TreePath, (TreePath, &str, bool)>> {
@@ -139,59 +189,89 @@ impl Dpkg {
 
 impl Picker<'_> {
     fn package(&mut self, package: &Package, watch: &Watch) -> Result<()> {
-        let info = TreePath::lenient(format!("{ADMIN}/info").as_bytes())?;
+        let info = TreePath::new(INFO.as_bytes())?;
         let Some(list) = package.info.get("list") else {
-            let error = Error::new(ErrorKind::BadInput, "the list of the package's files is missing");
-            return Err(error.hint(format!("apt-get install --reinstall {}", package.name)));
+            let error =
+                Error::new(ErrorKind::BadInput, format!("the list of the files of {} is missing", package.name));
+            return Err(error.at(INFO).hint(format!("apt-get install --reinstall {}", package.name)));
         };
-        let list = self.host.read(&info.join(list)?, MAX_FILE)?.unwrap_or_default();
-        let conffiles: HashMap<&TreePath, &Conffile> = package.conffiles.iter().map(|c| (&c.path, c)).collect();
-        for line in list.split(|&b| b == b'\n').filter(|line| !line.is_empty()) {
+        let list = info.join(list)?;
+        let text = self.host.read(&list, MAX_FILE)?.unwrap_or_default();
+        let at = self.host.place(&list)?.unwrap_or_default();
+        let installed = self.host.stat(&at)?.map(|stat| stat.mtime).unwrap_or_default();
+        let conffiles = package.conffiles.iter().map(|conffile| (&conffile.path, conffile)).collect();
+        let owner = Owner { package, conffiles, installed, sums: OnceCell::new() };
+        for line in text.split(|&b| b == b'\n').filter(|line| !line.is_empty()) {
             watch.count(1, 0)?;
-            let path = TreePath::lenient(line)?;
-            self.path(package, &path, conffiles.get(&path).copied())?;
+            self.path(&owner, &TreePath::lenient(line).map_err(|e| Error::new(e.kind(), e.to_string()).at(&list))?)?;
         }
         for name in package.info.values() {
-            self.path(package, &info.join(name)?, None)?;
+            self.path(&owner, &info.join(name)?)?;
         }
         Ok(())
     }
 
-    fn path(&mut self, package: &Package, listed: &TreePath, conffile: Option<&Conffile>) -> Result<()> {
-        let Some((path, source)) = self.locate(package, listed)? else { return Ok(()) };
+    fn path(&mut self, owner: &Owner<'_>, listed: &TreePath) -> Result<()> {
+        let package = owner.package;
+        let Some((path, mut source)) = self.locate(package, listed)? else { return Ok(()) };
         if self.secrets.covers(&path) {
             self.skip(listed, Why::Secret, package);
             return Ok(());
         }
         let Some(stat) = self.host.stat(&source)? else {
-            let why = if self.dpkg.filters.excludes(listed) { Why::Excluded } else { Why::Missing };
-            self.skip(listed, why, package);
+            self.lack(listed, package);
             return Ok(());
         };
         if stat.kind == FileType::Symlink && MERGED.iter().any(|name| path.as_bytes() == name.as_bytes()) {
             return Ok(());
         }
-        let source = match conffile {
-            Some(conffile) if !self.options.modified_conffiles => match self.pristine(&source, conffile)? {
-                Some(pristine) => pristine,
+        match owner.conffiles.get(listed) {
+            Some(_) if self.options.modified_conffiles => {}
+            Some(conffile) => match self.pristine(&source, conffile)? {
+                Some(pristine) => source = pristine,
                 None => {
                     self.skip(listed, Why::Edited, package);
                     return Ok(());
                 }
             },
-            _ => source,
-        };
+            None if self.is_changed(owner, listed, &source, &stat)? => self.changed.push(path.clone()),
+            None => {}
+        }
         if let Entry::Vacant(entry) = self.entries.entry(path) {
             entry.insert((source, Arc::clone(&package.origin)));
         }
         Ok(())
     }
 
+    /// Was the file written to after its package was installed, and differs from what that shipped? Only files that are
+    /// newer than the package's list are read; `dpkg --verify` on the host reads them all.
+    fn is_changed(&self, owner: &Owner<'_>, listed: &TreePath, source: &TreePath, stat: &Stat) -> Result<bool> {
+        if stat.kind != FileType::File || stat.mtime <= owner.installed {
+            return Ok(false);
+        }
+        if owner.sums.get().is_none() {
+            let _ = owner.sums.set(self.sums(owner.package)?);
+        }
+        let Some(shipped) = owner.sums.get().and_then(|sums| sums.get(listed)) else { return Ok(false) };
+        let content = self.host.read(source, MAX_FILE)?.unwrap_or_default();
+        Ok(hex(&Md5::digest(&content)) != *shipped)
+    }
+
+    /// The MD5 sums that the package brought.
+    fn sums(&self, package: &Package) -> Result<HashMap<TreePath, String>> {
+        let Some(name) = package.info.get("md5sums") else { return Ok(HashMap::new()) };
+        let text = self.host.read(&TreePath::new(INFO.as_bytes())?.join(name)?, MAX_FILE)?.unwrap_or_default();
+        let read = |line: &[u8]| {
+            let path = TreePath::lenient(line.get(32..)?.strip_prefix(b"  ")?).ok()?;
+            Some((path, String::from_utf8_lossy(&line[..32]).into_owned()))
+        };
+        Ok(text.split(|&b| b == b'\n').filter_map(read).collect())
+    }
+
     /// Where a path of `package` belongs and where the host has it.
     fn locate(&mut self, package: &Package, listed: &TreePath) -> Result<Option<(TreePath, TreePath)>> {
         let Some(path) = self.host.place(listed)? else {
-            let why = if self.dpkg.filters.excludes(listed) { Why::Excluded } else { Why::Missing };
-            self.skip(listed, why, package);
+            self.lack(listed, package);
             return Ok(None);
         };
         Ok(Some(match self.diverted.get(&path) {
@@ -215,6 +295,11 @@ impl Picker<'_> {
             }
         }
         Ok(None)
+    }
+
+    fn lack(&mut self, path: &TreePath, package: &Package) {
+        let why = if self.dpkg.filters.excludes(path) { Why::Excluded } else { Why::Missing };
+        self.skip(path, why, package);
     }
 
     fn skip(&mut self, path: &TreePath, why: Why, package: &Package) {

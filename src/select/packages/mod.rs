@@ -29,6 +29,8 @@ use crate::sys::Dir;
 
 /// Where dpkg keeps its database.
 pub const ADMIN: &str = "var/lib/dpkg";
+/// Where in it the files of packages about themselves are.
+pub const INFO: &str = "var/lib/dpkg/info";
 /// The largest file of the database that is read. A desktop's status file has 5 MB.
 const MAX_FILE: u64 = 256 << 20;
 
@@ -208,7 +210,7 @@ fn read(host: &Host, name: &str) -> Result<Option<Vec<u8>>> {
 /// Lists `info/`.
 fn read_info(host: &Host) -> Result<Info> {
     let mut info = Info::new();
-    for name in host.list(&TreePath::lenient(format!("{ADMIN}/info").as_bytes())?)? {
+    for name in host.list(&TreePath::new(INFO.as_bytes())?)? {
         let Ok(text) = std::str::from_utf8(&name) else { continue };
         if let Some((package, kind)) = text.rsplit_once('.') {
             info.entry(package.to_owned()).or_default().insert(kind.to_owned(), name.clone());

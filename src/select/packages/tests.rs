@@ -241,6 +241,38 @@ fn diversions_are_kept_with_their_package_and_undone_without() {
     assert_eq!(taken, ["usr/bin/p=usr/bin/p.real: a 1", "usr/bin/q=usr/bin/q.mine: a 1"]);
 }
 
+#[test]
+fn what_changed_since_the_installation_is_said() {
+    // md5 of "x"
+    let sums = "9dd4e461268c8034f5c8564e155c67a6  usr/new\n9dd4e461268c8034f5c8564e155c67a6  usr/old\nodd\n";
+    let temp = host(&[
+        ("var/lib/dpkg/status", &status(&["a 1", "b 1"])),
+        ("var/lib/dpkg/info/a.list", "/usr/new\n/usr/old\n/usr/unknown\n/usr/touched\n"),
+        ("var/lib/dpkg/info/a.md5sums", &sums.replace("odd", "9dd4e461268c8034f5c8564e155c67a6  usr/touched")),
+        ("var/lib/dpkg/info/b.list", "/b/1\n/b/2\n"),
+        ("usr/new", "y"),
+        ("usr/old", "y"),
+        ("usr/unknown", "y"),
+        ("usr/touched", "x"),
+    ]);
+    let at = |name: &str, sec: u64| {
+        let file = std::fs::File::options().write(true).open(temp.path().join(name)).unwrap();
+        file.set_modified(std::time::UNIX_EPOCH + std::time::Duration::from_secs(sec)).unwrap();
+    };
+    at("var/lib/dpkg/info/a.list", 1000);
+    at("usr/old", 1000);
+    for newer in ["usr/new", "usr/unknown", "usr/touched"] {
+        at(newer, 1001);
+    }
+    let dpkg = open(temp.path()).unwrap();
+    let packages: Vec<&Package> = dpkg.packages().iter().collect();
+    let found = dpkg.files(&packages, FileOptions::default(), &Watch::default()).unwrap();
+    assert_eq!(found.entries.iter().filter(|s| s.path.as_bytes().starts_with(b"usr/")).count(), 4);
+    let want =
+        ["usr/new: changed on the host, taken as it is there", "b 1: 2 paths missing on the host, the first is b/1"];
+    assert_eq!(found.notes(), want);
+}
+
 /// Skips loudly where this machine is no Debian; on CI that is a failure.
 fn real() -> Option<Dpkg> {
     if Path::new("/var/lib/dpkg/status").exists() {
