@@ -87,6 +87,34 @@ fn the_excerpt_marks_the_text() {
     assert_eq!(error.lines().unwrap(), "  |\n2 | etc = [\"hosts\", \"shadow\"]\n  |                 ^^^^^^^^");
 }
 
+/// Wherever a text is cut or spoilt, it is read or refused with its place; the marks never fall beside the text.
+#[test]
+fn spoilt_recipes_are_refused_with_their_place() {
+    let whole = "# ü\r\nextends = \"host\"\r\netc = [\"-hosts\", 'motd']\r\n[policy]\nkeep = [\"\"\"a\nb\"\"\"]\n\
+                 [[source]]\narchive = \"ä\"\n[[account]]\nname = \"x\"\nenvironment = { A = \"1\", \"B\" = '' }\n";
+    let mut refused = 0;
+    let mut check = |text: &str| {
+        if let Err(error) = parse(text, "/r/x.toml") {
+            assert!(error.path().is_some_and(|path| path.starts_with(b"/r/x.toml:")), "{text:?}: {error}");
+            let shown = format!("{error}\n{}", error.lines().unwrap());
+            assert!(!shown.contains(|c: char| c.is_control() && c != '\n' || c == '\u{202e}'), "{text:?}: {shown:?}");
+            refused += 1;
+        }
+    };
+    assert!(parse(whole, "/r/x.toml").is_ok());
+    for (at, _) in whole.char_indices() {
+        check(&whole[..at]);
+        check(&whole[at..]);
+        for odd in [
+            "\"", "'", "\n", "\r", "\0", "\u{1b}", "\u{feff}", "\u{202e}", "\u{2028}", "=", "[", "]]", "{", "\\u", "-",
+            "\t日本",
+        ] {
+            check(&format!("{}{odd}{}", &whole[..at], &whole[at..]));
+        }
+    }
+    assert!(refused > 1000);
+}
+
 #[test]
 fn a_whole_recipe_reads_as_data_and_survives_being_written() {
     let text = r#"
