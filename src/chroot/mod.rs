@@ -4,6 +4,7 @@
 //! Every verb is a composition of three trees: what there is, what was recorded, what is wanted.
 #![forbid(unsafe_code)]
 
+pub mod accounts;
 pub mod made;
 mod place;
 
