@@ -3,15 +3,13 @@
 //! packages have on the host. Nobody has a password.
 #![forbid(unsafe_code)]
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::fmt::Write as _;
 
 use super::{Input, Output};
 use crate::error::Result;
+use crate::path::TreePath;
 use crate::select::packages::INFO;
-
-/// Ids from here on are people's, but for `nobody`.
-const FIRST_PERSON: u32 = 1000;
 
 /// A line of passwd(5).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,7 +50,7 @@ impl Accounts {
         for user in self::users(&input.text("etc/passwd")?) {
             let needed = uids.contains(&user.uid) || mentions(&scripts, &user.name);
             let known = users.iter().any(|u| u.name == user.name || u.uid == user.uid);
-            if user.uid < FIRST_PERSON && needed && !known {
+            if is_system(user.uid) && needed && !known {
                 users.push(user);
             }
         }
@@ -60,7 +58,7 @@ impl Accounts {
             let primary = users.iter().any(|user| user.gid == group.gid);
             let needed = primary || gids.contains(&group.gid) || mentions(&scripts, &group.name);
             let known = groups.iter().any(|g| g.name == group.name || g.gid == group.gid);
-            if group.gid < FIRST_PERSON && needed && !known {
+            if is_system(group.gid) && needed && !known {
                 groups.push(group.clone());
             }
         }
@@ -108,14 +106,18 @@ pub(super) fn make(input: &Input<'_>, output: &mut Output) -> Result<()> {
     Ok(())
 }
 
-/// Notes owners that the chroot has no name for.
+/// Notes owners that the chroot has no name for, each once.
 fn strangers(input: &Input<'_>, accounts: &Accounts, output: &mut Output) {
+    let mut found: BTreeMap<(u32, u32), (&TreePath, u32)> = BTreeMap::new();
     for node in input.wanted.nodes() {
-        let user = accounts.users.iter().any(|user| user.uid == node.meta.uid);
-        let group = accounts.groups.iter().any(|group| group.gid == node.meta.gid);
-        if !user || !group {
-            output.note(format!("{}: no name for its owner {}:{}", node.path, node.meta.uid, node.meta.gid));
+        let (uid, gid) = (node.meta.uid, node.meta.gid);
+        let named = accounts.users.iter().any(|user| user.uid == uid) && accounts.groups.iter().any(|g| g.gid == gid);
+        if !named {
+            found.entry((uid, gid)).or_insert((&node.path, 0)).1 += 1;
         }
+    }
+    for ((uid, gid), (path, count)) in found {
+        output.note(format!("no names for the owner {uid}:{gid} of {count} paths, the first is {path}"));
     }
 }
 
@@ -166,6 +168,11 @@ fn groups(text: &str) -> Vec<Group> {
         is_name(name).then(|| Some(Group { name: name.to_owned(), gid: gid.parse().ok()?, members }))?
     };
     text.lines().filter_map(read).collect()
+}
+
+/// Is it an id of the system, and not of a person? Debian gives 60000 to 64999 to packages.
+fn is_system(id: u32) -> bool {
+    id < 1000 || (60_000..65_000).contains(&id)
 }
 
 fn is_name(name: &str) -> bool {

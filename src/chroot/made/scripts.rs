@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: ISC
 //! Names the packages whose `postinst` did something that no generator covers, so that gaps are known.
+//!
+//! What debhelper adds to scripts is no gap: it enables services, which a chroot does not start, and fills caches.
 #![forbid(unsafe_code)]
 
 use super::{Input, Output};

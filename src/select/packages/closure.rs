@@ -32,13 +32,14 @@ impl Dpkg {
     /// [`ErrorKind::NotFound`] for a name that is not installed, with the nearest ones; [`ErrorKind::BadInput`] for a
     /// dependency that nothing installed meets, with the chain that wants it.
     pub fn closure(&self, names: &[String]) -> Result<Vec<&Package>> {
-        let mut search = Search::new(self);
-        for index in (0..self.packages.len()).filter(|&i| self.packages[i].base) {
-            search.choose(index, None);
-        }
+        let mut asked: Vec<usize> = (0..self.packages.len()).filter(|&index| self.packages[index].base).collect();
         for name in names {
-            let found = self.get(name).ok_or_else(|| self.unknown(name))?;
-            let index = self.packages.iter().position(|p| std::ptr::eq(p, found)).unwrap_or_default();
+            asked.push(self.index_of(name).ok_or_else(|| self.unknown(name))?);
+        }
+        // Sorted, so that the order of the names decides nothing.
+        asked.sort_unstable();
+        let mut search = Search::new(self);
+        for index in asked {
             search.choose(index, None);
         }
         search.run()?;
@@ -143,16 +144,12 @@ impl<'a> Search<'a> {
     /// The rules of multi-arch: a dependency is met by the depender's own architecture, by Multi-Arch: foreign, and,
     /// if it says `:any`, by Multi-Arch: allowed.
     fn arch_fits(&self, by: usize, wish: &Wish, package: &Package) -> bool {
-        let actual = |p: &'a Package| if p.arch == "all" { self.dpkg.native.as_str() } else { p.arch.as_str() };
-        let package_arch = if package.arch == "all" { self.dpkg.native.as_str() } else { package.arch.as_str() };
+        let (own, its) = (self.dpkg.actual_arch(&self.dpkg.packages[by]), self.dpkg.actual_arch(package));
         match wish.arch.as_deref() {
-            None => package_arch == actual(&self.dpkg.packages[by]) || package.multi_arch == MultiArch::Foreign,
-            Some("any") => {
-                package_arch == actual(&self.dpkg.packages[by])
-                    || matches!(package.multi_arch, MultiArch::Allowed | MultiArch::Foreign)
-            }
-            Some("native") => package_arch == self.dpkg.native,
-            Some(arch) => package_arch == arch,
+            None => its == own || package.multi_arch == MultiArch::Foreign,
+            Some("any") => its == own || matches!(package.multi_arch, MultiArch::Allowed | MultiArch::Foreign),
+            Some("native") => its == self.dpkg.native,
+            Some(arch) => its == arch,
         }
     }
 

@@ -40,16 +40,35 @@ impl Host {
     /// # Errors
     /// [`ErrorKind::BadInput`] after 40 links; or as the system calls.
     pub fn directory(&self, path: &TreePath) -> Result<Option<TreePath>> {
-        let Some(parent) = path.parent() else { return Ok(Some(TreePath::root())) };
-        if let Some(known) = self.known.borrow().get(path) {
-            return Ok(known.clone());
+        let bytes = path.as_bytes();
+        let mut found = TreePath::root();
+        let mut end = 0;
+        for name in path.components() {
+            end += name.len() + usize::from(end > 0);
+            let known = self.known.borrow().get(&bytes[..end]).cloned();
+            let next = match known {
+                Some(known) => known,
+                None => {
+                    let next = self.enter(&found.join(name)?)?;
+                    self.known.borrow_mut().insert(TreePath::new(&bytes[..end])?, next.clone());
+                    next
+                }
+            };
+            match next {
+                Some(next) => found = next,
+                None => return Ok(None),
+            }
         }
-        let found = match self.directory(&parent)? {
-            Some(parent) => self.follow(&parent.join(path.name())?, FileType::Dir)?,
-            None => None,
-        };
-        self.known.borrow_mut().insert(path.clone(), found.clone());
-        Ok(found)
+        Ok(Some(found))
+    }
+
+    /// The canonical path of the directory `path`, whose parent is canonical.
+    fn enter(&self, path: &TreePath) -> Result<Option<TreePath>> {
+        match self.stat(path)?.map(|stat| stat.kind) {
+            Some(FileType::Dir) => Ok(Some(path.clone())),
+            Some(FileType::Symlink) => self.follow(path, FileType::Dir),
+            _ => Ok(None),
+        }
     }
 
     /// `path` with its directories made canonical and its last name as it is; none if the directory does not exist.
@@ -200,6 +219,8 @@ mod tests {
             assert_eq!(host.place(&path(asked)).unwrap(), want.map(path), "{asked}");
         }
         assert!(host.place(&path("loop/x")).is_err());
+        let deep = "bin/a/".repeat(9000) + "x";
+        assert_eq!(host.place(&path(&deep)).unwrap(), None);
         assert_eq!(host.read(&path("bin/dir"), 2).unwrap().as_deref(), Some(&b"ls"[..]));
         assert_eq!(host.read(&path("bin/dir"), 1).unwrap_err().to_string(), "usr/bin/ls: larger than 1 bytes");
         assert_eq!(host.read(&path("bin"), 9).unwrap(), None);

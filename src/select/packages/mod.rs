@@ -144,8 +144,12 @@ impl Dpkg {
         self.diversions = tables::diversions(&diversions).map_err(|e| e.at(at("diversions")))?;
         let overrides = read(host, "statoverride")?.unwrap_or_default();
         self.overrides = tables::overrides(&overrides).map_err(|e| e.at(at("statoverride")))?;
-        for name in host.list(&TreePath::lenient(at("alternatives").as_bytes())?)? {
-            let path = TreePath::lenient(at("alternatives").as_bytes())?.join(&name)?;
+        let dir = TreePath::lenient(at("alternatives").as_bytes())?;
+        for name in host.list(&dir)? {
+            let path = dir.join(&name)?;
+            if name.ends_with(b".dpkg-tmp") {
+                continue; // left by an update-alternatives that was killed
+            }
             let Some(file) = host.read(&path, MAX_FILE)? else { continue };
             self.alternatives.push(Alternative::parse(&name, &file).map_err(|e| e.at(&path))?);
         }
@@ -168,13 +172,22 @@ impl Dpkg {
 
     /// The installed package `name`, which may end in `:arch`; without that, the host's own architecture is preferred.
     pub fn get(&self, name: &str) -> Option<&Package> {
+        self.index_of(name).map(|index| &self.packages[index])
+    }
+
+    fn index_of(&self, name: &str) -> Option<usize> {
         let (name, arch) = name.split_once(':').map_or((name, None), |(name, arch)| (name, Some(arch)));
         let start = self.packages.partition_point(|p| p.name.as_str() < name);
-        let mut found = self.packages[start..].iter().take_while(|p| p.name == name);
+        let end = start + self.packages[start..].partition_point(|p| p.name == name);
         match arch {
-            Some(arch) => found.find(|p| p.arch == arch || (p.arch == "all" && arch == self.native)),
-            None => found.min_by_key(|p| p.arch != self.native && p.arch != "all"),
+            Some(arch) => (start..end).find(|&index| self.actual_arch(&self.packages[index]) == arch),
+            None => (start..end).min_by_key(|&index| self.actual_arch(&self.packages[index]) != self.native),
         }
+    }
+
+    /// The architecture of a package; `all` counts as the host's own.
+    fn actual_arch<'a>(&'a self, package: &'a Package) -> &'a str {
+        if package.arch == "all" { &self.native } else { &package.arch }
     }
 }
 

@@ -2,6 +2,8 @@
 //! dpkg's small tables: diversions, permission overrides and path filters.
 #![forbid(unsafe_code)]
 
+use std::os::unix::ffi::OsStrExt;
+
 use globset::{Glob, GlobMatcher};
 
 use crate::bail;
@@ -105,8 +107,6 @@ impl Filters {
         self.0.iter().rev().find(|(glob, _)| glob.is_match(name)).is_some_and(|(_, exclude)| *exclude)
     }
 }
-
-use std::os::unix::ffi::OsStrExt;
 
 /// The filter in a line of dpkg's configuration, `path-exclude=GLOB` or `path-exclude GLOB`: does it exclude, and what.
 pub fn filter(line: &[u8]) -> Option<(bool, &[u8])> {

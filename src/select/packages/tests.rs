@@ -75,6 +75,9 @@ fn closure_table() {
         (&["a 1;Depends: x | b | c", "b 1", "c 1"], &["a"], "a b"),
         (&["a 1;Depends: b | c", "b 1", "c 1"], &["a", "c"], "a c"),
         (&["a 1;Depends: b | c", "b 1", "c 1", "z 1;Depends: c"], &["a", "z"], "a c z"),
+        // the order of the names decides nothing
+        (&["a 1;Depends: x | b | c", "b 1", "c 1", "z 1;Depends: c | b"], &["a", "z"], "a b z"),
+        (&["a 1;Depends: x | b | c", "b 1", "c 1", "z 1;Depends: c | b"], &["z", "a"], "a b z"),
         // virtual packages, versioned or not; the real one goes first
         (&["a 1;Depends: mta", "p 1;Provides: mta", "q 1;Provides: mta"], &["a"], "a p"),
         (&["a 1;Depends: mta", "mta 1", "aa 1;Provides: mta"], &["a"], "a mta"),

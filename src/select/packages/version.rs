@@ -190,7 +190,10 @@ mod tests {
                 std::process::Command::new("dpkg").args(["--compare-versions", &a, relation, &b]).status().map(|s| s.success())
             };
             match ask("lt-nl") {
-                Err(_) => assert!(std::env::var_os("CI").is_none(), "dpkg is needed here"),
+                Err(_) => {
+                    assert!(std::env::var_os("CI").is_none(), "this test needs dpkg");
+                    eprintln!("SKIPPED: no dpkg");
+                }
                 Ok(less) => {
                     prop_assert_eq!(compare(&a, &b).is_lt(), less, "{} {}", a, b);
                     prop_assert_eq!(compare(&a, &b).is_eq(), ask("eq").unwrap(), "{} {}", a, b);
