@@ -32,6 +32,9 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::path::TreePath;
 use crate::sys::Dir;
 
+/// The names of journals in a state directory: while one is there, [`recover`] has to be run.
+pub const JOURNALS: [&[u8]; 2] = [journal::FORWARD, journal::BACK];
+
 /// A mount that is written to (decision E4).
 #[derive(Debug)]
 pub struct Area {

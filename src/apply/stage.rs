@@ -125,6 +125,15 @@ impl Stage {
         settle(place.dir, &place.name, node, Attributes::Fresh, self.owners)
     }
 
+    /// Opens a staged file for reading.
+    ///
+    /// # Errors
+    /// As openat(2).
+    pub fn open(&self, slot: Slot) -> Result<File> {
+        let place = self.place(slot);
+        place.dir.open_file(&place.name).on("open", &place.name)
+    }
+
     /// Stages anything but files and directories: symlinks, devices, FIFOs.
     pub(super) fn special(&self, node: &Node) -> Result<Slot> {
         let slot = self.number();

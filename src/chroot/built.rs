@@ -48,10 +48,6 @@ impl Seen {
     pub(crate) fn proves(&self, stat: &Stat) -> Option<Digest> {
         (self.stamp == stamp(stat)).then(|| Digest::from_hex(self.sha256.as_bytes())).flatten()
     }
-
-    pub(crate) fn sha256(&self) -> &str {
-        &self.sha256
-    }
 }
 
 fn stamp(stat: &Stat) -> (u64, (i64, u32), (i64, u32), u64) {
@@ -66,10 +62,10 @@ impl Built {
             .map_err(|e| Error::new(ErrorKind::BadInput, e.to_string()).at(bytes(&state.path.join(BUILT))))
     }
 
-    /// Writes it to the state.
-    pub(crate) fn write(&self, state: &State) -> Result<()> {
+    /// Writes it to the state file `name`.
+    pub(crate) fn write(&self, state: &State, name: &str) -> Result<()> {
         let text = serde_json::to_vec_pretty(self).map_err(|e| Error::new(ErrorKind::Usage, e.to_string()))?;
-        state.write(BUILT, &text)
+        state.write(name, &text)
     }
 }
 

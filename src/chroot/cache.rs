@@ -43,7 +43,7 @@ pub(crate) fn write(state: &State, digest: Digest, nodes: &[Node]) -> Result<()>
 }
 
 /// Forgets all archives but these.
-pub(crate) fn keep_only(state: &State, keep: &[&str]) -> Result<()> {
+pub(crate) fn keep_only(state: &State, keep: &[String]) -> Result<()> {
     let dir = state.subdir(ARCHIVES)?;
     for entry in dir.entries().on("readdir", ARCHIVES)? {
         if !keep.iter().any(|name| name.as_bytes() == &*entry.name) {

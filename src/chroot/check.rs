@@ -38,7 +38,7 @@ pub fn check(chroot: &Chroot, policy: &Policy, hash: bool, watch: &Watch) -> Res
         let seen = |node: &Node| !silent.holds(&node.path) && recorded.get(node.path.as_bytes()).is_some();
         read_all(&chroot.root, &mut have, watch, seen)?
     } else {
-        prove_root(&chroot.root, &mut have, Some(&recorded), &recorded, &silent, watch)?
+        prove_root((&chroot.root, &mut have), Some(&recorded), &recorded, &silent, watch)?
     };
     let entries = have.len();
     let recorded = spoken_of(recorded, &silent)?;

@@ -17,8 +17,7 @@ use super::{cache, devices, host};
 use crate::apply::Slot;
 use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::path::{PathSet, TreePath};
-use crate::recipe::{Devices, Origin, Recipe, Source, Verify};
-use crate::sign;
+use crate::recipe::{Conffiles, Devices, Origin, Recipe, Source, Verify};
 use crate::source::archive::{Archive, Limits};
 use crate::source::dir::{ScanOptions, scan};
 use crate::sys::{Calls, Dir, Stat};
@@ -59,12 +58,12 @@ pub(crate) struct Inputs<'a> {
     pub(crate) recipe: &'a Recipe,
     pub(crate) built: &'a Built,
     pub(crate) work: &'a Work<'a>,
-    pub(crate) calls: Calls,
 }
 
 impl<'a> Composer<'a> {
     pub(crate) fn new(inputs: Inputs<'a>, watch: &'a Watch) -> Result<Composer<'a>> {
-        let Inputs { recipe, built, work, calls } = inputs;
+        let Inputs { recipe, built, work } = inputs;
+        let calls = work.anchor.calls();
         let replace = PathSet::new(&recipe.replace)?;
         Ok(Composer {
             recipe,
@@ -86,9 +85,12 @@ impl<'a> Composer<'a> {
             self.source(source)?;
         }
         if self.recipe.devices == Devices::Std {
-            self.lay(devices::nodes("std")?, Content::Made(HashMap::new()), &TreePath::root())?;
+            let mut missing = devices::nodes("std")?;
+            missing.retain(|node| self.overlay.get(&node.path).is_none());
+            self.lay(missing, Content::Made(HashMap::new()), &TreePath::root())?;
         }
-        let made = host::made(self.recipe, &self.overlay, self.calls)?;
+        let (made, notes) = host::etc_files(self.recipe, &self.overlay)?;
+        self.notes.extend(notes);
         self.lay_made(made)?;
         if self.overlay.get(&TreePath::root()).is_none() {
             let root = Node::new(TreePath::root(), Meta { mode: 0o755, ..Meta::default() }, Kind::Dir);
@@ -114,14 +116,21 @@ impl<'a> Composer<'a> {
         match &source.origin {
             Origin::Archive { path, verify } => self.archive(path, verify.as_ref(), &source.into),
             Origin::Directory(path) => self.directory(path, &source.into),
-            Origin::Packages { names, modified } => {
-                let root = Dir::open(Path::new("/"), self.calls).on("open", "/")?;
-                let packages = host::packages(&root, names, *modified, self.recipe, self.watch)?;
-                self.notes.extend(packages.notes);
-                self.lay(packages.nodes, Content::Directory { root, moved: packages.moved }, &source.into)?;
-                self.lay_made(packages.made)
-            }
+            Origin::Packages { names, modified } => self.packages(names, *modified),
         }
+    }
+
+    /// Packages of the host: the links of merged /usr, the packages' files, and what maintainer scripts would have made.
+    fn packages(&mut self, names: &[String], modified: Conffiles) -> Result<()> {
+        self.watch.begin("selecting packages", 0);
+        let chosen = host::Packages::choose(self.calls, names, modified, self.watch)?;
+        let root = TreePath::root();
+        self.lay_made(chosen.links()?)?;
+        let (nodes, moved) = chosen.nodes(self.watch)?;
+        self.lay(nodes, Content::Directory { root: chosen.root()?, moved }, &root)?;
+        let (made, notes) = chosen.made(&self.overlay, &self.recipe.actions)?;
+        self.notes.extend(notes);
+        self.lay_made(made)
     }
 
     fn directory(&mut self, path: &Path, into: &TreePath) -> Result<()> {
@@ -130,10 +139,14 @@ impl<'a> Composer<'a> {
         let scan = scan(&root, &ScanOptions { xattrs: true, ..ScanOptions::default() }, self.watch);
         let scan = scan.map_err(|e| e.at(bytes(path)))?;
         for mount in &scan.mounts {
-            self.notes.push(format!("{}/{mount}: another filesystem is mounted there; only its directory is taken", path.display()));
+            self.notes.push(format!(
+                "{}/{mount}: another filesystem is mounted there; only its directory is taken",
+                path.display()
+            ));
         }
         let origin = std::sync::Arc::from(path.to_string_lossy());
-        let take = |node: Node| Node { from: node.here, here: None, origin: Some(std::sync::Arc::clone(&origin)), ..node };
+        let take =
+            |node: Node| Node { from: node.here, here: None, origin: Some(std::sync::Arc::clone(&origin)), ..node };
         let (sockets, nodes): (Vec<Node>, Vec<Node>) =
             scan.tree.into_nodes().into_iter().map(take).partition(|n| n.kind == Kind::Socket);
         self.notes.extend(sockets.iter().map(|s| format!("{}/{}: a socket is not copied", path.display(), s.path)));
@@ -147,7 +160,9 @@ impl<'a> Composer<'a> {
         if let Some(trusted) = trusted {
             let actual = known.map_or_else(|| digest_of(path, self.watch), Ok)?;
             if actual != trusted {
-                return Err(Error::new(ErrorKind::Unverified, "its checksum is not the one in the list").at(bytes(path)));
+                return Err(
+                    Error::new(ErrorKind::Unverified, "its checksum is not the one in the list").at(bytes(path))
+                );
             }
         }
         let (nodes, content) = match known.map(|digest| self.cached(Reach::File(path.into()), name_of(path), digest)) {
@@ -198,7 +213,8 @@ impl<'a> Composer<'a> {
     /// Reads an archive to its end and stages its bodies.
     fn read(&mut self, archive: &Archive, reach: Reach, name: String) -> Result<(Vec<Node>, ArchiveContent)> {
         self.watch.begin("reading the archive", 0);
-        let fate = |node: &Node| match self.work.dry_run && !self.recipe.nested.contains(&node.path) {
+        let (dry_run, nested) = (self.work.dry_run, &self.recipe.nested);
+        let fate = |node: &Node| match dry_run && !nested.contains(&node.path) {
             true => Fate::Hash,
             false => Fate::Stage(node.clone()),
         };
@@ -223,7 +239,11 @@ fn twins(nodes: &[Node]) -> HashMap<TreePath, TreePath> {
 
 /// Opens an archive, wherever it is; what lies inside another archive is staged first.
 pub(crate) fn open_reach(
-    reach: &Reach, name: &str, layers: &mut [Content], work: &Work<'_>, watch: &Watch,
+    reach: &Reach,
+    name: &str,
+    layers: &mut [Content],
+    work: &Work<'_>,
+    watch: &Watch,
 ) -> Result<Archive> {
     let (layer, node) = match reach {
         Reach::File(path) => return open_archive(path),
@@ -247,28 +267,8 @@ pub(crate) fn open_reach(
 }
 
 /// The digest that the checksum list gives for the archive; the list's signature is verified first.
-fn listed_digest(path: &Path, verify: &Verify) -> Result<Digest> {
-    let list = read_small(&verify.list)?;
-    let shown = bytes(&verify.list);
-    let message = match &verify.key {
-        Some(key) => {
-            let key = sign::PublicKey::parse(&read_small(key)?).map_err(|e| e.at(bytes(key)))?;
-            sign::verify_embedded(&list, &key).map_err(|e| e.at(shown))?.to_vec()
-        }
-        None => list,
-    };
-    let name = name_of(path);
-    let list = sign::CheckList::parse(&message).map_err(|e| e.at(shown))?;
-    list.find(name.as_bytes()).ok_or_else(|| {
-        Error::new(ErrorKind::Unverified, format!("{} does not list it", verify.list.display())).at(bytes(path))
-    })
-}
-
-fn read_small(path: &Path) -> Result<Vec<u8>> {
-    let mut text = Vec::new();
-    let file = std::fs::File::open(path).on("open", bytes(path))?;
-    file.take(64 << 20).read_to_end(&mut text).on("read", bytes(path))?;
-    Ok(text)
+fn listed_digest(path: &Path, _verify: &Verify) -> Result<Digest> {
+    Err(Error::new(ErrorKind::Unsupported, "signed lists cannot be verified yet").at(bytes(path)))
 }
 
 /// SHA-256 of a whole file.

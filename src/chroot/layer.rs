@@ -89,7 +89,10 @@ pub(crate) fn name_of(path: &Path) -> String {
 
 /// Stages bodies out of a directory, several at once.
 pub(crate) fn bring_files(
-    (root, moved): (&Dir, &HashMap<TreePath, TreePath>), needs: &[Need], stage: &Stage, watch: &Watch,
+    (root, moved): (&Dir, &HashMap<TreePath, TreePath>),
+    needs: &[Need],
+    stage: &Stage,
+    watch: &Watch,
 ) -> Result<Vec<Brought>> {
     let next = AtomicUsize::new(0);
     let work = || -> Result<Vec<Brought>> {
@@ -126,7 +129,10 @@ fn open_source(root: &Dir, path: &TreePath, node: &Node) -> Result<File> {
 
 /// Stages bodies that are at hand.
 pub(crate) fn bring_made(
-    made: &HashMap<TreePath, Vec<u8>>, needs: &[Need], stage: &Stage, watch: &Watch,
+    made: &HashMap<TreePath, Vec<u8>>,
+    needs: &[Need],
+    stage: &Stage,
+    watch: &Watch,
 ) -> Result<Vec<Brought>> {
     let bring = |need: &Need| {
         let none = || Error::new(ErrorKind::NotFound, "nothing makes its content").at(&need.path);
@@ -139,7 +145,10 @@ pub(crate) fn bring_made(
 
 /// Stages bodies out of an archive by reading it again. `twins` gives the link group of each linked name in it.
 pub(crate) fn bring_archived(
-    (archive, expected): (&Archive, Digest), twins: &HashMap<TreePath, TreePath>, needs: &[Need], stage: &Stage,
+    (archive, expected): (&Archive, Digest),
+    twins: &HashMap<TreePath, TreePath>,
+    needs: &[Need],
+    stage: &Stage,
     watch: &Watch,
 ) -> Result<Vec<Brought>> {
     let by_path: HashMap<&TreePath, &Need> = needs.iter().map(|need| (&need.path, need)).collect();
@@ -148,9 +157,7 @@ pub(crate) fn bring_archived(
     // only the last counts.
     let find = |path: &TreePath| by_path.get(path).or_else(|| by_group.get(twins.get(path)?)).copied();
     let fate = |node: &Node| match find(&node.path) {
-        Some(need) => {
-            Fate::Stage(Node { path: need.node.path.clone(), meta: need.node.meta.clone(), ..node.clone() })
-        }
+        Some(need) => Fate::Stage(Node { path: need.node.path.clone(), meta: need.node.meta.clone(), ..node.clone() }),
         None => Fate::Skip,
     };
     let sink = Sink { stage, fate: &fate, writers: threads() };

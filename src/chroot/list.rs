@@ -77,7 +77,7 @@ fn examine(home: &Home, root: &std::path::Path) -> Result<(Condition, Option<Tre
     let place = Place::find(home, root.as_os_str())?;
     let Some(state) = State::open(home, &place)? else { return Ok((Condition::Broken, None)) };
     let tree = state.read_tree("manifest")?;
-    if state.read("journal")?.is_some() {
+    if state.is_interrupted() {
         return Ok((Condition::Interrupted, tree));
     }
     let same = identity(&dir).is_ok_and(|now| state.read("identity").is_ok_and(|was| was == Some(now.into_bytes())));

@@ -5,7 +5,29 @@
 #![forbid(unsafe_code)]
 
 pub mod accounts;
+mod actions;
+mod bodies;
+pub mod build;
+mod built;
+mod cache;
+mod carry;
+pub mod check;
+mod compose;
+mod devices;
+mod guard;
+mod host;
+mod ingest;
+mod layer;
+pub mod list;
 pub mod made;
+mod open;
 mod place;
+mod proof;
+mod recorded;
+pub mod recover;
+pub mod remove;
+mod state;
+mod work;
 
+pub use open::{Chroot, Locking};
 pub use place::{Home, Place};

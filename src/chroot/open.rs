@@ -5,6 +5,7 @@
 use std::ffi::OsStr;
 
 use super::place::{Home, Place, bytes};
+use super::recover;
 use super::state::{State, identity};
 use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::path::PathSet;
@@ -48,7 +49,8 @@ impl Chroot {
     /// [`ErrorKind::Interrupted`] if an interrupted command has to be recovered first; [`ErrorKind::Locked`].
     pub fn open(home: &Home, name: &OsStr, locking: Locking) -> Result<Chroot> {
         let place = Place::find(home, name)?;
-        let shown = bytes(&place.root);
+        let shown = bytes(&place.root).to_vec();
+        let shown = shown.as_slice();
         let root = match Dir::open(&place.root, home.calls) {
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
                 return Err(Error::new(ErrorKind::NotFound, "there is no such chroot")
@@ -59,13 +61,16 @@ impl Chroot {
         };
         let state = State::open(home, &place)?.ok_or_else(|| unknown(shown))?;
         let lock = state.lock(locking.shared, locking.wait, locking.verb).map_err(|e| e.at(shown))?;
-        let chroot = Chroot { place, state, root, lock };
-        chroot.verify_identity()?;
-        if chroot.state.read("journal")?.is_some() {
+        if locking.shared && state.is_interrupted() {
             return Err(Error::new(ErrorKind::Interrupted, "an earlier command was interrupted")
                 .at(shown)
                 .hint(format!("finish it with: stockade recover {}", name.to_string_lossy())));
         }
+        if !locking.shared {
+            recover::settle(home, &place, &state, &Watch::default())?;
+        }
+        let chroot = Chroot { place, state, root, lock };
+        chroot.verify_identity()?;
         Ok(chroot)
     }
 

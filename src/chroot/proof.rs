@@ -3,9 +3,13 @@
 //! (design rule 5, decision E11).
 #![forbid(unsafe_code)]
 
+use super::compose::Wanted;
+use super::layer::Content;
 use crate::error::Result;
-use crate::source::dir::digest_files;
+use crate::path::TreePath;
+use crate::source::dir::{ScanOptions, digest_files, scan_paths};
 use crate::sys::Dir;
+use crate::tree::overlay::Provenance;
 use crate::tree::{Kind, Node, Policy, Stamp, Tree};
 use crate::watch::Watch;
 
@@ -15,7 +19,11 @@ use crate::watch::Watch;
 /// # Errors
 /// As read(2).
 pub(crate) fn prove_root(
-    root: &Dir, have: &mut Tree, recorded: Option<&Tree>, want: &Tree, policy: &Policy, watch: &Watch,
+    (root, have): (&Dir, &mut Tree),
+    recorded: Option<&Tree>,
+    want: &Tree,
+    policy: &Policy,
+    watch: &Watch,
 ) -> Result<usize> {
     if let Some(recorded) = recorded {
         inherit(have, recorded, |node| node.here);
@@ -28,18 +36,43 @@ pub(crate) fn prove_root(
     })
 }
 
-/// The same for the tree of a directory source: its stamps are the recorded `from`. Only files that the root has too,
-/// with the same size, are worth reading before they are copied.
+/// The same for the wanted tree: stamps of directory sources are the recorded `from`. Only files that the root has
+/// too, with the same size, are worth reading before they are copied. Returns how many were read.
 ///
 /// # Errors
 /// As read(2).
-pub(crate) fn prove_source(
-    source: &Dir, tree: &mut Tree, recorded: Option<&Tree>, have: &Tree, watch: &Watch,
-) -> Result<usize> {
+pub(crate) fn prove_wanted(wanted: &mut Wanted, recorded: Option<&Tree>, have: &Tree, watch: &Watch) -> Result<usize> {
     if let Some(recorded) = recorded {
-        inherit(tree, recorded, |node| node.from);
+        inherit(&mut wanted.tree, recorded, |node| node.from);
     }
-    read(source, tree, watch, |node| have.get(node.path.as_bytes()).is_some_and(|other| same_size(node, other)))
+    let mut read = 0;
+    for (number, layer) in wanted.layers.iter().enumerate() {
+        let Content::Directory { root, moved } = layer else { continue };
+        let unread = |&(node, from): &(&Node, &Provenance)| {
+            from.layer as usize == number
+                && node.from.is_some()
+                && node.digest().is_none()
+                && have.get(node.path.as_bytes()).is_some_and(|other| same_size(node, other))
+        };
+        let nodes = wanted.tree.nodes().iter().zip(&wanted.from);
+        let asked: Vec<(TreePath, TreePath)> = nodes
+            .filter(unread)
+            .map(|(node, from)| (node.path.clone(), moved.get(&from.path).unwrap_or(&from.path).clone()))
+            .collect();
+        if asked.is_empty() {
+            continue;
+        }
+        let paths: Vec<TreePath> = asked.iter().map(|(_, source)| source.clone()).collect();
+        let mut tree = scan_paths(root, &paths, &ScanOptions::default(), watch)?.tree;
+        read += self::read(root, &mut tree, watch, |_| true)?;
+        for (path, source) in asked {
+            let digest = tree.get(source.as_bytes()).and_then(Node::digest);
+            if let Some(Node { kind: Kind::File { digest: known, .. }, .. }) = wanted.tree.get_mut(path.as_bytes()) {
+                *known = digest;
+            }
+        }
+    }
+    Ok(read)
 }
 
 /// Reads every file of `tree` that has no digest yet, for `check --hash`.
@@ -57,7 +90,8 @@ fn inherit(tree: &mut Tree, recorded: &Tree, stamp: impl Fn(&Node) -> Option<Sta
         while known.next_if(|k| k.path < node.path).is_some() {}
         let Some(was) = known.peek().filter(|k| k.path == node.path) else { continue };
         let proved = stamp(node).is_some() && stamp(node) == stamp(was) && node.meta.mtime == was.meta.mtime;
-        if let (Kind::File { size, digest }, Kind::File { size: was_size, digest: was_digest }) = (&mut node.kind, &was.kind)
+        if let (Kind::File { size, digest }, Kind::File { size: was_size, digest: was_digest }) =
+            (&mut node.kind, &was.kind)
             && proved
             && size == was_size
         {
@@ -85,7 +119,6 @@ fn read(root: &Dir, tree: &mut Tree, watch: &Watch, wanted: impl Fn(&Node) -> bo
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::path::TreePath;
     use crate::tree::{Digest, Meta, Time};
 
     fn file(mtime: i64, ino: Option<u64>, digest: Option<u8>) -> Node {

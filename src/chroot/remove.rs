@@ -6,12 +6,15 @@ use std::ffi::OsStr;
 
 use super::open::{Chroot, Locking};
 use super::place::{Home, bytes};
-use super::state::{State, register};
+use super::state::register;
 use crate::apply::remove_tree;
 use crate::error::{IoContext, Result};
 use crate::session;
 use crate::sys;
 use crate::watch::Watch;
+
+/// The name, in the state, of a root that is being removed.
+pub(crate) const OLD: &str = "old";
 
 /// What was, or with `dry_run` would be, removed.
 #[derive(Debug)]
@@ -39,8 +42,8 @@ pub fn remove(home: &Home, name: &OsStr, dry_run: bool, wait: bool, watch: &Watc
     watch.begin("removing", entries as u64);
     if chroot.place.beside {
         let (parent, last) = chroot.place.parent(home.calls)?;
-        parent.rename(&last, &chroot.state.dir, b"old").on("rename", bytes(&removed.root))?;
-        remove_tree(&chroot.state.dir, b"old", watch)?;
+        parent.rename(&last, &chroot.state.dir, OLD.as_bytes()).on("rename", bytes(&removed.root))?;
+        remove_tree(&chroot.state.dir, OLD.as_bytes(), watch)?;
     } else {
         let shown = bytes(&removed.root);
         for entry in chroot.root.entries().on("readdir", shown)? {

@@ -7,6 +7,7 @@ use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 
 use super::place::{Home, Place, STATE, bytes, escape_name, private_dir};
+use crate::apply;
 use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::sys::{Dir, Held, Lock};
 use crate::tree::{Tree, text};
@@ -111,6 +112,11 @@ impl State {
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(()),
             done => done.on("unlink", self.shown(name)),
         }
+    }
+
+    /// Does a journal stand? Also if nobody can tell.
+    pub fn is_interrupted(&self) -> bool {
+        apply::JOURNALS.iter().any(|name| !matches!(self.dir.find(name), Ok(None)))
     }
 
     /// The tree recorded under `name`; none if there is none.

@@ -1,0 +1,226 @@
+// SPDX-License-Identifier: ISC
+//! `build`: makes a chroot, or brings it up to date with its recipe.
+//!
+//! Scan or nothing / sources laid over one another / the sources' contents. A new root is filled beside its name and
+//! renamed in; a root that exists is changed by journal.
+#![forbid(unsafe_code)]
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use super::built::Built;
+use super::carry::{Decided, Known};
+use super::compose::{Composer, Inputs};
+use super::open::scan_root;
+use super::place::{Home, Place, bytes};
+use super::proof::{prove_root, prove_wanted};
+use super::state::State;
+use super::work::Work;
+use super::{actions, guard, host, recorded, recover};
+use crate::error::{Error, ErrorKind, Result};
+use crate::path::{PathSet, TreePath};
+use crate::plan::Plan;
+use crate::recipe::{Recipe, Verify};
+use crate::sys::{Dir, Held};
+use crate::tree::diff::diff;
+use crate::tree::policy::{Left, settle};
+use crate::tree::{Policy, Tree, Unknown};
+use crate::watch::Watch;
+
+/// What the user asks of `build`.
+#[derive(Debug, Clone, Default)]
+pub struct Request {
+    /// The chroot: a path, or a name under the home.
+    pub name: OsString,
+    /// The recipe: a file or an embedded one; none: the remembered one.
+    pub recipe: Option<String>,
+    /// Archives to lay over the recipe's sources.
+    pub from: Vec<PathBuf>,
+    /// How these archives are verified.
+    pub verify: Option<Verify>,
+    /// Packages of the host to add.
+    pub packages: Vec<String>,
+    /// Take over a directory that is not empty, removing nothing.
+    pub adopt: bool,
+    /// Remove many entries without asking.
+    pub yes: bool,
+    /// Only plan.
+    pub dry_run: bool,
+    /// Wait for the lock.
+    pub wait: bool,
+}
+
+/// What `build` did, or would do.
+#[derive(Debug)]
+pub struct Report {
+    /// Absolute path of the chroot.
+    pub root: PathBuf,
+    /// It did not exist before.
+    pub new: bool,
+    /// The changes.
+    pub plan: Plan,
+    /// Entries left as they are against the recipe.
+    pub left: Vec<(TreePath, Left)>,
+    /// What the user should know.
+    pub notes: Vec<String>,
+    /// How many files were read to compare them.
+    pub read: usize,
+    /// Entries in the wanted tree.
+    pub entries: usize,
+}
+
+/// Makes or refreshes the chroot that `request` names.
+///
+/// # Errors
+/// [`ErrorKind::Refused`] for a directory that is not ours, a source that would leave the root, or a removal that needs
+/// `--yes`; whatever reading the sources or writing the root says. The chroot is then as it was.
+pub fn build(home: &Home, request: &Request, watch: &Watch) -> Result<Report> {
+    let place = Place::find(home, &request.name)?;
+    guard::may_build(home, &place)?;
+    let mut state = State::open(home, &place)?;
+    let mut lock = None;
+    if let Some(state) = &state {
+        lock = Some(lock_for(state, &place, request)?);
+        recover::settle(home, &place, state, watch)?;
+    }
+    let found = guard::look(home, &place)?;
+    found.may_be_taken(request.adopt)?;
+    let recipe = recorded::recipe(state.as_ref(), request)?;
+    if state.is_none() && !request.dry_run {
+        let made = State::create(home, &place)?;
+        lock = Some(lock_for(&made, &place, request)?);
+        state = Some(made);
+    }
+    let root = if request.dry_run { found.into_existing() } else { found.into_root(home, &place)? };
+    let work = match &state {
+        Some(state) if !request.dry_run => Work::new(&place, state, root.as_ref())?,
+        _ => Work::dry(home)?,
+    };
+    let built = state.as_ref().map_or_else(|| Ok(Built::default()), Built::read)?;
+    let job = Job { home, place: &place, state: state.as_ref(), request, recipe: &recipe, built: &built, work: &work };
+    let done = job.run(root.as_ref(), watch);
+    // Bodies that were not used are of no use; an interrupted commit needs them for its recovery.
+    if !state.as_ref().is_some_and(State::is_interrupted) {
+        work.clear(&Watch::default())?;
+    }
+    drop(lock);
+    done
+}
+
+fn lock_for(state: &State, place: &Place, request: &Request) -> Result<Held> {
+    state.lock(false, request.wait, "build").map_err(|e| e.at(bytes(&place.root)))
+}
+
+/// One build, once it is clear what it works on.
+struct Job<'a> {
+    home: &'a Home,
+    place: &'a Place,
+    state: Option<&'a State>,
+    request: &'a Request,
+    recipe: &'a Recipe,
+    built: &'a Built,
+    work: &'a Work<'a>,
+}
+
+/// The root before the build.
+struct Before {
+    have: Tree,
+    recorded: Option<Tree>,
+    policy: Policy,
+}
+
+impl Job<'_> {
+    fn run(&self, root: Option<&Dir>, watch: &Watch) -> Result<Report> {
+        let mut before = self.look(root, watch)?;
+        let key = recorded::key(self.recipe, self.built, &self.work.anchor)?;
+        if let Some(report) = self.unchanged(root, &mut before, key.as_deref(), watch)? {
+            return Ok(report);
+        }
+        let inputs = Inputs { recipe: self.recipe, built: self.built, work: self.work };
+        let mut wanted = Composer::new(inputs, watch)?.compose()?;
+        let Before { have, recorded, policy } = &mut before;
+        let mut read = match root {
+            Some(root) => prove_root((root, have), recorded.as_ref(), &wanted.tree, policy, watch)?,
+            None => 0,
+        };
+        read += prove_wanted(&mut wanted, recorded.as_ref(), have, watch)?;
+        let settled = settle(have, recorded.as_ref(), &wanted.tree, policy)?;
+        let mut plan = diff(have, &settled.want);
+        self.may_remove(&plan, have.len())?;
+        if let (Some(state), false) = (self.state, self.request.dry_run) {
+            let built = Built { key: None, archives: wanted.archives.clone(), actions: self.built.actions.clone() };
+            let (home, place, work, recipe) = (self.home, self.place, self.work, self.recipe);
+            let decided = Decided { home, place, state, work, recipe, built };
+            match root {
+                None => decided.new_root(&mut plan, &mut wanted, watch)?,
+                Some(root) => {
+                    let known = Known { have, recorded: recorded.as_ref(), left: &settled.left };
+                    decided.live_root(root, &mut plan, &mut wanted, &known, watch)?;
+                }
+            }
+        }
+        let counts = (read, wanted.tree.len());
+        Ok(self.report(root.is_none(), plan, settled.left, wanted.notes, counts))
+    }
+
+    /// The root as it is, what was recorded of it, and the policy with its mounts.
+    fn look(&self, root: Option<&Dir>, watch: &Watch) -> Result<Before> {
+        let mut policy = self.recipe.policy()?;
+        if self.request.adopt {
+            policy.unknown = Unknown::Keep;
+        }
+        actions::outputs()?.into_iter().for_each(|path| policy.volatile.insert(path));
+        policy.ours = PathSet::new(host::MERGED)?;
+        let Some(root) = root else { return Ok(Before { have: Tree::default(), recorded: None, policy }) };
+        let scan = scan_root(root, watch).map_err(|e| e.at(bytes(&self.place.root)))?;
+        scan.mounts.into_iter().for_each(|path| policy.mounts.insert(path));
+        let recorded = self.state.map(|s| s.read_tree("manifest")).transpose()?.flatten();
+        Ok(Before { have: scan.tree, recorded, policy })
+    }
+
+    /// The report of a build with nothing to do, if stamps alone prove that there is nothing: then what was recorded is
+    /// what is wanted, and is what there is.
+    fn unchanged(
+        &self,
+        root: Option<&Dir>,
+        before: &mut Before,
+        key: Option<&str>,
+        watch: &Watch,
+    ) -> Result<Option<Report>> {
+        let (Some(root), Some(recorded), Some(key)) = (root, &before.recorded, key) else { return Ok(None) };
+        if self.built.key.as_deref() != Some(key) {
+            return Ok(None);
+        }
+        let read = prove_root((root, &mut before.have), Some(recorded), recorded, &before.policy, watch)?;
+        let settled = settle(&before.have, Some(recorded), recorded, &before.policy)?;
+        let due = actions::due(self.recipe, recorded, &self.built.actions);
+        let nothing = read == 0 && due.is_empty() && diff(&before.have, &settled.want).is_empty();
+        let report = || self.report(false, Plan::default(), settled.left, Vec::new(), (0, recorded.len()));
+        Ok(nothing.then(report))
+    }
+
+    /// A refresh that would empty the chroot is more likely a mistake than a wish (decision E9).
+    fn may_remove(&self, plan: &Plan, entries: usize) -> Result<()> {
+        let removed = plan.stats().removed;
+        let many = removed > 1000 || (removed >= 10 && removed * 10 > entries);
+        if many && !self.request.yes && !self.request.dry_run {
+            let reason = format!("{removed} of {entries} entries would be removed");
+            return Err(Error::new(ErrorKind::Refused, reason)
+                .at(bytes(&self.place.root))
+                .hint("look at them with --dry-run, then repeat with --yes"));
+        }
+        Ok(())
+    }
+
+    fn report(
+        &self,
+        new: bool,
+        plan: Plan,
+        left: Vec<(TreePath, Left)>,
+        notes: Vec<String>,
+        counts: (usize, usize),
+    ) -> Report {
+        let (read, entries) = counts;
+        Report { root: self.place.root.clone(), new, plan, left, notes, read, entries }
+    }
+}

@@ -1,0 +1,128 @@
+// SPDX-License-Identifier: ISC
+//! Carrying out a plan: into a new root that is renamed in, or onto a root that exists, by journal.
+#![forbid(unsafe_code)]
+
+use std::collections::HashMap;
+
+use super::built::Built;
+use super::compose::Wanted;
+use super::layer::Content;
+use super::place::{Home, Place, bytes};
+use super::state::{State, register};
+use super::work::Work;
+use super::{actions, bodies, cache, recorded};
+use crate::apply::{self, Slot};
+use crate::error::{Error, ErrorKind, IoContext, Result};
+use crate::path::TreePath;
+use crate::plan::{Change, Plan};
+use crate::recipe::Recipe;
+use crate::sys::Dir;
+use crate::tree::Tree;
+use crate::tree::policy::Left;
+use crate::watch::Watch;
+
+/// The name, in the state, of a new root until it is renamed in.
+pub(crate) const NEW: &str = "new";
+
+/// All that a build has decided.
+pub(crate) struct Decided<'a> {
+    pub(crate) home: &'a Home,
+    pub(crate) place: &'a Place,
+    pub(crate) state: &'a State,
+    pub(crate) work: &'a Work<'a>,
+    pub(crate) recipe: &'a Recipe,
+    pub(crate) built: Built,
+}
+
+/// What was known of a root that exists, before it is changed.
+pub(crate) struct Known<'a> {
+    pub(crate) have: &'a Tree,
+    pub(crate) recorded: Option<&'a Tree>,
+    pub(crate) left: &'a [(TreePath, Left)],
+}
+
+impl Decided<'_> {
+    /// Fills a new root beside its name, syncs it and renames it in.
+    pub(crate) fn new_root(&self, plan: &mut Plan, wanted: &mut Wanted, watch: &Watch) -> Result<()> {
+        let shown = bytes(&self.place.root);
+        let slots = bodies::bring(plan, wanted, self.work, watch)?;
+        let new = self.state.subdir(NEW)?;
+        watch.begin("filling", plan.changes.len() as u64);
+        apply::commit_new(&new, self.work.stage()?, plan, &mut taking(slots), watch)?;
+        let built = self.act(&wanted.tree, &self.state.path.join(NEW))?;
+        watch.begin("syncing", 0);
+        new.sync_filesystem().on("syncfs", shown)?;
+        recorded::prepare(self.state, self.recipe, &built, &wanted.tree, &new)?;
+        watch.check()?;
+        let (parent, name) = self.place.parent(self.home.calls)?;
+        register::add(self.home, self.place)?;
+        self.state.dir.rename(NEW.as_bytes(), &parent, &name).on("rename", shown)?;
+        parent.sync().on("fsync", shown)?;
+        recorded::promote(self.state)?;
+        self.finish(&new, wanted, plan, watch)
+    }
+
+    /// Changes the root that exists.
+    pub(crate) fn live_root(
+        &self,
+        root: &Dir,
+        plan: &mut Plan,
+        wanted: &mut Wanted,
+        known: &Known<'_>,
+        watch: &Watch,
+    ) -> Result<()> {
+        let slots = bodies::bring(plan, wanted, self.work, watch)?;
+        let record = recorded::tree(&wanted.tree, known.have, known.recorded, known.left)?;
+        let mut built = self.built.clone();
+        built.key = recorded::key(self.recipe, &built, &self.work.anchor)?;
+        let target = self.work.target(root)?;
+        let applied = if plan.is_empty() {
+            recorded::prepare(self.state, self.recipe, &built, &record, root)?;
+            recorded::promote(self.state)?;
+            None
+        } else {
+            let stages = std::slice::from_ref(self.work.stage()?);
+            let prepared = apply::prepare(&target, stages, plan.clone(), &mut taking(slots), watch)?;
+            recorded::prepare(self.state, self.recipe, &built, &record, root)?;
+            watch.check()?;
+            apply::commit(&target, &self.state.dir, &prepared, &|| recorded::promote(self.state), watch)?;
+            Some(prepared)
+        };
+        register::add(self.home, self.place)?;
+        let ran = self.act(&wanted.tree, &self.place.root)?;
+        if ran.actions != built.actions {
+            ran.write(self.state, "built")?;
+        }
+        self.finish(root, wanted, applied.as_ref().map_or(&Plan::default(), |prepared| prepared.plan()), watch)
+    }
+
+    /// Runs the actions that are due in the tree at `path`.
+    fn act(&self, tree: &Tree, path: &std::path::Path) -> Result<Built> {
+        let mut built = self.built.clone();
+        built.key = recorded::key(self.recipe, &built, &self.work.anchor)?;
+        for (name, key) in actions::due(self.recipe, tree, &built.actions) {
+            actions::run(&name, path)?;
+            built.actions.insert(name, key);
+        }
+        Ok(built)
+    }
+
+    /// Stamps what was put in place and forgets what is no longer of use.
+    fn finish(&self, root: &Dir, wanted: &Wanted, plan: &Plan, watch: &Watch) -> Result<()> {
+        recorded::stamp(root, self.state, plan, watch)?;
+        let digest = |layer: &Content| match layer {
+            Content::Archive(archive) => Some(archive.digest.to_string()),
+            _ => None,
+        };
+        let keep: Vec<String> = wanted.layers.iter().filter_map(digest).collect();
+        cache::keep_only(self.state, &keep)
+    }
+}
+
+/// Hands out each slot once.
+fn taking(mut slots: HashMap<TreePath, Slot>) -> impl FnMut(&Change) -> Result<Slot> {
+    move |change| {
+        let missing = || Error::new(ErrorKind::NotFound, "its content was not staged").at(&change.path);
+        slots.remove(&change.path).ok_or_else(missing)
+    }
+}

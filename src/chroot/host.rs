@@ -1,0 +1,135 @@
+// SPDX-License-Identifier: ISC
+//! What comes from the host: packages, a few files of /etc, accounts.
+#![forbid(unsafe_code)]
+
+use std::collections::{BTreeSet, HashMap};
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::sync::Arc;
+
+use super::made;
+use super::place::bytes;
+use crate::error::{IoContext, Result};
+use crate::path::TreePath;
+use crate::recipe::{Action, Conffiles, Recipe};
+use crate::select::packages::{Dpkg, FileOptions, Host, Selection};
+use crate::source::dir::{ScanOptions, scan_paths};
+use crate::sys::{Calls, Dir};
+use crate::tree::overlay::Overlay;
+use crate::tree::{Kind, Meta, Node, Time};
+use crate::watch::Watch;
+
+/// Files merged with what is inside instead of being replaced: never judged as edited.
+pub(crate) const MERGED: [&str; 4] = ["etc/passwd", "etc/group", "etc/shadow", "etc/gshadow"];
+
+/// The word for the base in a recipe's list of packages.
+const BASE: &str = "@base";
+
+/// Entries that are made, with the content of the regular files among them.
+pub(crate) type Entries = Vec<(Node, Vec<u8>)>;
+
+/// Packages of the host that were chosen.
+pub(crate) struct Packages {
+    root: Dir,
+    host: Host,
+    dpkg: Dpkg,
+    names: Vec<String>,
+    selection: Selection,
+}
+
+impl Packages {
+    /// Chooses the named packages and all they depend on.
+    pub(crate) fn choose(calls: Calls, names: &[String], modified: Conffiles, watch: &Watch) -> Result<Packages> {
+        let root = Dir::open(Path::new("/"), calls).on("open", "/")?;
+        let dpkg = Dpkg::open(&root)?;
+        // The base is part of every closure.
+        let names: Vec<String> = names.iter().filter(|name| *name != BASE).cloned().collect();
+        let options = FileOptions { modified_conffiles: modified == Conffiles::Copy };
+        let selection = dpkg.files(&dpkg.closure(&names)?, options, watch)?;
+        Ok(Packages { host: Host::new(&root)?, root, dpkg, names, selection })
+    }
+
+    /// The host's root directory.
+    pub(crate) fn root(&self) -> Result<Dir> {
+        self.root.try_clone().on("open", "/")
+    }
+
+    /// The links of merged /usr, to be laid first.
+    pub(crate) fn links(&self) -> Result<Entries> {
+        Ok(made::links(&self.host, Time::default())?.into_iter().map(|made| (made.node, made.body)).collect())
+    }
+
+    /// The packages' files, and where those are on the host that are elsewhere than in the chroot.
+    pub(crate) fn nodes(&self, watch: &Watch) -> Result<(Vec<Node>, HashMap<TreePath, TreePath>)> {
+        let paths: Vec<TreePath> = self.selection.entries.iter().map(|entry| entry.host.clone()).collect();
+        let scan = scan_paths(&self.root, &paths, &ScanOptions { xattrs: true, ..ScanOptions::default() }, watch)?;
+        let mut moved = HashMap::new();
+        let mut nodes = Vec::with_capacity(paths.len());
+        for entry in &self.selection.entries {
+            let Some(found) = scan.tree.get(entry.host.as_bytes()) else { continue };
+            if entry.host != entry.path {
+                moved.insert(entry.path.clone(), entry.host.clone());
+            }
+            let (path, origin) = (entry.path.clone(), Some(Arc::clone(&entry.origin)));
+            nodes.push(Node { path, origin, from: found.here, here: None, ..found.clone() });
+        }
+        Ok((nodes, moved))
+    }
+
+    /// What the packages' scripts would have made, over `wanted`; and what the user should know.
+    pub(crate) fn made(&self, wanted: &Overlay, actions: &BTreeSet<Action>) -> Result<(Entries, Vec<String>)> {
+        let packages = self.dpkg.closure(&self.names)?;
+        let time = time_of_making(wanted);
+        let (host, dpkg, selection) = (&self.host, &self.dpkg, &self.selection);
+        let input = made::Input { host, dpkg, packages: &packages, selection, wanted, time, actions };
+        let output = made::make(&input)?;
+        let entries = output.made.into_iter().map(|made| (made.node, made.body));
+        Ok((entries.collect(), output.notes))
+    }
+}
+
+/// The time that made files get: `SOURCE_DATE_EPOCH`, else that of the newest file so far, so that the same packages
+/// give the same tree.
+fn time_of_making(wanted: &Overlay) -> Time {
+    let asked = std::env::var("SOURCE_DATE_EPOCH").ok().and_then(|text| text.parse().ok());
+    let sec = asked.unwrap_or_else(|| {
+        let files = wanted.nodes().filter(|node| matches!(node.kind, Kind::File { .. }));
+        files.map(|node| node.meta.mtime.sec).max().unwrap_or(0)
+    });
+    Time { sec, nsec: 0 }
+}
+
+/// The files of the host's /etc that the recipe names, with their content of now: a link to a resolver's own file
+/// would dangle inside, unless the chroot has its target too.
+pub(crate) fn etc_files(recipe: &Recipe, overlay: &Overlay) -> Result<(Entries, Vec<String>)> {
+    let (mut made, mut notes) = (Vec::new(), Vec::new());
+    for path in &recipe.etc {
+        let host = Path::new("/").join(path.as_os_str());
+        let Ok(data) = std::fs::metadata(&host) else {
+            notes.push(format!("{}: the host has none", host.display()));
+            continue;
+        };
+        let link = std::fs::read_link(&host).ok().filter(|target| leads_inside(path, target, overlay));
+        let (kind, mode, body) = match link {
+            Some(target) => (Kind::Symlink(bytes(&target).into()), 0o777, Vec::new()),
+            None => {
+                let body = std::fs::read(&host).on("read", bytes(&host))?;
+                (Kind::File { size: body.len() as u64, digest: None }, 0o644, body)
+            }
+        };
+        let mtime = Time { sec: data.mtime(), nsec: u32::try_from(data.mtime_nsec()).unwrap_or(0) };
+        let meta = Meta { mode, mtime, ..Meta::default() };
+        let origin = Some(Arc::from(format!("host /{path}")));
+        made.push((Node { origin, ..Node::new(path.clone(), meta, kind) }, body));
+    }
+    Ok((made, notes))
+}
+
+/// Does the link `path` with this target lead to something in the chroot?
+fn leads_inside(path: &TreePath, target: &Path, overlay: &Overlay) -> bool {
+    let from = Path::new("/").join(path.as_os_str());
+    let absolute = from.parent().unwrap_or(Path::new("/")).join(target);
+    // A target with `..` is left to its content: only plain names can be looked up without following.
+    TreePath::lenient(bytes(&absolute))
+        .is_ok_and(|inside| overlay.canonical(&inside).is_ok_and(|found| overlay.get(&found).is_some()))
+}

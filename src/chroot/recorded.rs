@@ -1,0 +1,152 @@
+// SPDX-License-Identifier: ISC
+//! What a build records: recipe, manifest, identity, what it was made of; written together, found together.
+#![forbid(unsafe_code)]
+
+use std::collections::HashSet;
+
+use sha2::{Digest as _, Sha256};
+
+use super::build::Request;
+use super::built::{Built, stat_archive};
+use super::place::bytes;
+use super::state::{State, identity};
+use crate::error::{Error, ErrorKind, IoContext, Result};
+use crate::path::TreePath;
+use crate::plan::Plan;
+use crate::recipe::{self, Origin, Recipe, Source};
+use crate::source::dir::{ScanOptions, scan_paths};
+use crate::sys::Dir;
+use crate::tree::policy::Left;
+use crate::tree::{Digest, Kind, Tree};
+use crate::watch::Watch;
+
+/// The state files of one build. Until the tree is committed they are called `NAME.next`.
+const FILES: [&str; 4] = ["recipe", "manifest", "built", "identity"];
+
+/// The recipe to build with: the one asked for, else the remembered one, else an embedded one; with the archives and
+/// packages of the command line added.
+pub(crate) fn recipe(state: Option<&State>, request: &Request) -> Result<Recipe> {
+    let remembered = state.map(|s| s.read("recipe")).transpose()?.flatten();
+    let mut recipe = match (&request.recipe, remembered) {
+        (Some(name), _) => recipe::load(name)?,
+        (None, Some(text)) => {
+            let text = String::from_utf8_lossy(&text);
+            recipe::parse(&text, "the remembered recipe")?
+        }
+        (None, None) if request.from.is_empty() => recipe::load("host")?,
+        (None, None) => recipe::load("sets")?,
+    };
+    for path in &request.from {
+        let path = path.canonicalize().on("open", bytes(path))?;
+        let origin = Origin::Archive { path, verify: request.verify.clone() };
+        if !recipe.sources.iter().any(|known| known.origin == origin) {
+            recipe.sources.push(Source { origin, into: TreePath::root() });
+        }
+    }
+    recipe.add_packages(&request.packages)?;
+    if recipe.sources.is_empty() {
+        let error = Error::new(ErrorKind::Usage, "the recipe has no source");
+        return Err(error.hint("name an archive with --from, or a recipe that has sources with -f"));
+    }
+    Ok(recipe)
+}
+
+/// The key of all that decides the wanted tree. None unless that is the recipe and archives that have not been touched
+/// since they were read: then nothing but their stamps is looked at.
+pub(crate) fn key(recipe: &Recipe, built: &Built, anchor: &Dir) -> Result<Option<String>> {
+    let mut hash = Sha256::new();
+    hash.update(concat!(env!("CARGO_PKG_VERSION"), "\n"));
+    hash.update(recipe.to_toml()?);
+    for source in &recipe.sources {
+        let Origin::Archive { path, verify } = &source.origin else { return Ok(None) };
+        let seen = built.archives.get(path);
+        let proved = stat_archive(path, anchor).ok().and_then(|stat| seen?.proves(&stat));
+        let Some(digest) = proved else { return Ok(None) };
+        hash.update(digest.0);
+        for file in verify.iter().flat_map(|v| [Some(&v.list), v.key.as_ref()]).flatten() {
+            hash.update(std::fs::read(file).on("read", bytes(file))?);
+        }
+    }
+    for path in &recipe.etc {
+        let host = std::path::Path::new("/").join(path.as_os_str());
+        hash.update(std::fs::read(&host).unwrap_or_default());
+    }
+    if !recipe.accounts.is_empty() {
+        return Ok(None);
+    }
+    Ok(Some(Digest(hash.finalize().into()).to_string()))
+}
+
+/// Writes the files of a build as `NAME.next`.
+pub(crate) fn prepare(state: &State, recipe: &Recipe, built: &Built, tree: &Tree, root: &Dir) -> Result<()> {
+    state.write("recipe.next", recipe.to_toml()?.as_bytes())?;
+    state.write_tree("manifest.next", tree)?;
+    built.write(state, "built.next")?;
+    state.write("identity.next", identity(root).on("stat", bytes(&state.path))?.as_bytes())
+}
+
+/// Makes the prepared files the recorded ones. May be repeated.
+pub(crate) fn promote(state: &State) -> Result<()> {
+    for name in FILES {
+        let next = format!("{name}.next");
+        match state.dir.rename(next.as_bytes(), &state.dir, name.as_bytes()) {
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
+            done => done.on("rename", &next)?,
+        }
+    }
+    state.dir.sync().on("fsync", bytes(&state.path))
+}
+
+/// Forgets the prepared files.
+pub(crate) fn forget_prepared(state: &State) -> Result<()> {
+    FILES.iter().try_for_each(|name| state.discard(&format!("{name}.next")))
+}
+
+/// The tree to record after a build of `want`: what was left although it is stale stays known, and files that are as
+/// wanted carry the stamps of `have`.
+pub(crate) fn tree(want: &Tree, have: &Tree, old: Option<&Tree>, left: &[(TreePath, Left)]) -> Result<Tree> {
+    let mut nodes = want.nodes().to_vec();
+    for node in &mut nodes {
+        node.here =
+            have.get(node.path.as_bytes()).filter(|is| is.same(node) && is.digest().is_some()).and_then(|is| is.here);
+    }
+    let present: HashSet<&[u8]> = nodes.iter().map(|n| n.path.as_bytes()).collect();
+    let stale = left.iter().filter(|(path, why)| *why == Left::Stale && !present.contains(path.as_bytes()));
+    let stale: Vec<_> = stale.filter_map(|(path, _)| old?.get(path.as_bytes()).cloned()).collect();
+    // A stale entry needs its directories to be a tree.
+    let mut missing: Vec<_> = Vec::new();
+    for node in &stale {
+        for above in node.path.ancestors() {
+            let known = present.contains(above.as_bytes()) || missing.iter().chain(&stale).any(|n| n.path == above);
+            if !known {
+                missing.extend(have.get(above.as_bytes()).cloned());
+            }
+        }
+    }
+    nodes.extend(stale);
+    nodes.extend(missing);
+    Tree::new(nodes)
+}
+
+/// Stamps the files that `plan` put in place, and records the tree again.
+///
+/// A stamp is worth something only once the clock has moved on: a later write in the same tick would not show.
+pub(crate) fn stamp(root: &Dir, state: &State, plan: &Plan, watch: &Watch) -> Result<()> {
+    if plan.is_empty() {
+        return Ok(());
+    }
+    let Some(mut tree) = state.read_tree("manifest")? else { return Ok(()) };
+    std::thread::sleep(std::time::Duration::from_millis(20));
+    let paths: Vec<TreePath> = plan.changes.iter().map(|change| change.path.clone()).collect();
+    let scan = scan_paths(root, &paths, &ScanOptions::default(), watch)?;
+    let mut now = scan.tree.nodes().iter().peekable();
+    for node in tree.nodes_mut() {
+        while now.next_if(|n| n.path < node.path).is_some() {}
+        let Some(is) = now.peek().filter(|n| n.path == node.path) else { continue };
+        let file = matches!(node.kind, Kind::File { .. });
+        if file && is.size() == node.size() && is.meta.mtime == node.meta.mtime {
+            node.here = is.here;
+        }
+    }
+    state.write_tree("manifest", &tree)
+}
