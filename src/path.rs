@@ -22,6 +22,8 @@ pub const MAX_PATH: usize = 64 * 1024;
 /// The longest name, in bytes (NAME_MAX on both systems).
 pub const MAX_NAME: usize = 255;
 
+const TOO_LONG: &str = "path is longer than 64 KiB";
+
 /// A path inside a tree: relative, without `.`, `..`, empty names or NUL; the empty path is the root itself.
 ///
 /// Ordered by component, so that a directory is followed directly by everything below it: `a`, `a/b`, `a-b`.
@@ -108,11 +110,21 @@ impl TreePath {
     /// # Errors
     /// [`ErrorKind::BadInput`] if `name` is not a plain name or the result is longer than [`MAX_PATH`].
     pub fn join(&self, name: &[u8]) -> Result<TreePath> {
-        let joined = if self.is_root() { name.to_vec() } else { [&*self.0, b"/", name].concat() };
-        if name.is_empty() || name.contains(&b'/') {
-            return Err(Error::new(ErrorKind::BadInput, "not a file name").at(joined));
+        let mut joined = Vec::with_capacity(self.0.len() + 1 + name.len());
+        joined.extend_from_slice(&self.0);
+        if !self.is_root() {
+            joined.push(b'/');
         }
-        TreePath::new(joined)
+        joined.extend_from_slice(name);
+        // This path is valid already: only the name can be at fault, or the whole too long.
+        let fault = match name.is_empty() || name.contains(&b'/') {
+            true => Some("not a file name"),
+            false => fault(name).or((joined.len() > MAX_PATH).then_some(TOO_LONG)),
+        };
+        match fault {
+            None => Ok(TreePath(joined.into())),
+            Some(reason) => Err(Error::new(ErrorKind::BadInput, reason).at(joined)),
+        }
     }
 
     /// The path `below` laid under this one.
@@ -160,7 +172,7 @@ fn fault(bytes: &[u8]) -> Option<&'static str> {
         return None;
     }
     if bytes.len() > MAX_PATH {
-        return Some("path is longer than 64 KiB");
+        return Some(TOO_LONG);
     }
     if bytes.contains(&0) {
         return Some("NUL byte in a path");

@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod digest;
+mod piece;
 mod pool;
 mod walk;
 

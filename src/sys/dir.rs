@@ -5,8 +5,9 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
+use std::sync::{Mutex, PoisonError};
 
-use rustix::fs::{AtFlags, Mode, OFlags, Timespec, Timestamps};
+use rustix::fs::{AtFlags, Mode, OFlags, SeekFrom, Timespec, Timestamps};
 
 use super::{Calls, platform};
 use crate::path::TreePath;
@@ -21,6 +22,8 @@ const DIR_FLAGS: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::
 pub struct Dir {
     fd: OwnedFd,
     calls: Calls,
+    /// Held while it is listed: threads that share a `Dir` share its read position.
+    listing: Mutex<()>,
 }
 
 /// The type of an inode.
@@ -111,7 +114,11 @@ impl Dir {
     /// As open(2).
     pub fn open(path: &Path, calls: Calls) -> io::Result<Dir> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        Ok(Dir { fd: rustix::fs::open(path, flags, Mode::empty())?, calls })
+        Ok(Dir::new(rustix::fs::open(path, flags, Mode::empty())?, calls))
+    }
+
+    fn new(fd: OwnedFd, calls: Calls) -> Dir {
+        Dir { fd, calls, listing: Mutex::new(()) }
     }
 
     /// The calls that this directory and all opened through it may use.
@@ -119,12 +126,12 @@ impl Dir {
         self.calls
     }
 
-    /// A second descriptor of the same directory.
+    /// A second descriptor of the same directory, with a read position of its own.
     ///
     /// # Errors
-    /// As fcntl(2).
+    /// As openat(2).
     pub fn try_clone(&self) -> io::Result<Dir> {
-        Ok(Dir { fd: self.fd.try_clone()?, calls: self.calls })
+        self.open_dir(b".")
     }
 
     /// Opens the directory `name`; a symlink is an error.
@@ -132,7 +139,7 @@ impl Dir {
     /// # Errors
     /// As openat(2); ENOTDIR or ELOOP for a symlink.
     pub fn open_dir(&self, name: &[u8]) -> io::Result<Dir> {
-        Ok(Dir { fd: rustix::fs::openat(&self.fd, name, DIR_FLAGS, Mode::empty())?, calls: self.calls })
+        Ok(Dir::new(rustix::fs::openat(&self.fd, name, DIR_FLAGS, Mode::empty())?, self.calls))
     }
 
     /// Opens the directory at `path` below this one. A symlink or another mount on the way is an error.
@@ -144,7 +151,7 @@ impl Dir {
             return self.try_clone();
         }
         if let Some(fd) = platform::open_beneath(self.fd.as_fd(), path.as_bytes(), self.calls)? {
-            return Ok(Dir { fd, calls: self.calls });
+            return Ok(Dir::new(fd, self.calls));
         }
         let mount = self.stat_self()?.mount;
         let mut names = path.components();
@@ -176,7 +183,19 @@ impl Dir {
     /// # Errors
     /// As getdents(2).
     pub fn entries(&self) -> io::Result<Vec<Entry>> {
-        platform::entries(self.fd.as_fd())
+        let mut out = Vec::new();
+        self.each_entry(&mut |name, kind, ino| out.push(Entry { name: name.into(), kind, ino }))?;
+        Ok(out)
+    }
+
+    /// As [`Dir::entries`], without making anything of them: name, type where the filesystem tells, inode number.
+    ///
+    /// # Errors
+    /// As getdents(2).
+    pub fn each_entry(&self, visit: &mut dyn FnMut(&[u8], Option<FileType>, u64)) -> io::Result<()> {
+        let _alone = self.listing.lock().unwrap_or_else(PoisonError::into_inner);
+        rustix::fs::seek(&self.fd, SeekFrom::Start(0))?;
+        platform::entries(self.fd.as_fd(), visit)
     }
 
     /// What the kernel says of `name`.

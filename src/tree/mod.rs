@@ -234,29 +234,16 @@ impl Tree {
         if !nodes.is_sorted_by(|a, b| a.path <= b.path) {
             nodes.sort_by(|a, b| a.path.cmp(&b.path));
         }
-        let mut open: Vec<usize> = Vec::new();
-        for (index, node) in nodes.iter().enumerate() {
-            if index > 0 && nodes[index - 1].path == node.path {
-                return Err(Error::new(ErrorKind::BadInput, "the path occurs twice").at(&node.path));
-            }
-            while open.last().is_some_and(|&top| !node.path.is_within(&nodes[top].path)) {
-                open.pop();
-            }
-            let parent = node.path.parent_bytes().unwrap_or_default();
-            let nearest = open.last().map_or(&[][..], |&top| nodes[top].path.as_bytes());
-            if nearest != parent {
-                return Err(Error::new(ErrorKind::BadInput, "its directory is missing").at(&node.path));
-            }
-            if node.kind.is_dir() && !node.path.is_root() {
-                open.push(index);
-            }
-        }
-        if nodes.first().is_some_and(|n| n.path.is_root() && !n.kind.is_dir()) {
-            bail!(BadInput, "the root is not a directory");
-        }
+        check(&nodes)?;
+        Ok(Tree::from_sorted(nodes))
+    }
+
+    /// A tree of nodes that are known to be one, as a walk makes them: in order, unique, each below its directory.
+    pub(crate) fn from_sorted(nodes: Vec<Node>) -> Tree {
+        debug_assert!(check(&nodes).is_ok());
         let mut tree = Tree { nodes };
         tree.normalise_groups();
-        Ok(tree)
+        tree
     }
 
     /// The nodes, in order.
@@ -330,6 +317,31 @@ impl Tree {
             }
         }
     }
+}
+
+/// Are the nodes, in order, a tree?
+fn check(nodes: &[Node]) -> Result<()> {
+    let mut open: Vec<usize> = Vec::new();
+    for (index, node) in nodes.iter().enumerate() {
+        if index > 0 && nodes[index - 1].path == node.path {
+            return Err(Error::new(ErrorKind::BadInput, "the path occurs twice").at(&node.path));
+        }
+        while open.last().is_some_and(|&top| !node.path.is_within(&nodes[top].path)) {
+            open.pop();
+        }
+        let parent = node.path.parent_bytes().unwrap_or_default();
+        let nearest = open.last().map_or(&[][..], |&top| nodes[top].path.as_bytes());
+        if nearest != parent {
+            return Err(Error::new(ErrorKind::BadInput, "its directory is missing").at(&node.path));
+        }
+        if node.kind.is_dir() && !node.path.is_root() {
+            open.push(index);
+        }
+    }
+    if nodes.first().is_some_and(|n| n.path.is_root() && !n.kind.is_dir()) {
+        bail!(BadInput, "the root is not a directory");
+    }
+    Ok(())
 }
 
 #[cfg(test)]

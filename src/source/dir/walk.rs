@@ -2,17 +2,17 @@
 //! The walk: threads take directories from a pool, and their findings are put in order at the end.
 #![forbid(unsafe_code)]
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use super::piece::Piece;
 use super::pool::Pool;
 use super::{Scan, ScanOptions, threads};
 use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::path::TreePath;
 use crate::sys::{Dir, FileType, Stat, is_stale};
-use crate::tree::{Kind, Meta, Node, Stamp, Time, Tree};
+use crate::tree::{Kind, Meta, Node, Stamp, Time};
 use crate::watch::Watch;
 
 /// The names wanted in each directory that leads to one.
@@ -21,28 +21,23 @@ pub(super) type Wanted<'a> = HashMap<&'a [u8], HashSet<&'a [u8]>>;
 /// How often a directory may turn into something else and back before the scan gives up.
 const PATIENCE: usize = 64;
 
-/// A directory to be listed.
-struct Job {
-    path: TreePath,
-    /// Where its [`Outcome`] is to be found.
-    number: usize,
-}
-
-enum Outcome {
-    /// What is in it, sorted by name.
-    Listed(Vec<Found>),
-    /// It was gone, or something else, when it was to be listed.
-    Changed(Option<Box<Found>>),
-}
-
-struct Found {
-    node: Node,
+pub(super) struct Found {
+    pub(super) node: Node,
     /// Device and inode of what may have further names.
-    inode: Option<((u32, u32), u64)>,
-    /// The number of the job that lists it.
-    below: Option<usize>,
+    pub(super) inode: Option<Inode>,
+    /// A directory to be listed.
+    enter: bool,
     /// Another filesystem is mounted on it.
-    mount: bool,
+    pub(super) mount: bool,
+}
+
+pub(super) type Inode = ((u32, u32), u64);
+
+/// What is to be walked, in tree order.
+enum Item {
+    Entry(Found),
+    /// A directory that was given to another thread, and the number of the job.
+    Given(usize),
 }
 
 struct Walk<'a> {
@@ -52,28 +47,28 @@ struct Walk<'a> {
     wanted: Option<&'a Wanted<'a>>,
     /// Files changed at or after this time get no stamp.
     settled: Time,
-    jobs: AtomicUsize,
     watch: &'a Watch,
 }
 
 pub(super) fn run(root: &Dir, options: &ScanOptions, wanted: Option<&Wanted<'_>>, watch: &Watch) -> Result<Scan> {
     let settled = settled();
     let stat = root.stat_self().on("stat", "")?;
-    let walk = Walk { root, mount: stat.mount, options, wanted, settled, jobs: AtomicUsize::new(1), watch };
-    let Some(top) = walk.node(root, b".", TreePath::root(), &stat).on("read", "")? else {
+    let walk = Walk { root, mount: stat.mount, options, wanted, settled, watch };
+    let Some((meta, kind)) = walk.read(root, b".", &stat).on("read", "")? else {
         return Err(Error::new(ErrorKind::NotFound, "the directory is gone").at(""));
     };
-    let pool = Pool::new(Job { path: TreePath::root(), number: 0 });
-    let mut outcomes = Vec::new();
+    let top = Found { node: Node::new(TreePath::root(), meta, kind), inode: None, enter: true, mount: false };
+    let threads = threads();
+    let pool = Pool::new(top, threads);
+    let mut pieces = BTreeMap::new();
     std::thread::scope(|scope| {
-        let workers: Vec<_> = (0..threads()).map(|_| scope.spawn(|| walk.work(&pool))).collect();
+        let workers: Vec<_> = (0..threads).map(|_| scope.spawn(|| walk.work(&pool))).collect();
         for worker in workers {
-            let done = worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-            outcomes.extend(done?);
+            pieces.extend(worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?);
         }
         Ok(())
     })?;
-    assemble(top, outcomes, walk.jobs.into_inner())
+    Ok(Piece::join(pieces).finish())
 }
 
 /// The time before which a file's last change must lie for its stamp to prove anything (decision E11).
@@ -87,31 +82,58 @@ fn settled() -> Time {
 }
 
 impl Walk<'_> {
-    fn work(&self, pool: &Pool<Job>) -> Result<Vec<(usize, Outcome)>> {
+    fn work(&self, pool: &Pool<Found>) -> Result<Vec<(usize, Piece)>> {
         let seat = pool.seat();
-        let mut outcomes = Vec::new();
-        let mut last: Option<(TreePath, Dir)> = None;
-        while let Some(job) = seat.take() {
-            let (mut more, mut tries) = (Vec::new(), 0);
-            let outcome = loop {
-                match self.open(last.as_ref(), &job.path) {
-                    Ok(dir) => {
-                        let found = self.list(&dir, &job.path, &mut more)?;
-                        self.watch.count(found.len() as u64, 0)?;
-                        last = Some((job.path, dir));
-                        break Outcome::Listed(found);
-                    }
-                    Err(e) if tries < PATIENCE && is_stale(&e) => match self.look_again(&job.path)? {
-                        Some(again) if again.node.kind.is_dir() && !again.mount => tries += 1,
-                        other => break Outcome::Changed(other.map(Box::new)),
-                    },
-                    Err(e) => return Err(Error::io("open", &job.path, &e)),
-                }
-            };
-            outcomes.push((job.number, outcome));
-            seat.done(more);
+        let (mut pieces, mut last) = (Vec::new(), None);
+        while let Some((number, top)) = seat.take() {
+            pieces.push((number, self.walk(top, &mut last, pool)?));
         }
-        Ok(outcomes)
+        Ok(pieces)
+    }
+
+    /// Walks `top` and what lies below it in tree order, but for what it gives away to idle threads.
+    fn walk(&self, top: Found, last: &mut Option<(TreePath, Dir)>, pool: &Pool<Found>) -> Result<Piece> {
+        let mut piece = Piece::default();
+        let mut levels = vec![Level::new(vec![Item::Entry(top)])];
+        while let Some(level) = levels.last_mut() {
+            match level.next() {
+                None => drop(levels.pop()),
+                Some(Item::Given(number)) => piece.leave(number),
+                Some(Item::Entry(found)) if !found.enter => piece.add(found),
+                Some(Item::Entry(found)) => {
+                    if let Some((found, below)) = self.enter(found, last)? {
+                        piece.add(found);
+                        levels.push(Level::new(below));
+                    }
+                    if pool.is_hungry() {
+                        share(&mut levels, pool);
+                    }
+                }
+            }
+        }
+        Ok(piece)
+    }
+
+    /// Lists a directory: itself, and what is in it. None if it is gone; nothing in it if it is no longer one.
+    fn enter(&self, mut found: Found, last: &mut Option<(TreePath, Dir)>) -> Result<Option<(Found, Vec<Item>)>> {
+        for _ in 0..PATIENCE {
+            let path = &found.node.path;
+            let opened = self.open(last.as_ref(), path);
+            match opened.and_then(|dir| self.names(&dir, path).map(|names| (dir, names))) {
+                Ok((dir, names)) => {
+                    let below = self.list(&dir, path, &names)?;
+                    self.watch.count(below.len() as u64, 0)?;
+                    *last = Some((path.clone(), dir));
+                    return Ok(Some((found, below)));
+                }
+                Err(e) if is_stale(&e) => match self.look_again(path)? {
+                    Some(again) if again.enter => found = again,
+                    other => return Ok(other.map(|found| (found, Vec::new()))),
+                },
+                Err(e) => return Err(Error::io("read", path, &e)),
+            }
+        }
+        Err(restless(&found.node.path))
     }
 
     /// Opens the directory at `path`: from the last one if that holds it, so that a deep chain costs one call a level;
@@ -125,47 +147,42 @@ impl Walk<'_> {
         }
     }
 
-    fn list(&self, dir: &Dir, path: &TreePath, more: &mut Vec<Job>) -> Result<Vec<Found>> {
-        let mut found = Vec::new();
-        let mut add = |name: &[u8]| -> Result<()> {
-            let at = path.join(name)?;
-            if self.options.skip.names(&at) {
-                return Ok(());
-            }
-            let Some(mut new) = self.look(dir, name, at)? else { return Ok(()) };
-            let leads = || self.wanted.is_none_or(|wanted| wanted.contains_key(new.node.path.as_bytes()));
-            if new.node.kind.is_dir() && !new.mount && leads() {
-                let number = self.jobs.fetch_add(1, Ordering::Relaxed);
-                more.push(Job { path: new.node.path.clone(), number });
-                new.below = Some(number);
-            }
-            found.push(new);
-            Ok(())
-        };
+    fn names(&self, dir: &Dir, path: &TreePath) -> io::Result<Names> {
+        let mut names = Names { text: Vec::new(), ends: vec![0] };
         match self.wanted {
-            Some(wanted) => wanted.get(path.as_bytes()).into_iter().flatten().try_for_each(|name| add(name))?,
-            None => dir.entries().on("read", path)?.iter().try_for_each(|entry| add(&entry.name))?,
+            Some(wanted) => wanted.get(path.as_bytes()).into_iter().flatten().for_each(|name| names.add(name)),
+            None => dir.each_entry(&mut |name, _, _| names.add(name))?,
         }
-        found.sort_unstable_by(|a, b| a.node.path.as_bytes().cmp(b.node.path.as_bytes()));
-        Ok(found)
+        Ok(names)
+    }
+
+    fn list(&self, dir: &Dir, path: &TreePath, names: &Names) -> Result<Vec<Item>> {
+        let mut names: Vec<&[u8]> = names.ends.windows(2).map(|pair| &names.text[pair[0]..pair[1]]).collect();
+        names.sort_unstable();
+        names.dedup(); // a name that is renamed meanwhile may be listed twice
+        let mut items = Vec::with_capacity(names.len());
+        for name in names {
+            let at = path.join(name)?;
+            if !self.options.skip.names(&at) {
+                items.extend(self.look(dir, name, at)?.map(Item::Entry));
+            }
+        }
+        Ok(items)
     }
 
     /// What `name` is; none if it is gone.
     fn look(&self, dir: &Dir, name: &[u8], path: TreePath) -> Result<Option<Found>> {
         for _ in 0..PATIENCE {
             let Some(stat) = dir.find(name).on("stat", &path)? else { return Ok(None) };
-            match self.node(dir, name, path.clone(), &stat) {
-                Ok(Some(node)) => {
-                    let mount = stat.mount != self.mount;
-                    let shared = stat.links > 1 && stat.kind != FileType::Dir && !mount;
-                    let inode = shared.then_some((stat.dev, stat.ino));
-                    return Ok(Some(Found { node, inode, below: None, mount }));
-                }
-                Ok(None) => {}
-                Err(e) => return Err(Error::io("read", &path, &e)),
-            }
+            let Some((meta, kind)) = self.read(dir, name, &stat).on("read", &path)? else { continue };
+            let mount = stat.mount != self.mount;
+            let shared = stat.links > 1 && stat.kind != FileType::Dir && !mount;
+            let node = self.node(path, meta, kind, &stat);
+            let leads = || self.wanted.is_none_or(|wanted| wanted.contains_key(node.path.as_bytes()));
+            let enter = node.kind.is_dir() && !mount && leads();
+            return Ok(Some(Found { node, inode: shared.then_some((stat.dev, stat.ino)), enter, mount }));
         }
-        Err(Error::new(ErrorKind::Io, "it keeps changing while it is read").at(&path))
+        Err(restless(&path))
     }
 
     /// What is at `path` after all; none if nothing is, or its directories are no longer directories.
@@ -177,8 +194,8 @@ impl Walk<'_> {
         }
     }
 
-    /// The node for `name`, of which `stat` is known; none if it is no longer what `stat` says.
-    fn node(&self, dir: &Dir, name: &[u8], path: TreePath, stat: &Stat) -> io::Result<Option<Node>> {
+    /// What else belongs to `name`, of which `stat` is known; none if it is no longer what `stat` says.
+    fn read(&self, dir: &Dir, name: &[u8], stat: &Stat) -> io::Result<Option<(Meta, Kind)>> {
         let kind = match stat.kind {
             FileType::Dir => Kind::Dir,
             FileType::File => Kind::File { size: stat.size, digest: None },
@@ -201,11 +218,15 @@ impl Walk<'_> {
         };
         let mode = if stat.kind == FileType::Symlink { 0o777 } else { stat.mode };
         let meta = Meta { mode, uid: stat.uid, gid: stat.gid, mtime: stat.mtime, xattrs, flags: stat.flags };
+        Ok(Some((meta, kind)))
+    }
+
+    fn node(&self, path: TreePath, meta: Meta, kind: Kind, stat: &Stat) -> Node {
         let mut node = Node::new(path, meta, kind);
         if stat.kind == FileType::File && self.is_settled(stat.ctime) {
             node.here = Some(Stamp { ctime: stat.ctime, ino: stat.ino });
         }
-        Ok(Some(node))
+        node
     }
 
     /// Without nanoseconds, the filesystem may count in whole seconds.
@@ -214,36 +235,57 @@ impl Walk<'_> {
     }
 }
 
-/// Puts the listings into tree order, and names that share an inode into groups.
-fn assemble(top: Node, outcomes: Vec<(usize, Outcome)>, jobs: usize) -> Result<Scan> {
-    let mut listed: Vec<Option<Outcome>> = Vec::new();
-    listed.resize_with(jobs, || None);
-    let mut total = 1;
-    for (number, outcome) in outcomes {
-        total += if let Outcome::Listed(found) = &outcome { found.len() } else { 0 };
-        listed[number] = Some(outcome);
+fn restless(path: &TreePath) -> Error {
+    Error::new(ErrorKind::Io, "it keeps changing while it is read").at(path)
+}
+
+/// Names, all in one buffer: an allocation each would be a tenth of the work.
+struct Names {
+    text: Vec<u8>,
+    ends: Vec<usize>,
+}
+
+impl Names {
+    fn add(&mut self, name: &[u8]) {
+        self.text.extend_from_slice(name);
+        self.ends.push(self.text.len());
     }
-    let (mut nodes, mut mounts, mut first_names) = (Vec::with_capacity(total), Vec::new(), HashMap::new());
-    let mut open = vec![vec![Found { node: top, inode: None, below: Some(0), mount: false }].into_iter()];
-    while let Some(level) = open.last_mut() {
-        let Some(mut found) = level.next() else {
-            open.pop();
-            continue;
-        };
-        match found.below.and_then(|number| listed[number].take()) {
-            None => {}
-            Some(Outcome::Listed(below)) => open.push(below.into_iter()),
-            Some(Outcome::Changed(Some(now))) => found = *now,
-            Some(Outcome::Changed(None)) => continue,
-        }
-        if found.mount {
-            mounts.push(found.node.path.clone());
-        }
-        if let Some(inode) = found.inode {
-            // A group of one is dissolved by `Tree::new`.
-            found.node.group = Some(first_names.entry(inode).or_insert_with(|| found.node.path.clone()).clone());
-        }
-        nodes.push(found.node);
+}
+
+/// What is in one directory and not walked yet.
+struct Level {
+    items: std::vec::IntoIter<Item>,
+    /// How many of the items are directories to be listed.
+    dirs: usize,
+}
+
+impl Level {
+    fn new(items: Vec<Item>) -> Level {
+        let dirs = items.iter().filter(|item| item.is_open()).count();
+        Level { items: items.into_iter(), dirs }
     }
-    Ok(Scan { tree: Tree::new(nodes)?, mounts })
+
+    fn next(&mut self) -> Option<Item> {
+        let item = self.items.next()?;
+        self.dirs -= usize::from(item.is_open());
+        Some(item)
+    }
+}
+
+impl Item {
+    fn is_open(&self) -> bool {
+        matches!(self, Item::Entry(found) if found.enter)
+    }
+}
+
+/// Gives away what is likely the largest part of the work ahead: the last directory of the highest level.
+fn share(levels: &mut [Level], pool: &Pool<Found>) {
+    let Some(level) = levels.iter_mut().find(|level| level.dirs > 0) else { return };
+    level.dirs -= 1;
+    let last = level.items.as_mut_slice().iter_mut().rfind(|item| item.is_open());
+    if let Some(item) = last
+        && let Item::Entry(found) = std::mem::replace(item, Item::Given(0))
+    {
+        *item = Item::Given(pool.give(found));
+    }
 }

@@ -15,7 +15,7 @@ use rustix::fs::{AtFlags, Mode, OFlags, RawDir, ResolveFlags, StatVfsMountFlags,
 use rustix::io::Errno;
 
 use super::Calls;
-use super::dir::{Entry, FileType, Space, Stat};
+use super::dir::{FileType, Space, Stat};
 use crate::tree::Time;
 
 pub use devices::device_set;
@@ -63,20 +63,18 @@ fn split(path: &[u8]) -> (&[u8], &[u8]) {
     (&path[..cut], &path[cut + 1..])
 }
 
-pub(super) fn entries(fd: BorrowedFd<'_>) -> io::Result<Vec<Entry>> {
-    // A descriptor of its own: the read position belongs to the open file, which clones share.
-    let own = rustix::fs::openat(fd, ".", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+/// Hands over name, type and inode number of each entry, from wherever the read position is.
+pub(super) fn entries(fd: BorrowedFd<'_>, visit: &mut dyn FnMut(&[u8], Option<FileType>, u64)) -> io::Result<()> {
     let mut buffer = [MaybeUninit::uninit(); 32 * 1024];
-    let mut dir = RawDir::new(own, &mut buffer);
-    let mut out = Vec::new();
+    let mut dir = RawDir::new(fd, &mut buffer);
     while let Some(entry) = dir.next() {
         let entry = entry?;
         let name = entry.file_name().to_bytes();
         if name != b"." && name != b".." {
-            out.push(Entry { name: name.into(), kind: file_type(entry.file_type()), ino: entry.ino() });
+            visit(name, file_type(entry.file_type()), entry.ino());
         }
     }
-    Ok(out)
+    Ok(())
 }
 
 fn file_type(kind: rustix::fs::FileType) -> Option<FileType> {
@@ -95,7 +93,8 @@ fn file_type(kind: rustix::fs::FileType) -> Option<FileType> {
 
 pub(super) fn stat(fd: BorrowedFd<'_>, name: &[u8], calls: Calls) -> io::Result<Stat> {
     let mask = StatxFlags::BASIC_STATS | StatxFlags::MNT_ID;
-    let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT | AtFlags::EMPTY_PATH;
+    let itself = if name.is_empty() { AtFlags::EMPTY_PATH } else { AtFlags::empty() };
+    let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT | itself;
     let x = rustix::fs::statx(fd, name, flags, mask)?;
     let dev = (x.stx_dev_major, x.stx_dev_minor);
     let mount = match calls {
