@@ -11,14 +11,14 @@ use std::path::PathBuf;
 use super::built::Built;
 use super::carry::{Decided, Known};
 use super::compose::{Composer, Inputs};
-use super::open::scan_root;
+use super::open::{policy_of, scan_root};
 use super::place::{Home, Place, bytes};
 use super::proof::{prove_root, prove_wanted};
 use super::state::State;
 use super::work::Work;
-use super::{actions, guard, host, recorded, recover};
+use super::{actions, guard, recorded, recover};
 use crate::error::{Error, ErrorKind, Result};
-use crate::path::{PathSet, TreePath};
+use crate::path::TreePath;
 use crate::plan::Plan;
 use crate::recipe::{Recipe, Verify};
 use crate::sys::{Dir, Held};
@@ -165,12 +165,10 @@ impl Job<'_> {
 
     /// The root as it is, what was recorded of it, and the policy with its mounts.
     fn look(&self, root: Option<&Dir>, watch: &Watch) -> Result<Before> {
-        let mut policy = self.recipe.policy()?;
+        let mut policy = policy_of(self.recipe)?;
         if self.request.adopt {
             policy.unknown = Unknown::Keep;
         }
-        actions::outputs()?.into_iter().for_each(|path| policy.volatile.insert(path));
-        policy.ours = PathSet::new(host::MERGED)?;
         let Some(root) = root else { return Ok(Before { have: Tree::default(), recorded: None, policy }) };
         let scan = scan_root(root, watch).map_err(|e| e.at(bytes(&self.place.root)))?;
         scan.mounts.into_iter().for_each(|path| policy.mounts.insert(path));

@@ -19,9 +19,6 @@ use crate::tree::overlay::Overlay;
 use crate::tree::{Kind, Meta, Node, Time};
 use crate::watch::Watch;
 
-/// Files merged with what is inside instead of being replaced: never judged as edited.
-pub(crate) const MERGED: [&str; 4] = ["etc/passwd", "etc/group", "etc/shadow", "etc/gshadow"];
-
 /// The word for the base in a recipe's list of packages.
 const BASE: &str = "@base";
 

@@ -6,6 +6,7 @@
 
 pub mod accounts;
 mod actions;
+pub mod adopt;
 mod bodies;
 pub mod build;
 mod built;

@@ -5,14 +5,18 @@
 use std::ffi::OsStr;
 
 use super::place::{Home, Place, bytes};
-use super::recover;
 use super::state::{State, identity};
+use super::{actions, recorded, recover};
 use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::path::PathSet;
+use crate::recipe::Recipe;
 use crate::source::dir::{Scan, ScanOptions, scan};
 use crate::sys::{Dir, Held};
-use crate::tree::Tree;
+use crate::tree::{Policy, Tree};
 use crate::watch::Watch;
+
+/// Files that accounts are merged into: never judged as edited.
+const ACCOUNT_FILES: [&str; 5] = ["etc/passwd", "etc/group", "etc/shadow", "etc/gshadow", "etc/master.passwd"];
 
 /// The name of the work directory where it must lie inside the root, on the root's own filesystem.
 pub(crate) const WORK_INSIDE: &str = ".stockade-work";
@@ -94,6 +98,23 @@ impl Chroot {
         self.state.read_tree("manifest")?.ok_or_else(none)
     }
 
+    /// The recipe that it was built with.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`] if none is recorded; [`ErrorKind::BadInput`] if it is damaged.
+    pub fn recipe(&self) -> Result<Recipe> {
+        let none = || Error::new(ErrorKind::NotFound, "no recipe is recorded").at(bytes(&self.place.root));
+        recorded::remembered(&self.state)?.ok_or_else(none)
+    }
+
+    /// The policy of its recipe, with what actions and accounts write.
+    ///
+    /// # Errors
+    /// As [`Chroot::recipe`].
+    pub fn policy(&self) -> Result<Policy> {
+        policy_of(&self.recipe()?)
+    }
+
     /// Scans the root as it is now.
     ///
     /// # Errors
@@ -101,6 +122,14 @@ impl Chroot {
     pub fn scan(&self, watch: &Watch) -> Result<Scan> {
         scan_root(&self.root, watch).map_err(|e| e.at(bytes(&self.place.root)))
     }
+}
+
+/// The policy of `recipe`: what actions write is nobody's to judge, and what is in an account's home is the account's.
+pub(crate) fn policy_of(recipe: &Recipe) -> Result<Policy> {
+    let mut policy = recipe.policy()?;
+    actions::outputs()?.into_iter().for_each(|path| policy.volatile.insert(path));
+    policy.ours = PathSet::new(ACCOUNT_FILES)?;
+    Ok(policy)
 }
 
 /// Scans a root, our own work directory left out.

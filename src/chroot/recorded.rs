@@ -26,13 +26,9 @@ const FILES: [&str; 4] = ["recipe", "manifest", "built", "identity"];
 /// The recipe to build with: the one asked for, else the remembered one, else an embedded one; with the archives and
 /// packages of the command line added.
 pub(crate) fn recipe(state: Option<&State>, request: &Request) -> Result<Recipe> {
-    let remembered = state.map(|s| s.read("recipe")).transpose()?.flatten();
-    let mut recipe = match (&request.recipe, remembered) {
+    let mut recipe = match (&request.recipe, state.map(remembered).transpose()?.flatten()) {
         (Some(name), _) => recipe::load(name)?,
-        (None, Some(text)) => {
-            let text = String::from_utf8_lossy(&text);
-            recipe::parse(&text, "the remembered recipe")?
-        }
+        (None, Some(remembered)) => remembered,
         (None, None) if request.from.is_empty() => recipe::load("host")?,
         (None, None) => recipe::load("sets")?,
     };
@@ -49,6 +45,13 @@ pub(crate) fn recipe(state: Option<&State>, request: &Request) -> Result<Recipe>
         return Err(error.hint("name an archive with --from, or a recipe that has sources with -f"));
     }
     Ok(recipe)
+}
+
+/// The recipe of the last build.
+pub(crate) fn remembered(state: &State) -> Result<Option<Recipe>> {
+    let Some(text) = state.read("recipe")? else { return Ok(None) };
+    let shown = state.path.join("recipe");
+    recipe::parse(&String::from_utf8_lossy(&text), &shown.to_string_lossy()).map(Some)
 }
 
 /// The key of all that decides the wanted tree. None unless that is the recipe and archives that have not been touched
