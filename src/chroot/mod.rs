@@ -15,6 +15,7 @@ mod carry;
 pub mod check;
 mod compose;
 mod devices;
+pub mod doctor;
 mod guard;
 mod host;
 mod ingest;

@@ -25,7 +25,10 @@ pub use dir::{Dir, Entry, FileType, Space, Stat, is_no_directory, set_file_meta}
 pub use guest::{Ended, Guest, Stuck, die_interrupted};
 pub use lock::{Held, Lock};
 pub use occupant::{Occupant, Process};
-pub use platform::{MOUNT_POINTS, Mount, SEARCH_PATH, device_set, enter, mounts, occupants};
+pub use platform::{
+    HAS_XATTRS, MOUNT_POINTS, Mount, SEARCH_PATH, USER_NAMESPACE_SETTINGS, can_enter, device_set, enter, mounts,
+    occupants,
+};
 
 /// Which system calls may be used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -68,4 +71,11 @@ pub fn is_stale(error: &std::io::Error) -> bool {
     use rustix::io::Errno;
     let stale = [Errno::NOENT, Errno::NOTDIR, Errno::LOOP, Errno::XDEV, Errno::INVAL];
     Errno::from_io_error(error).is_some_and(|errno| stale.contains(&errno))
+}
+
+/// The name of the running kernel and its release: `Linux`, `6.12.48`.
+pub fn kernel() -> (String, String) {
+    let uname = rustix::system::uname();
+    let text = |text: &std::ffi::CStr| text.to_string_lossy().into_owned();
+    (text(uname.sysname()), text(uname.release()))
 }

@@ -20,10 +20,13 @@ use crate::tree::Time;
 
 pub use devices::device_set;
 pub(super) use enter::set_credentials;
-pub use enter::{MOUNT_POINTS, SEARCH_PATH, enter};
+pub use enter::{MOUNT_POINTS, SEARCH_PATH, USER_NAMESPACE_SETTINGS, can_enter, enter};
 pub use mounts::{Mount, mounts};
 pub use occupants::occupants;
 pub(super) use xattr::{set_xattrs, xattrs};
+
+/// Filesystems here can hold extended attributes.
+pub const HAS_XATTRS: bool = true;
 
 const PATH_MAX: usize = 4096;
 

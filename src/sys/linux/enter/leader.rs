@@ -138,7 +138,7 @@ fn close_on_exec() -> Result<(), Stuck> {
 }
 
 /// Ends this process without running what the caller registered for its own end.
-fn exit() -> ! {
+pub(super) fn exit() -> ! {
     // SAFETY: does not return and touches no memory.
     unsafe { libc::_exit(0) }
 }

@@ -19,17 +19,20 @@ mod view;
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{BorrowedFd, OwnedFd};
+use std::path::Path;
 
 use rustix::io::Errno;
 use rustix::pipe::PipeFlags;
-use rustix::process::Pid;
+use rustix::process::{Pid, WaitOptions};
 
 use crate::sys::guest::{Ended, Guest, Launch, Stuck};
-use crate::sys::{Dir, Held};
+use crate::sys::{Calls, Dir, Held};
 
 /// Where programs are looked for: for root, for others.
 pub const SEARCH_PATH: [&str; 2] =
     ["/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "/usr/local/bin:/usr/bin:/bin"];
+
+const NAMESPACES: libc::c_int = libc::CLONE_NEWNS | libc::CLONE_NEWPID | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS;
 
 /// The directories that a root must have, for us to mount on.
 pub const MOUNT_POINTS: &[&str] = &["proc", "dev"];
@@ -50,8 +53,7 @@ pub fn enter(root: &Dir, guest: &Guest, hold: Option<Held>) -> Result<Ended, Stu
     let (reports, give_reports) = pipe()?;
     let blocked = signals::block().map_err(Stuck::new("sigprocmask", ""))?;
     let foreground = terminal.as_ref().map(|t| (t.fd, t.foreground));
-    let flags = libc::CLONE_NEWNS | libc::CLONE_NEWPID | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS;
-    let Some(leader) = fork(flags).map_err(Stuck::new("clone", ""))? else {
+    let Some(leader) = fork(NAMESPACES).map_err(Stuck::new("clone", ""))? else {
         drop((give_orders, reports));
         let inside = leader::Inside { tree, console, orders, reports: give_reports, blocked, foreground };
         inside.lead(&launch)
@@ -60,6 +62,33 @@ pub fn enter(root: &Dir, guest: &Guest, hold: Option<Held>) -> Result<Ended, Stu
     let ended = relay::Relay { leader, orders: give_orders, reports, terminal }.run();
     drop((hold, blocked));
     ended
+}
+
+/// Settings that keep ordinary users from making namespaces: where, the value that does, the command that allows it.
+pub const USER_NAMESPACE_SETTINGS: &[(&str, &str, &str)] = &[
+    ("/proc/sys/user/max_user_namespaces", "0", "sysctl user.max_user_namespaces=10000"),
+    ("/proc/sys/kernel/unprivileged_userns_clone", "0", "sysctl kernel.unprivileged_userns_clone=1"),
+    (
+        "/proc/sys/kernel/apparmor_restrict_unprivileged_userns",
+        "1",
+        "sysctl kernel.apparmor_restrict_unprivileged_userns=0",
+    ),
+];
+
+/// Tries whether [`enter`] is allowed here, without entering anything.
+///
+/// # Errors
+/// The step that fails.
+pub fn can_enter() -> Result<(), Stuck> {
+    let root =
+        Dir::open(Path::new("/"), Calls::Native).map_err(|error| Stuck { operation: "open", place: "", error })?;
+    view::take(&root)?;
+    match fork(NAMESPACES).map_err(Stuck::new("clone", ""))? {
+        None => leader::exit(),
+        Some(pid) => {
+            rustix::process::waitpid(Some(pid), WaitOptions::empty()).map(drop).map_err(Stuck::new("wait", ""))
+        }
+    }
 }
 
 fn pipe() -> Result<(OwnedFd, OwnedFd), Stuck> {

@@ -1,0 +1,248 @@
+// SPDX-License-Identifier: ISC
+//! The place of a chroot: its filesystem, who can reach it, what an earlier command or session left.
+#![forbid(unsafe_code)]
+
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+use super::{Finding, abilities};
+use crate::chroot::place::{Home, Place, bytes};
+use crate::error::{IoContext, Result};
+use crate::path::escape;
+use crate::session;
+use crate::sys::{self, Dir, FileType, Occupant};
+
+/// Directories that everybody must be able to search.
+const SHARED: &[&str] = &[
+    "/",
+    "/bin",
+    "/etc",
+    "/home",
+    "/lib",
+    "/media",
+    "/mnt",
+    "/opt",
+    "/run",
+    "/srv",
+    "/tmp",
+    "/usr",
+    "/usr/local",
+    "/var",
+    "/var/lib",
+    "/var/tmp",
+];
+
+/// What there is to say of the stockade home: its filesystem, or that of the directory in which it will be made.
+pub(super) fn of_home(home: &Home) -> Result<Vec<Finding>> {
+    let mut at = home.path.as_path();
+    while !at.exists() {
+        at = at.parent().unwrap_or(Path::new("/"));
+    }
+    let dir = Dir::open(at, home.calls).on("open", bytes(at))?;
+    let mut findings = filesystem(&dir, at)?;
+    if at == home.path {
+        findings.push(owned(at));
+    }
+    Ok(findings)
+}
+
+/// What there is to say of the chroot at `place`.
+pub(super) fn of_chroot(home: &Home, place: &Place) -> Result<Vec<Finding>> {
+    let root = Dir::open(&place.root, home.calls).on("open", bytes(&place.root))?;
+    let mut findings = if place.beside {
+        // The state lies beside the root, on its filesystem and out of reach of what runs inside.
+        let parent = place.root.parent().unwrap_or(Path::new("/"));
+        filesystem(&Dir::open(parent, home.calls).on("open", bytes(parent))?, parent)?
+    } else {
+        filesystem(&root, &place.root)?
+    };
+    findings.extend(mount_points(&root, place)?);
+    findings.push(reach(&place.root, root.space().on("statfs", bytes(&place.root))?.nosuid)?);
+    if place.state.exists() {
+        findings.push(owned(&place.state));
+    }
+    findings.push(journal(place));
+    findings.extend(occupants(&place.root)?);
+    findings.extend(kernel(&root));
+    Ok(findings)
+}
+
+/// Mount options and abilities of the filesystem of `dir`.
+fn filesystem(dir: &Dir, path: &Path) -> Result<Vec<Finding>> {
+    let space = dir.space().on("statfs", bytes(path))?;
+    let target = mounted_at(path);
+    let what = format!("the filesystem at {target}");
+    let wrong = [
+        (space.read_only, "read-only", "rw", "nothing can be built or changed"),
+        (space.noexec, "noexec", "exec", "no program in a chroot can be executed"),
+        (space.nosuid, "nosuid", "suid", "su, sudo and other set-id programs do not work in a chroot"),
+        (space.nodev, "nodev", "dev", "a build with devices is refused"),
+    ];
+    let flag = |(is_set, flag, mend, effect): &(bool, &str, &str, &str)| {
+        let finding = Finding::bad(&what, format!("mounted {flag}: {effect}"));
+        is_set.then(|| finding.mend(format!("mount -o remount,{mend} {target}")))
+    };
+    let mut findings: Vec<Finding> = wrong.iter().filter_map(flag).collect();
+    if findings.is_empty() {
+        findings.push(Finding::good(&what, "mounted without read-only, noexec, nosuid and nodev"));
+    }
+    if !space.read_only {
+        findings.extend(abilities::findings(dir, path)?);
+    }
+    Ok(findings)
+}
+
+/// The mount point that `path` lies on, as text for a shell.
+fn mounted_at(path: &Path) -> String {
+    let real = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    let mounts = sys::mounts().unwrap_or_default();
+    let targets = mounts.iter().map(|mount| Path::new(std::ffi::OsStr::from_bytes(&mount.target)));
+    let nearest = targets.filter(|target| real.starts_with(target)).max_by_key(|target| target.components().count());
+    escape(bytes(nearest.unwrap_or(Path::new("/"))))
+}
+
+/// The directories that a session mounts on.
+fn mount_points(root: &Dir, place: &Place) -> Result<Vec<Finding>> {
+    let look = |name: &&str| {
+        let path = place.root.join(name);
+        let found = root.find(name.as_bytes()).on("stat", bytes(&path))?;
+        let what = escape(bytes(&path));
+        Ok(match found.map(|stat| stat.kind) {
+            Some(FileType::Dir) => return Ok(None),
+            None => Some(Finding::bad(&what, "is missing: `run` mounts on it").mend(format!("mkdir {what}"))),
+            Some(_) => Some(
+                Finding::bad(&what, "is not a directory: `run` mounts on it and follows no link")
+                    .mend(format!("rm {what} && mkdir {what}")),
+            ),
+        })
+    };
+    sys::MOUNT_POINTS.iter().filter_map(|name| look(name).transpose()).collect()
+}
+
+/// Set-id programs made inside can be run from outside by whoever reaches them (decision E18).
+fn reach(root: &Path, nosuid: bool) -> Result<Finding> {
+    let what = format!("who can reach {}", escape(bytes(root)));
+    if nosuid {
+        return Ok(Finding::good(what, "set-id programs do not work there"));
+    }
+    for dir in root.ancestors() {
+        if dir.metadata().on("stat", bytes(dir))?.mode() & 0o001 == 0 {
+            return Ok(Finding::good(what, format!("only those who may search {}", escape(bytes(dir)))));
+        }
+    }
+    let parent = root.parent().unwrap_or(root);
+    let why = "every user of this machine can run the set-id programs that somebody makes inside";
+    if SHARED.iter().any(|shared| Path::new(shared) == parent) {
+        let why = format!("{why}; keep chroots below a directory that only root can search");
+        return Ok(Finding::bad(what, why));
+    }
+    Ok(Finding::bad(what, why).mend(format!("chmod o-x {}", escape(bytes(parent)))))
+}
+
+/// A state directory and its parent must be ours, and nobody else's to write.
+fn owned(state: &Path) -> Finding {
+    let what = escape(bytes(state));
+    for dir in [Some(state), state.parent()].into_iter().flatten() {
+        let Ok(meta) = dir.symlink_metadata() else { continue };
+        let shown = escape(bytes(dir));
+        let me = sys::effective_uid();
+        if meta.uid() != me && meta.uid() != 0 {
+            let why = format!("{shown} belongs to user {}, who can change what Stockade believes", meta.uid());
+            return Finding::bad(what, why).mend(format!("chown {me} {shown}"));
+        }
+        if meta.mode() & 0o022 != 0 && meta.mode() & 0o1000 == 0 {
+            let why = format!("{shown} can be written by others, who can change what Stockade believes");
+            return Finding::bad(what, why).mend(format!("chmod go-w {shown}"));
+        }
+    }
+    Finding::good(what, "ours alone")
+}
+
+fn journal(place: &Place) -> Finding {
+    let shown = escape(bytes(&place.root));
+    let what = format!("the journal of {shown}");
+    if place.state.join("journal").exists() {
+        return Finding::bad(what, "a command was interrupted").mend(format!("stockade recover {shown}"));
+    }
+    Finding::good(what, "no command was interrupted")
+}
+
+/// Mounts that somebody left below the root, and what runs in it.
+fn occupants(root: &Path) -> Result<Vec<Finding>> {
+    let found = session::occupants(root)?.into_iter().map(|occupant| match occupant {
+        Occupant::Process(process) => Finding::good(process.to_string(), "runs in the chroot"),
+        Occupant::Mount(ref target, None) => {
+            let why = "mounted below the chroot, which can be neither removed nor replaced";
+            Finding::bad(occupant.to_string(), why).mend(format!("umount {}", escape(target)))
+        }
+        Occupant::Mount(_, Some(_)) => {
+            Finding::bad(occupant.to_string(), "mounted below the chroot by a process with mounts of its own; end it")
+        }
+    });
+    Ok(found.collect())
+}
+
+/// An OpenBSD root runs on OpenBSD only, under a kernel that is not older.
+fn kernel(root: &Dir) -> Option<Finding> {
+    let keys = root.open_dir(b"etc").and_then(|etc| etc.open_dir(b"signify")).and_then(|dir| dir.entries()).ok()?;
+    let sets = release(keys.iter().map(|entry| &*entry.name))?;
+    let (system, running) = sys::kernel();
+    judge_kernel(sets, &system, &running)
+}
+
+fn judge_kernel(sets: u32, system: &str, running: &str) -> Option<Finding> {
+    let what = format!("OpenBSD {}.{} in the chroot", sets / 10, sets % 10);
+    if system != "OpenBSD" {
+        return Some(Finding::bad(what, format!("its programs do not run on {system}")));
+    }
+    let kernel: u32 = running.chars().filter(char::is_ascii_digit).collect::<String>().parse().ok()?;
+    if sets > kernel {
+        let why = format!("is newer than the running kernel, {running}: its programs may fail in any way");
+        return Some(Finding::bad(what, why).mend("sysupgrade"));
+    }
+    Some(Finding::good(what, format!("is not newer than the running kernel, {running}")))
+}
+
+/// The release of base sets, `78` for 7.8, from the keys that they bring: their own and, as the newest, the next one's.
+fn release<'a>(keys: impl Iterator<Item = &'a [u8]>) -> Option<u32> {
+    let number = |name: &[u8]| {
+        let digits = name.strip_prefix(b"openbsd-")?.strip_suffix(b"-base.pub")?;
+        std::str::from_utf8(digits).ok()?.parse::<u32>().ok()
+    };
+    let mut releases: Vec<u32> = keys.filter_map(number).collect();
+    releases.sort_unstable();
+    releases.iter().rev().nth(1).copied()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_release_is_the_last_but_one_key() {
+        for (keys, want) in [
+            (
+                &["openbsd-77-base.pub", "openbsd-78-base.pub", "openbsd-79-base.pub", "openbsd-79-pkg.pub"][..],
+                Some(78),
+            ),
+            (&["openbsd-99-base.pub", "openbsd-100-base.pub"], Some(99)),
+            (&["openbsd-78-base.pub"], None),
+            (&["openbsd-x-base.pub", "mine.pub"], None),
+        ] {
+            assert_eq!(release(keys.iter().map(|key| key.as_bytes())), want, "{keys:?}");
+        }
+    }
+
+    #[test]
+    fn kernels() {
+        for (sets, system, running, ok) in [
+            (78, "OpenBSD", "7.8", true),
+            (78, "OpenBSD", "7.9", true),
+            (79, "OpenBSD", "7.8", false),
+            (78, "Linux", "6.12.1", false),
+        ] {
+            assert_eq!(judge_kernel(sets, system, running).unwrap().ok, ok, "{sets} {system} {running}");
+        }
+    }
+}
