@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: ISC
-//! Giving an entry its metadata, in the one order that loses nothing: owner, mode, xattrs, times (decision 28: a
-//! change of owner clears set-id bits, and an ACL changes the mode).
+//! Giving an entry its metadata, in the one order that loses nothing: owner, xattrs, mode, times. A change of owner
+//! clears set-id bits and capabilities; an ACL changes the mode, and only who may write sets attributes.
 #![forbid(unsafe_code)]
 
 use crate::error::{Error, ErrorKind, IoContext, Result};
-use crate::sys::{Dir, FileType, Stat};
+use crate::sys::{Dir, FileType, Stat, effective_uid};
 use crate::tree::{Kind, Node, Xattrs};
 
 /// What becomes of the owners that a tree names.
@@ -36,11 +36,16 @@ pub(super) fn settle(dir: &Dir, name: &[u8], node: &Node, attributes: Attributes
     if chown {
         dir.set_owner(name, want.uid, want.gid).on("chown", path).map_err(not_ours)?;
     }
-    let cleared = chown && want.mode & 0o6000 != 0;
-    if have.kind != FileType::Symlink && (cleared || have.mode != want.mode) {
-        dir.set_mode(name, want.mode).on("chmod", path)?;
+    let mut moved = chown && want.mode & 0o6000 != 0;
+    if attributes == Attributes::Exact && have.mode & 0o200 == 0 && effective_uid() != 0 {
+        dir.set_mode(name, have.mode | 0o200).on("chmod", path)?;
+        moved = true;
     }
     settle_xattrs(dir, name, node, have.kind, attributes)?;
+    moved |= attributes != Attributes::Leave && want.xattrs.is_some();
+    if have.kind != FileType::Symlink && (moved || have.mode != want.mode) {
+        dir.set_mode(name, want.mode).on("chmod", path)?;
+    }
     if have.mtime != want.mtime {
         dir.set_mtime(name, want.mtime).on("utimensat", path)?;
     }
@@ -48,7 +53,7 @@ pub(super) fn settle(dir: &Dir, name: &[u8], node: &Node, attributes: Attributes
 }
 
 /// The extended attributes alone.
-pub(super) fn settle_xattrs(dir: &Dir, name: &[u8], node: &Node, kind: FileType, how: Attributes) -> Result<()> {
+fn settle_xattrs(dir: &Dir, name: &[u8], node: &Node, kind: FileType, how: Attributes) -> Result<()> {
     let none = Xattrs::new();
     let want = node.meta.xattrs.as_deref().unwrap_or(&none);
     if how == Attributes::Leave || (how == Attributes::Fresh && want.is_empty()) {

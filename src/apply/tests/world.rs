@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::io::Read;
+use std::os::unix::fs::MetadataExt;
 
 use proptest::prelude::*;
 use proptest::sample::select;
@@ -40,7 +41,7 @@ pub(super) fn worlds() -> impl Strategy<Value = World> {
             for parent in path.ancestors() {
                 let parent = things.entry(parent).or_insert_with(|| Thing::Dir(Meta { mode: 0o755, ..root.clone() }));
                 if !matches!(parent, Thing::Dir(_)) {
-                    *parent = Thing::Dir(root.clone());
+                    *parent = Thing::Dir(readable(root.clone()));
                 }
             }
         }
@@ -79,7 +80,7 @@ fn paths() -> impl Strategy<Value = TreePath> {
 fn things() -> impl Strategy<Value = Thing> {
     let devices = if effective_uid() == 0 { 2 } else { 0 };
     prop_oneof![
-        3 => metas().prop_map(Thing::Dir),
+        3 => metas().prop_map(|meta| Thing::Dir(readable(meta))),
         4 => (metas(), bodies()).prop_map(|(meta, body)| Thing::File(meta, body)),
         4 => (0..3usize).prop_map(Thing::Shared),
         2 => (metas(), select(vec!["a", "/etc/passwd", "../..", "b/a"]))
@@ -88,6 +89,12 @@ fn things() -> impl Strategy<Value = Thing> {
         devices => (metas(), select(vec![Kind::Char(1, 3), Kind::Char(5, 0), Kind::Block(7, 1)]))
             .prop_map(|(meta, kind)| Thing::Other(plain(meta), kind)),
     ]
+}
+
+/// Whoever is not root could not read it back.
+fn readable(meta: Meta) -> Meta {
+    let needed = if effective_uid() == 0 { 0 } else { 0o500 };
+    Meta { mode: meta.mode | needed, ..meta }
 }
 
 /// Only files and directories hold `user` attributes.
@@ -107,22 +114,28 @@ fn metas() -> impl Strategy<Value = Meta> {
     } else {
         vec![0o755, 0o644, 0o4755, 0o1777, 0o600, 0o500]
     };
-    let me = TEMP.with(|dir| std::os::unix::fs::MetadataExt::uid(&std::fs::metadata(dir.path()).unwrap()));
-    let ids = if root { vec![0, 1000, 70_000] } else { vec![me] };
+    let owners = if root { vec![(0, 0), (1000, 0), (70_000, 5)] } else { vec![me()] };
     let times = vec![(0, 0), (1, 999_999_999), (1_700_000_000, 5), (-2, 1)];
     let values: Vec<Option<Box<Xattrs>>> =
         vec![None, None, None, Some(attribute(b"user.one", b"1")), Some(attribute(b"user.one", b"\0\xff"))];
-    (select(modes), select(ids.clone()), select(ids), select(times), select(values)).prop_map(
-        |(mode, uid, gid, (sec, nsec), xattrs)| Meta { mode, uid, gid, mtime: Time { sec, nsec }, xattrs, flags: 0 },
+    (select(modes), select(owners), select(times), select(values)).prop_map(
+        |(mode, (uid, gid), (sec, nsec), xattrs)| Meta { mode, uid, gid, mtime: Time { sec, nsec }, xattrs, flags: 0 },
     )
+}
+
+/// Owner and group of what this process makes.
+fn me() -> (u32, u32) {
+    thread_local! {
+        static PROBE: (u32, u32) = {
+            let stat = std::fs::metadata(temp().path()).unwrap();
+            (stat.uid(), stat.gid())
+        };
+    }
+    PROBE.with(|probe| *probe)
 }
 
 fn attribute(name: &[u8], value: &[u8]) -> Box<Xattrs> {
     Box::new(vec![(name.into(), value.into())])
-}
-
-thread_local! {
-    static TEMP: tempfile::TempDir = tempfile::tempdir().unwrap();
 }
 
 /// A directory for one test case: `root` and `work` in it are empty.
