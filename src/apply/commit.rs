@@ -10,7 +10,7 @@ use crate::sys::{Calls, Dir, effective_uid};
 use crate::tree::Kind;
 use crate::watch::Watch;
 
-use super::journal::{self, BACK, FORWARD};
+use super::journal::{self, BACK, FORWARD, NEW};
 use super::machine::{Job, Machine, Pass};
 use super::prepare::Prepared;
 use super::remove::remove_tree;
@@ -58,7 +58,7 @@ pub fn commit(
     if let Err(error) = begin(target, state, prepared) {
         // If the journal stands, or nobody can tell, the next command sees to it.
         if state.find(FORWARD).is_ok_and(|found| found.is_none()) {
-            discard(target)?;
+            clear(target, state)?;
         }
         return Err(error);
     }
@@ -82,7 +82,7 @@ pub fn recover(target: &Target, state: &Dir, finish: &dyn Fn() -> Result<()>, wa
         let failed = change.forward(Pass::Again, finish)?;
         return Ok(failed.map_or(Recovered::Finished, |error| Recovered::TurnedBack(Some(error))));
     }
-    Ok(if discard(target)? { Recovered::Discarded } else { Recovered::Nothing })
+    Ok(if clear(target, state)? { Recovered::Discarded } else { Recovered::Nothing })
 }
 
 /// Forgets what is staged. Returns whether there was anything. Never while a journal stands.
@@ -99,6 +99,12 @@ pub fn discard(target: &Target) -> Result<bool> {
         }
     }
     Ok(found)
+}
+
+/// As [`discard`], and forgets a journal that was not finished.
+fn clear(target: &Target, state: &Dir) -> Result<bool> {
+    journal::remove(state, NEW)?;
+    discard(target)
 }
 
 /// A change whose journal stands.
@@ -156,7 +162,7 @@ impl Change<'_> {
     fn end(&self, phase: &[u8]) -> Result<()> {
         journal::remove(self.state, phase)?;
         self.state.sync().on("fsync", phase)?;
-        discard(self.target).map(|_| ())
+        clear(self.target, self.state).map(|_| ())
     }
 }
 

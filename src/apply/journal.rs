@@ -31,7 +31,7 @@ pub(super) const FORWARD: &[u8] = b"journal";
 /// The journal while a change is taken back.
 pub(super) const BACK: &[u8] = b"journal.back";
 /// The journal while it is written.
-const NEW: &[u8] = b"journal.new";
+pub(super) const NEW: &[u8] = b"journal.new";
 
 const HEADER: &str = "stockade journal 1";
 

@@ -9,7 +9,7 @@ use std::io;
 use crate::sys::Dir;
 
 /// How many subdirectories: enough that threads that create files side by side seldom wait for one directory.
-const COUNT: u32 = 16;
+const COUNT: u32 = 4;
 
 /// The numbered entries of one area: `3/19` is number 19.
 #[derive(Debug)]
@@ -48,10 +48,11 @@ fn number(n: u32) -> Vec<u8> {
 
 /// Opens the directory `name`, made private if it is missing.
 fn sure_dir(parent: &Dir, name: &[u8]) -> io::Result<Dir> {
-    match parent.make_dir(name, 0o700) {
-        Ok(()) => {}
-        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
-        Err(e) => return Err(e),
+    match parent.open_dir(name) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            parent.make_dir(name, 0o700)?;
+            parent.open_dir(name)
+        }
+        opened => opened,
     }
-    parent.open_dir(name)
 }
