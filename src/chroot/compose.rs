@@ -18,6 +18,7 @@ use crate::apply::Slot;
 use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::path::{PathSet, TreePath};
 use crate::recipe::{Conffiles, Devices, Origin, Recipe, Source, Verify};
+use crate::sign;
 use crate::source::archive::{Archive, Limits};
 use crate::source::dir::{ScanOptions, scan};
 use crate::sys::{Calls, Dir, Stat};
@@ -267,8 +268,28 @@ pub(crate) fn open_reach(
 }
 
 /// The digest that the checksum list gives for the archive; the list's signature is verified first.
-fn listed_digest(path: &Path, _verify: &Verify) -> Result<Digest> {
-    Err(Error::new(ErrorKind::Unsupported, "signed lists cannot be verified yet").at(bytes(path)))
+fn listed_digest(path: &Path, verify: &Verify) -> Result<Digest> {
+    let list = read_small(&verify.list)?;
+    let shown = bytes(&verify.list);
+    let message = match &verify.key {
+        Some(key) => {
+            let key = sign::PublicKey::parse(&read_small(key)?).map_err(|e| e.at(bytes(key)))?;
+            sign::verify_embedded(&list, &key).map_err(|e| e.at(shown))?.to_vec()
+        }
+        None => list,
+    };
+    let name = name_of(path);
+    let list = sign::CheckList::parse(&message).map_err(|e| e.at(shown))?;
+    list.find(name.as_bytes()).ok_or_else(|| {
+        Error::new(ErrorKind::Unverified, format!("{} does not list it", verify.list.display())).at(bytes(path))
+    })
+}
+
+fn read_small(path: &Path) -> Result<Vec<u8>> {
+    let mut text = Vec::new();
+    let file = std::fs::File::open(path).on("open", bytes(path))?;
+    file.take(64 << 20).read_to_end(&mut text).on("read", bytes(path))?;
+    Ok(text)
 }
 
 /// SHA-256 of a whole file.
