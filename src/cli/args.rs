@@ -42,6 +42,9 @@ pub(super) enum Verb {
     Schema,
     /// Print a completion script
     Completions(Completions),
+    /// Run a step of `build` in a root that is not finished; `build` calls this itself
+    #[command(hide = true)]
+    Inside(Inside),
 }
 
 impl Verb {
@@ -60,6 +63,7 @@ impl Verb {
             Verb::Adopt(_) => "adopt",
             Verb::Schema => "schema",
             Verb::Completions(_) => "completions",
+            Verb::Inside(_) => "inside",
         }
     }
 
@@ -75,7 +79,7 @@ impl Verb {
             Verb::Manifest(args) => args.json.json,
             Verb::Doctor(args) => args.json.json,
             Verb::Recover(args) => args.json.json,
-            Verb::Schema | Verb::Completions(_) => false,
+            Verb::Schema | Verb::Completions(_) | Verb::Inside(_) => false,
         }
     }
 }
@@ -235,6 +239,13 @@ pub(super) struct Completions {
     /// The shell
     #[arg(value_enum)]
     pub(super) shell: Shell,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Inside {
+    pub(super) root: PathBuf,
+    #[arg(last = true, required = true)]
+    pub(super) command: Vec<OsString>,
 }
 
 /// The shells that completions are made for.

@@ -4,7 +4,8 @@
 
 use serde_json::json;
 
-use crate::chroot::{self, Chroot, Home, Locking, Report};
+use crate::chroot::check::{self, Report};
+use crate::chroot::{Chroot, Home, Locking};
 use crate::cli::args::Check;
 use crate::cli::out::Out;
 use crate::cli::progress::watched;
@@ -16,7 +17,7 @@ pub(super) fn run(args: &Check, out: &mut Out) -> Result<Exit> {
     let locking = Locking { shared: true, wait: !args.lock.no_wait, verb: "check" };
     let chroot = Chroot::open(&home, args.root.as_os_str(), locking)?;
     let policy = chroot.recipe()?.policy()?;
-    let report = watched(args.json.json, |watch| chroot::check(&chroot, &policy, args.hash, watch))?;
+    let report = watched(args.json.json, |watch| check::check(&chroot, &policy, args.hash, watch))?;
     if out.json {
         out.value(&json!({
             "root": json::host_path(&chroot.place.root),

@@ -26,9 +26,9 @@ pub(super) fn run(args: &Completions, out: &mut Out) -> Result<Exit> {
 /// `complete_COMMAND`. They are words, not functions: the flags of all verbs, and the chroots of the moment.
 fn ksh(command: &mut Command) -> String {
     command.build();
-    let verbs: Vec<&str> = command.get_subcommands().map(Command::get_name).collect();
-    let mut flags: Vec<String> = command
-        .get_subcommands()
+    let shown = || command.get_subcommands().filter(|verb| !verb.is_hide_set());
+    let verbs: Vec<&str> = shown().map(Command::get_name).collect();
+    let mut flags: Vec<String> = shown()
         .flat_map(Command::get_arguments)
         .filter_map(|arg| arg.get_long().map(|long| format!("--{long}")))
         .collect();

@@ -5,13 +5,14 @@
 use indicatif::HumanBytes;
 use serde_json::{Value, json};
 
-use crate::chroot::{self, Home, Listed};
+use crate::chroot::Home;
+use crate::chroot::list::{self, Listed};
 use crate::cli::out::Out;
 use crate::cli::{Exit, json};
 use crate::error::Result;
 
 pub(super) fn run(out: &mut Out) -> Result<Exit> {
-    let listed = chroot::list(&Home::from_env()?)?;
+    let listed = list::list(&Home::from_env()?)?;
     if out.json {
         out.value(&listed.iter().map(value).collect())?;
         return Ok(Exit::Done);

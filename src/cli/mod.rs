@@ -4,10 +4,18 @@
 #![allow(dead_code)] // until every verb is wired
 
 mod args;
+mod build;
+mod check;
 mod completions;
 mod json;
+mod list;
+mod manifest;
 mod out;
 mod progress;
+mod recover;
+mod remove;
+mod run;
+mod why;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -69,8 +77,17 @@ pub fn main(arguments: impl Iterator<Item = OsString>) -> ExitCode {
 
 fn dispatch(verb: &Verb, out: &mut Out) -> Result<Exit> {
     match verb {
+        Verb::Build(args) => build::run(args, out),
+        Verb::Check(args) => check::run(args, out),
+        Verb::Run(args) => run::run(args),
+        Verb::Remove(args) => remove::run(args, out),
+        Verb::List(_) => list::run(out),
+        Verb::Why(args) => why::run(args, out),
+        Verb::Manifest(args) => manifest::run(args, out),
+        Verb::Recover(args) => recover::run(args, out),
         Verb::Schema => out.line(format_args!("{}", recipe::schema())).map(|()| Exit::Done),
         Verb::Completions(args) => completions::run(args, out),
+        Verb::Inside(args) => run::inside(args),
         other => bail!(Unsupported, "{} is not wired yet", other.name()),
     }
 }

@@ -4,7 +4,7 @@
 
 use serde_json::json;
 
-use crate::chroot::{self, Home};
+use crate::chroot::{Home, remove};
 use crate::cli::args::Change;
 use crate::cli::out::{Out, shown};
 use crate::cli::progress::watched;
@@ -14,7 +14,7 @@ use crate::error::Result;
 pub(super) fn run(args: &Change, out: &mut Out) -> Result<Exit> {
     let home = Home::from_env()?;
     let removed = watched(out.json, |watch| {
-        chroot::remove(&home, args.root.as_os_str(), args.dry_run, !args.lock.no_wait, watch)
+        remove::remove(&home, args.root.as_os_str(), args.dry_run, !args.lock.no_wait, watch)
     })?;
     if out.json {
         let root = json::host_path(&removed.root);

@@ -4,7 +4,7 @@
 
 use std::os::unix::ffi::OsStrExt;
 
-use crate::chroot::{self, Chroot, Home, Locking};
+use crate::chroot::{Chroot, Home, Locking, list};
 use crate::cli::args::Why;
 use crate::cli::out::Out;
 use crate::cli::{Exit, json};
@@ -16,7 +16,7 @@ pub(super) fn run(args: &Why, out: &mut Out) -> Result<Exit> {
     let home = Home::from_env()?;
     let locking = Locking { shared: true, wait: true, verb: "why" };
     let chroot = Chroot::open(&home, args.root.as_os_str(), locking)?;
-    let chain = chroot::why(&chroot, args.path.as_bytes())?;
+    let chain = list::why(&chroot, args.path.as_bytes())?;
     if out.json {
         out.value(&chain.iter().map(json::node).collect())?;
         return Ok(Exit::Done);

@@ -1,0 +1,115 @@
+// SPDX-License-Identifier: ISC
+//! `stockade build`: makes a chroot, or brings it up to date.
+#![forbid(unsafe_code)]
+
+use indicatif::HumanBytes;
+use serde_json::json;
+
+use crate::chroot::Home;
+use crate::chroot::build::{self, Report, Request};
+use crate::cli::args::Build;
+use crate::cli::out::{Out, shown};
+use crate::cli::progress::watched;
+use crate::cli::{Exit, json};
+use crate::error::{IoContext, Result};
+use crate::path::escape;
+use crate::recipe::Verify;
+use crate::tree::policy::Left;
+
+/// How many of the entries that were left alone are named.
+const MAX_NAMED: usize = 20;
+
+pub(super) fn run(args: &Build, out: &mut Out) -> Result<Exit> {
+    let home = Home::from_env()?;
+    let request = request(args)?;
+    let report = watched(out.json, |watch| build::build(&home, &request, watch))?;
+    if out.json {
+        out.value(&value(&report, args.dry_run))?;
+    } else {
+        print(&report, args.dry_run, out)?;
+    }
+    // Unknown entries are left because the recipe says so; the others although it says otherwise.
+    let conflict = report.left.iter().any(|(_, why)| *why != Left::Unknown);
+    Ok(if conflict { Exit::Differs } else { Exit::Done })
+}
+
+fn request(args: &Build) -> Result<Request> {
+    let absolute =
+        |path: &std::path::PathBuf| std::path::absolute(path).on("open", path.as_os_str().as_encoded_bytes());
+    let verify = |list| -> Result<Verify> {
+        Ok(Verify { list: absolute(list)?, key: args.key.as_ref().map(absolute).transpose()? })
+    };
+    Ok(Request {
+        name: args.root.clone().into_os_string(),
+        recipe: args.file.clone(),
+        from: args.from.iter().map(absolute).collect::<Result<_>>()?,
+        verify: args.list.as_ref().map(verify).transpose()?,
+        packages: args.packages.clone(),
+        adopt: args.adopt,
+        yes: args.yes,
+        dry_run: args.dry_run,
+        wait: !args.lock.no_wait,
+    })
+}
+
+fn print(report: &Report, dry_run: bool, out: &mut Out) -> Result<()> {
+    if dry_run {
+        out.plan(&report.plan)?;
+    }
+    for note in &report.notes {
+        out.line(format_args!("note: {}", escape(note.as_bytes())))?;
+    }
+    let (unknown, left): (Vec<_>, Vec<_>) = report.left.iter().partition(|(_, why)| *why == Left::Unknown);
+    for (path, why) in left.iter().take(MAX_NAMED) {
+        out.line(format_args!("left alone: {path}: {}", why.word()))?;
+    }
+    if left.len() > MAX_NAMED {
+        out.line(format_args!("left alone: {} more; --json lists all", left.len() - MAX_NAMED))?;
+    }
+    if !unknown.is_empty() {
+        out.line(format_args!("left alone: {} entries that no source brought", unknown.len()))?;
+    }
+    let root = shown(&report.root);
+    if json::shown(&report.plan).next().is_none() {
+        return out.line(format_args!("{root}: nothing to do: {} entries are up to date", report.entries));
+    }
+    let stats = report.plan.stats();
+    let did = match (report.new, dry_run) {
+        (true, false) => "made",
+        (true, true) => "would be made",
+        (false, false) => "brought up to date",
+        (false, true) => "would be brought up to date",
+    };
+    out.line(format_args!(
+        "{root}: {did}: {} added, {} removed, {} changed, {} with other metadata; {} to write",
+        stats.added,
+        stats.removed,
+        stats.modified,
+        stats.metadata,
+        HumanBytes(stats.bytes)
+    ))
+}
+
+fn value(report: &Report, dry_run: bool) -> serde_json::Value {
+    let stats = report.plan.stats();
+    let left =
+        |(path, why): &(crate::path::TreePath, Left)| json!({ "path": json::path(path.as_bytes()), "why": why.word() });
+    let mut value = json!({
+        "root": json::host_path(&report.root),
+        "new": report.new,
+        "dry_run": dry_run,
+        "entries": report.entries,
+        "read": report.read,
+        "added": stats.added,
+        "removed": stats.removed,
+        "changed": stats.modified,
+        "metadata": stats.metadata,
+        "bytes": stats.bytes,
+        "left": report.left.iter().map(left).collect::<Vec<_>>(),
+        "notes": report.notes,
+    });
+    if dry_run {
+        value["changes"] = json::plan(&report.plan);
+    }
+    value
+}
