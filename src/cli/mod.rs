@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: ISC
 //! The command line: one file a verb. The only place that prints, prompts or draws.
 #![forbid(unsafe_code)]
-#![allow(dead_code)] // until every verb is wired
 
+mod adopt;
 mod args;
 mod build;
 mod check;
 mod completions;
+mod doctor;
 mod json;
 mod list;
 mod manifest;
@@ -23,7 +24,6 @@ use std::process::ExitCode;
 use clap::error::ErrorKind as Clap;
 use clap::{CommandFactory, Parser};
 
-use crate::bail;
 use crate::error::Result;
 use crate::recipe;
 use args::{Cli, Verb};
@@ -84,11 +84,12 @@ fn dispatch(verb: &Verb, out: &mut Out) -> Result<Exit> {
         Verb::List(_) => list::run(out),
         Verb::Why(args) => why::run(args, out),
         Verb::Manifest(args) => manifest::run(args, out),
+        Verb::Doctor(args) => doctor::run(args, out),
+        Verb::Adopt(args) => adopt::run(args, out),
         Verb::Recover(args) => recover::run(args, out),
         Verb::Schema => out.line(format_args!("{}", recipe::schema())).map(|()| Exit::Done),
         Verb::Completions(args) => completions::run(args, out),
         Verb::Inside(args) => run::inside(args),
-        other => bail!(Unsupported, "{} is not wired yet", other.name()),
     }
 }
 

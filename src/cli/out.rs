@@ -133,11 +133,6 @@ fn error_value(verb: &str, error: &Error) -> Value {
     } })
 }
 
-/// Prints a remark on standard error: what the user should know although nothing failed.
-pub(super) fn note(text: fmt::Arguments<'_>) {
-    let _ = writeln!(io::stderr().lock(), "stockade: {text}");
-}
-
 /// A path of the host, for people.
 pub(super) fn shown(path: &Path) -> String {
     escape(path.as_os_str().as_bytes())
