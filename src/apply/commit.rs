@@ -23,7 +23,7 @@ use super::{Area, Target};
 const UNDO: &[u8] = b"undo";
 /// Space that is given back before a change is taken back, which may need a little.
 const RESERVE: &[u8] = b"reserve";
-const RESERVE_BYTES: usize = 256 * 1024;
+pub(super) const RESERVE_BYTES: usize = 256 * 1024;
 
 /// What [`recover`] found.
 #[derive(Debug)]

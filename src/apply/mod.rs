@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod body;
+mod check;
 mod commit;
 mod journal;
 mod machine;
@@ -19,6 +20,7 @@ pub mod stage;
 mod steps;
 
 pub use body::Body;
+pub use check::{Checked, Need, check};
 pub use commit::{Recovered, commit, discard, recover};
 pub use meta::Owners;
 pub use new::commit_new;

@@ -129,3 +129,62 @@ fn is_dir(dir: &Dir, entry: &Entry) -> std::io::Result<bool> {
         None => dir.stat(&entry.name)?.kind == FileType::Dir,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::{PermissionsExt, symlink};
+
+    use super::*;
+    use crate::sys::Calls;
+
+    fn open(temp: &tempfile::TempDir) -> Dir {
+        Dir::open(temp.path(), Calls::from_env()).unwrap()
+    }
+
+    #[test]
+    fn it_goes_and_nothing_else_does() {
+        let temp = tempfile::tempdir().unwrap();
+        let at = |name: &str| temp.path().join(name);
+        fs::create_dir_all(at("tree/a/b/c")).unwrap();
+        fs::create_dir_all(at("tree/closed/below")).unwrap();
+        fs::create_dir(at("other")).unwrap();
+        fs::write(at("other/file"), "x").unwrap();
+        symlink(at("other"), at("tree/a/link")).unwrap();
+        fs::hard_link(at("other/file"), at("tree/a/b/name")).unwrap();
+        fs::set_permissions(at("tree/closed"), fs::Permissions::from_mode(0o500)).unwrap();
+        fs::set_permissions(at("tree/closed/below"), fs::Permissions::from_mode(0)).unwrap();
+        remove_tree(&open(&temp), b"tree", &Watch::default()).unwrap();
+        remove_tree(&open(&temp), b"tree", &Watch::default()).unwrap();
+        assert!(!at("tree").exists() && fs::read_dir(at("other")).unwrap().count() == 1);
+        symlink(at("other"), at("link")).unwrap();
+        remove_tree(&open(&temp), b"link", &Watch::default()).unwrap();
+        assert!(!at("link").is_symlink() && at("other/file").exists());
+    }
+
+    #[test]
+    fn a_hundred_thousand_levels() {
+        let temp = crate::apply::tests::world::temp();
+        let mut dir = open(&temp);
+        for _ in 0..100_000 {
+            dir.make_dir(b"d", 0o700).unwrap();
+            dir = dir.open_dir(b"d").unwrap();
+        }
+        drop(dir.create_file(b"bottom", 0o600).unwrap());
+        drop(dir);
+        remove_tree(&open(&temp), b"d", &Watch::default()).unwrap();
+        assert_eq!(fs::read_dir(temp.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn errors_name_the_whole_path() {
+        let temp = tempfile::tempdir().unwrap();
+        fs::create_dir_all(temp.path().join("a/b")).unwrap();
+        let watch = Watch::default();
+        let mut walk = Walk { levels: Vec::new(), unlock: false, watch: &watch };
+        walk.enter(&open(&temp), b"a").unwrap();
+        walk.descend(b"b").unwrap();
+        let error = walk.fail("unlink", b"c", &std::io::Error::from(std::io::ErrorKind::PermissionDenied));
+        assert_eq!(error.path(), Some(&b"a/b/c"[..]));
+    }
+}

@@ -11,6 +11,9 @@ use crate::sys::Dir;
 /// How many subdirectories: enough that threads that create files side by side seldom wait for one directory.
 const COUNT: u32 = 4;
 
+/// How many directories the stage and the undo of an area take together.
+pub(super) const DIRECTORIES: u64 = 2 * (1 + COUNT as u64);
+
 /// The numbered entries of one area: `3/19` is number 19.
 #[derive(Debug)]
 pub(super) struct Shards {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: ISC
 //! Property tests: what is applied is what is found afterwards, whatever the trees.
 
-mod world;
+pub(super) mod world;
 
 use std::collections::HashMap;
 

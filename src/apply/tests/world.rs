@@ -167,7 +167,7 @@ impl Place {
 }
 
 /// In memory, where that holds what we want to see: nothing waits for a disk there.
-fn temp() -> tempfile::TempDir {
+pub(in crate::apply) fn temp() -> tempfile::TempDir {
     let shm = tempfile::tempdir_in("/dev/shm").ok().filter(|temp| {
         let dir = Dir::open(temp.path(), Calls::Native).unwrap();
         dir.set_xattrs(b".", FileType::Dir, &attribute(b"user.one", b"1")).is_ok()
