@@ -84,6 +84,9 @@ pub struct Entry {
     pub ino: u64,
 }
 
+/// Takes name, type where the filesystem tells, and inode number of an entry.
+pub type Visit<'a> = &'a mut dyn FnMut(&[u8], Option<FileType>, u64);
+
 /// Room and rules of a filesystem.
 #[derive(Debug, Clone, Copy)]
 pub struct Space {
@@ -188,11 +191,11 @@ impl Dir {
         Ok(out)
     }
 
-    /// As [`Dir::entries`], without making anything of them: name, type where the filesystem tells, inode number.
+    /// As [`Dir::entries`], without making anything of them.
     ///
     /// # Errors
     /// As getdents(2).
-    pub fn each_entry(&self, visit: &mut dyn FnMut(&[u8], Option<FileType>, u64)) -> io::Result<()> {
+    pub fn each_entry(&self, visit: Visit<'_>) -> io::Result<()> {
         let _alone = self.listing.lock().unwrap_or_else(PoisonError::into_inner);
         rustix::fs::seek(&self.fd, SeekFrom::Start(0))?;
         platform::entries(self.fd.as_fd(), visit)

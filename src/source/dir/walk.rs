@@ -34,6 +34,7 @@ pub(super) struct Found {
 pub(super) type Inode = ((u32, u32), u64);
 
 /// What is to be walked, in tree order.
+#[allow(clippy::large_enum_variant)] // almost all are entries
 enum Item {
     Entry(Found),
     /// A directory that was given to another thread, and the number of the job.

@@ -15,7 +15,7 @@ use rustix::fs::{AtFlags, Mode, OFlags, RawDir, ResolveFlags, StatVfsMountFlags,
 use rustix::io::Errno;
 
 use super::Calls;
-use super::dir::{FileType, Space, Stat};
+use super::dir::{FileType, Space, Stat, Visit};
 use crate::tree::Time;
 
 pub use devices::device_set;
@@ -67,7 +67,7 @@ fn split(path: &[u8]) -> (&[u8], &[u8]) {
 }
 
 /// Hands over name, type and inode number of each entry, from wherever the read position is.
-pub(super) fn entries(fd: BorrowedFd<'_>, visit: &mut dyn FnMut(&[u8], Option<FileType>, u64)) -> io::Result<()> {
+pub(super) fn entries(fd: BorrowedFd<'_>, visit: Visit<'_>) -> io::Result<()> {
     let mut buffer = [MaybeUninit::uninit(); 32 * 1024];
     let mut dir = RawDir::new(fd, &mut buffer);
     while let Some(entry) = dir.next() {
