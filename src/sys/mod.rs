@@ -21,7 +21,7 @@ use linux as platform;
 #[cfg(target_os = "openbsd")]
 use openbsd as platform;
 
-pub use dir::{Dir, Entry, FileType, Space, Stat, is_no_directory, set_file_meta};
+pub use dir::{Dir, Entry, FileType, Space, Stat, Visit, is_no_directory, set_file_meta};
 pub use guest::{Ended, Guest, Stuck, die_interrupted};
 pub use lock::{Held, Lock};
 pub use occupant::{Occupant, Process};
