@@ -18,6 +18,7 @@
 
 mod read;
 
+use std::cmp::Reverse;
 use std::io::{self, Write};
 
 use crate::path::TreePath;
@@ -45,7 +46,11 @@ pub fn write_tree(tree: &Tree, out: &mut dyn Write, dialect: Dialect) -> io::Res
     const CHUNK: usize = 64 * 1024;
     let mut text = Vec::with_capacity(CHUNK + 4096);
     text.extend_from_slice(HEADER);
-    for node in tree.nodes() {
+    let mut order: Vec<&Node> = tree.nodes().iter().collect();
+    if dialect == Dialect::Mtree && order.iter().any(|node| is_pattern(node.path.as_bytes())) {
+        order.sort_by_cached_key(|node| node.path.components().map(rank).collect::<Vec<_>>());
+    }
+    for node in order {
         write_node(node, &mut text, dialect);
         text.push(b'\n');
         if text.len() >= CHUNK {
@@ -54,6 +59,18 @@ pub fn write_tree(tree: &Tree, out: &mut dyn Write, dialect: Dialect) -> io::Res
         }
     }
     out.write_all(&text)
+}
+
+/// Sorts patterns behind the other names of a directory, and what begins with `*` last.
+///
+/// mtree takes a name with globbing characters, escaped or not, for a pattern, and each file for the first entry that
+/// fits; bsdtar takes it for the name. So the file `*` must be listed plainly, but where it cannot catch its neighbours.
+fn rank(name: &[u8]) -> (bool, Reverse<Option<&[u8]>>, &[u8]) {
+    (is_pattern(name), Reverse(is_pattern(name).then_some(name)), name)
+}
+
+fn is_pattern(bytes: &[u8]) -> bool {
+    bytes.iter().any(|byte| b"*?[".contains(byte))
 }
 
 /// Appends one entry: a line without its newline.
@@ -118,7 +135,7 @@ fn write_own(node: &Node, out: &mut Vec<u8>) {
     }
 }
 
-/// Does the byte stand for itself? Globbing characters do not: mtree would match with them.
+/// Does the byte stand for itself?
 fn is_plain(byte: u8) -> bool {
     byte.is_ascii_graphic() && !matches!(byte, b'\\' | b'#' | b'=' | b'*' | b'?' | b'[' | b']')
 }
