@@ -37,7 +37,7 @@ pub(crate) struct Packages {
 impl Packages {
     /// Chooses the named packages and all they depend on.
     pub(crate) fn choose(calls: Calls, names: &[String], modified: Conffiles, watch: &Watch) -> Result<Packages> {
-        let root = Dir::open(Path::new("/"), calls).on("open", "/")?;
+        let root = Dir::open(Path::new("/"), calls).on("open", "/")?.crossing();
         let dpkg = Dpkg::open(&root)?;
         // The base is part of every closure.
         let names: Vec<String> = names.iter().filter(|name| *name != BASE).cloned().collect();

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: ISC
 //! Directories as sources: [`scan`] makes a [`Tree`] of what is there, [`digest_files`] reads contents.
 //!
-//! Everything is reached through descriptors, no symlink is followed and no mount is crossed. A tree that changes while
-//! it is scanned gives some state of each entry; nothing that comes or goes is an error.
+//! Everything is reached through descriptors and no symlink is followed. No mount is crossed, unless the root is
+//! [`Dir::crossing`]. A tree that changes while it is scanned gives some state of each entry; nothing that comes or
+//! goes is an error.
 #![forbid(unsafe_code)]
 
 mod digest;

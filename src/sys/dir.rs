@@ -22,6 +22,7 @@ const DIR_FLAGS: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::
 pub struct Dir {
     fd: OwnedFd,
     calls: Calls,
+    crossing: bool,
     /// Held while it is listed: threads that share a `Dir` share its read position.
     listing: Mutex<()>,
 }
@@ -117,11 +118,25 @@ impl Dir {
     /// As open(2).
     pub fn open(path: &Path, calls: Calls) -> io::Result<Dir> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        Ok(Dir::new(rustix::fs::open(path, flags, Mode::empty())?, calls))
+        let fd = rustix::fs::open(path, flags, Mode::empty())?;
+        Ok(Dir { fd, calls, crossing: false, listing: Mutex::new(()) })
     }
 
-    fn new(fd: OwnedFd, calls: Calls) -> Dir {
-        Dir { fd, calls, listing: Mutex::new(()) }
+    /// The same directory, from which [`Dir::walk`] goes on into other mounts: for reading a host that has `/usr` or
+    /// `/var` on a filesystem of its own. Never for a root that is written to.
+    #[must_use]
+    pub fn crossing(self) -> Dir {
+        Dir { crossing: true, ..self }
+    }
+
+    /// May mounts be crossed?
+    pub fn crosses(&self) -> bool {
+        self.crossing
+    }
+
+    /// Another directory that was reached from this one.
+    fn reached(&self, fd: OwnedFd) -> Dir {
+        Dir { fd, calls: self.calls, crossing: self.crossing, listing: Mutex::new(()) }
     }
 
     /// The calls that this directory and all opened through it may use.
@@ -142,10 +157,11 @@ impl Dir {
     /// # Errors
     /// As openat(2); ENOTDIR or ELOOP for a symlink.
     pub fn open_dir(&self, name: &[u8]) -> io::Result<Dir> {
-        Ok(Dir::new(rustix::fs::openat(&self.fd, name, DIR_FLAGS, Mode::empty())?, self.calls))
+        Ok(self.reached(rustix::fs::openat(&self.fd, name, DIR_FLAGS, Mode::empty())?))
     }
 
-    /// Opens the directory at `path` below this one. A symlink or another mount on the way is an error.
+    /// Opens the directory at `path` below this one. A symlink or another mount on the way is an error; the mount is
+    /// none if this directory is [`Dir::crossing`].
     ///
     /// # Errors
     /// As openat(2); ELOOP or ENOTDIR for a symlink, EXDEV for a mount point.
@@ -153,14 +169,16 @@ impl Dir {
         if path.is_root() {
             return self.try_clone();
         }
-        if let Some(fd) = platform::open_beneath(self.fd.as_fd(), path.as_bytes(), self.calls)? {
-            return Ok(Dir::new(fd, self.calls));
+        if !self.crossing
+            && let Some(fd) = platform::open_beneath(self.fd.as_fd(), path.as_bytes(), self.calls)?
+        {
+            return Ok(self.reached(fd));
         }
         let mount = self.stat_self()?.mount;
         let mut names = path.components();
         let mut at = self.open_dir(names.next().unwrap_or_default())?;
         loop {
-            if at.stat_self()?.mount != mount {
+            if !self.crossing && at.stat_self()?.mount != mount {
                 return Err(rustix::io::Errno::XDEV.into());
             }
             match names.next() {

@@ -229,6 +229,12 @@ fn mounts_are_listed_and_not_entered() {
     // By device number alone, a bind of the same filesystem cannot be told from a directory.
     let found = scan(&open(temp.path(), Calls::Portable), &all(), &Watch::default()).unwrap();
     assert_eq!(found.mounts, [path("m/tmpfs")]);
+    for calls in BOTH {
+        let host = open(temp.path(), calls).crossing();
+        let found = scan_paths(&host, &["m/tmpfs/x", "m/bind/below"].map(path), &all(), &Watch::default()).unwrap();
+        assert_eq!(shown(&found.tree), "/:dir m:dir m/bind:dir m/bind/below:dir m/tmpfs:dir m/tmpfs/x:file");
+        assert!(found.mounts.is_empty());
+    }
     for name in ["file", "m/bind", "m/tmpfs"] {
         assert!(Command::new("umount").arg(at(name)).status().unwrap().success());
     }

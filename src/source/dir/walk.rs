@@ -176,7 +176,7 @@ impl Walk<'_> {
         for _ in 0..PATIENCE {
             let Some(stat) = dir.find(name).on("stat", &path)? else { return Ok(None) };
             let Some((meta, kind)) = self.read(dir, name, &stat).on("read", &path)? else { continue };
-            let mount = stat.mount != self.mount;
+            let mount = stat.mount != self.mount && !self.root.crosses();
             let shared = stat.links > 1 && stat.kind != FileType::Dir && !mount;
             let node = self.node(path, meta, kind, &stat);
             let leads = || self.wanted.is_none_or(|wanted| wanted.contains_key(node.path.as_bytes()));
