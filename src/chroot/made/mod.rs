@@ -64,7 +64,7 @@ pub struct Made {
 pub struct Output {
     /// The entries, to be laid over the selection. Parents may be links of the tree so far.
     pub made: Vec<Made>,
-    /// What is left out or could not be made, for people: one line each.
+    /// What was left out of the selection or could not be made, for people: one line each.
     pub notes: Vec<String>,
     generator: &'static str,
     time: Time,
@@ -109,7 +109,7 @@ pub fn links(host: &Host, time: Time) -> Result<Vec<Made>> {
 /// # Errors
 /// Naming the file of the host that is malformed; or as the system calls.
 pub fn make(input: &Input<'_>) -> Result<Output> {
-    let mut output = Output { time: input.time, ..Output::default() };
+    let mut output = Output { time: input.time, notes: input.selection.notes(), ..Output::default() };
     for generator in GENERATORS {
         let wanted = generator.action.is_none_or(|action| input.actions.contains(&action));
         if wanted && generator.package.is_none_or(|name| input.has(name)) {

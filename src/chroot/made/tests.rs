@@ -215,6 +215,7 @@ fn a_made_up_host() {
     }
     assert_eq!(composed.renamed.len(), 1, "{:?}", composed.renamed);
     let want = [
+        "etc/edited: edited on the host, left out (tool 1)",
         "alternative t: /usr/bin/tool.slow, not what the host chose",
         "bin/tool.slow: override for root:otheruser dropped",
         "what these packages' postinst scripts set up is missing: tool",
@@ -232,6 +233,20 @@ fn the_same_host_gives_the_same() {
     assert_eq!(show(), show());
 }
 
+/// The tree without contents and times, one line an entry.
+fn shape(composed: &Composed) -> Vec<String> {
+    let show = |node: &Node| {
+        let Meta { mode, uid, gid, .. } = node.meta;
+        let kind = match &node.kind {
+            Kind::File { size, .. } => size.to_string(),
+            Kind::Symlink(target) => String::from_utf8_lossy(target).into_owned(),
+            other => other.word().to_owned(),
+        };
+        format!("{} {kind} {mode:o} {uid}:{gid} {:?}", node.path, node.origin)
+    };
+    composed.overlay.nodes().map(show).collect()
+}
+
 /// Copies the files of this machine's base and apt, with what the generators make, and works in there. Nothing is
 /// fetched: the package that is installed is made here.
 #[test]
@@ -246,7 +261,13 @@ fn a_chroot_of_this_machine_works() {
     let temp = tempfile::tempdir().unwrap();
     let root = temp.path().join("root");
     std::fs::create_dir(&root).unwrap();
-    write_out(compose(Path::new("/"), &["apt"]), Path::new("/"), &root);
+    let composed = compose(Path::new("/"), &["apt"]);
+    let tree = shape(&composed);
+    write_out(composed, Path::new("/"), &root);
+    // A chroot is a host like any other: its own chroot is the same, so nothing was lost and nothing grows.
+    let again = shape(&compose(&root, &["apt"]));
+    assert_eq!(tree.iter().zip(&again).find(|(first, second)| first != second), None);
+    assert_eq!(tree.len(), again.len());
     let package = temp.path().join("package");
     std::fs::create_dir_all(package.join("DEBIAN")).unwrap();
     std::fs::create_dir_all(package.join("usr/share/stockade-test")).unwrap();
