@@ -78,6 +78,24 @@ pub fn merge(have: &Files, host: &Files, wanted: &[Wanted]) -> Result<Files> {
     Ok(files)
 }
 
+/// The files of the chroot, `have`, with whatever accounts and groups its sources bring that it lacks; what cannot be
+/// added is returned in words.
+pub fn bring(have: &Files, source: &Files) -> (Files, Vec<String>) {
+    let (mut files, mut notes) = (have.clone(), Vec::new());
+    for group in groups(&source.group) {
+        if let Err(error) = have_group(&mut files, &group) {
+            notes.push(format!("group {} is not added: {}", escape(group.name), error.reason()));
+        }
+    }
+    for user in users(&source.passwd) {
+        let want = Wanted { name: String::from_utf8_lossy(user.name).into_owned(), ..Wanted::default() };
+        if let Err(error) = add(&mut files, source, &want) {
+            notes.push(format!("account {} is not added: {}", want.name, error.reason()));
+        }
+    }
+    (files, notes)
+}
+
 fn add(files: &mut Files, host: &Files, want: &Wanted) -> Result<()> {
     let name = want.name.as_bytes();
     if find(&files.passwd, name).is_some() {
@@ -265,6 +283,20 @@ mod tests {
 
     fn text(bytes: &[u8]) -> String {
         String::from_utf8_lossy(bytes).into_owned()
+    }
+
+    #[test]
+    fn sources_bring_what_the_chroot_lacks() {
+        let source = Files {
+            passwd: b"root:x:0:0:other:/:/bin/sh\nnew:x:5:6::/new:/bin/sh\n".into(),
+            group: b"clash:x:100:\nnew:x:6:\n".into(),
+            ..Files::default()
+        };
+        let (files, notes) = bring(&chroot(), &source);
+        assert_eq!(text(&files.passwd), text(&[&*chroot().passwd, b"\nnew:x:5:6::/new:/bin/sh\n"].concat()));
+        assert!(text(&files.group).ends_with("new:x:6:\n"));
+        assert_eq!(notes, ["group clash is not added: group number 100 of clash belongs to users in the chroot"]);
+        assert_eq!(bring(&files, &source).0, files);
     }
 
     #[test]

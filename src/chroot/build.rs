@@ -136,7 +136,7 @@ impl Job<'_> {
         if let Some(report) = self.unchanged(root, &mut before, key.as_deref(), watch)? {
             return Ok(report);
         }
-        let inputs = Inputs { recipe: self.recipe, built: self.built, work: self.work };
+        let inputs = Inputs { recipe: self.recipe, built: self.built, work: self.work, root };
         let mut wanted = Composer::new(inputs, watch)?.compose()?;
         let Before { have, recorded, policy } = &mut before;
         let mut read = match root {

@@ -13,7 +13,7 @@ use super::ingest::{Fate, Sink, ingest, with_digests};
 use super::layer::{ArchiveContent, Content, Need, Reach, bring_archived, name_of, open_archive, threads};
 use super::place::bytes;
 use super::work::Work;
-use super::{cache, devices, host};
+use super::{cache, devices, host, login};
 use crate::apply::Slot;
 use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::path::{PathSet, TreePath};
@@ -44,8 +44,9 @@ pub(crate) struct Composer<'a> {
     pub(crate) recipe: &'a Recipe,
     pub(crate) built: &'a Built,
     pub(crate) work: &'a Work<'a>,
-    pub(crate) calls: Calls,
-    pub(crate) watch: &'a Watch,
+    root: Option<&'a Dir>,
+    calls: Calls,
+    watch: &'a Watch,
     overlay: Overlay,
     replace: PathSet,
     layers: Vec<Content>,
@@ -59,17 +60,20 @@ pub(crate) struct Inputs<'a> {
     pub(crate) recipe: &'a Recipe,
     pub(crate) built: &'a Built,
     pub(crate) work: &'a Work<'a>,
+    /// The root, if there is one already.
+    pub(crate) root: Option<&'a Dir>,
 }
 
 impl<'a> Composer<'a> {
     pub(crate) fn new(inputs: Inputs<'a>, watch: &'a Watch) -> Result<Composer<'a>> {
-        let Inputs { recipe, built, work } = inputs;
+        let Inputs { recipe, built, work, root } = inputs;
         let calls = work.anchor.calls();
         let replace = PathSet::new(&recipe.replace)?;
         Ok(Composer {
             recipe,
             built,
             work,
+            root,
             calls,
             watch,
             overlay: Overlay::default(),
@@ -93,6 +97,7 @@ impl<'a> Composer<'a> {
         let (made, notes) = host::etc_files(self.recipe, &self.overlay)?;
         self.notes.extend(notes);
         self.lay_made(made)?;
+        self.accounts()?;
         if self.overlay.get(&TreePath::root()).is_none() {
             let root = Node::new(TreePath::root(), Meta { mode: 0o755, ..Meta::default() }, Kind::Dir);
             self.lay(vec![root], Content::Made(HashMap::new()), &TreePath::root())?;
@@ -132,6 +137,52 @@ impl<'a> Composer<'a> {
         let (made, notes) = chosen.made(&self.overlay, &self.recipe.actions)?;
         self.notes.extend(notes);
         self.lay_made(made)
+    }
+
+    /// Merges the accounts that the sources bring, those made inside, and those that the recipe wants.
+    fn accounts(&mut self) -> Result<()> {
+        let source = login::files(|path| self.body_of(path))?;
+        let Some(source) = source else {
+            return match self.recipe.accounts.first() {
+                None => Ok(()),
+                Some(account) => {
+                    let reason = format!("no source brings it, so account {} cannot be added", account.name);
+                    Err(Error::new(ErrorKind::NotFound, reason).at("etc/passwd"))
+                }
+            };
+        };
+        let have = match self.root {
+            Some(root) => login::files(|path| login::read_below(root, path))?,
+            None => None,
+        };
+        let merged = login::merge(self.recipe, have.as_ref(), &source)?;
+        self.notes.extend(merged.notes.iter().cloned());
+        let mut entries = merged.entries(|path| self.overlay.get(path).cloned())?;
+        if !self.recipe.accounts.is_empty() {
+            entries.extend(merged.homes(self.recipe, &login::host_root(self.calls)?)?);
+        }
+        self.lay_made(entries)
+    }
+
+    /// The content of a file as the layers so far have it.
+    fn body_of(&mut self, path: &TreePath) -> Result<Option<Vec<u8>>> {
+        let Some((node, from)) = self.overlay.find(path) else { return Ok(None) };
+        let layer = from.layer as usize;
+        if !matches!(node.kind, Kind::File { .. }) {
+            return Ok(None);
+        }
+        let node = Node { path: from.path.clone(), ..node.clone() };
+        match &self.layers[layer] {
+            Content::Made(bodies) => Ok(bodies.get(&from.path).cloned()),
+            Content::Directory { root, moved } => login::read_below(root, moved.get(&from.path).unwrap_or(&from.path)),
+            Content::Archive(_) => {
+                let slot = slot_of(&node, layer, &mut self.layers, self.work, self.watch)?;
+                let mut body = Vec::new();
+                let file = self.work.stage()?.open(slot)?;
+                file.take(node.size()).read_to_end(&mut body).on("read", path)?;
+                Ok(Some(body))
+            }
+        }
     }
 
     fn directory(&mut self, path: &Path, into: &TreePath) -> Result<()> {
@@ -215,7 +266,8 @@ impl<'a> Composer<'a> {
     fn read(&mut self, archive: &Archive, reach: Reach, name: String) -> Result<(Vec<Node>, ArchiveContent)> {
         self.watch.begin("reading the archive", 0);
         let (dry_run, nested) = (self.work.dry_run, &self.recipe.nested);
-        let fate = |node: &Node| match dry_run && !nested.contains(&node.path) {
+        let account = |path: &TreePath| login::ACCOUNT_FILES.iter().any(|file| file.as_bytes() == path.as_bytes());
+        let fate = |node: &Node| match dry_run && !nested.contains(&node.path) && !account(&node.path) {
             true => Fate::Hash,
             false => Fate::Stage(node.clone()),
         };
@@ -246,25 +298,29 @@ pub(crate) fn open_reach(
     work: &Work<'_>,
     watch: &Watch,
 ) -> Result<Archive> {
-    let (layer, node) = match reach {
-        Reach::File(path) => return open_archive(path),
-        Reach::Nested { layer, node } => (*layer, &**node),
-    };
+    match reach {
+        Reach::File(path) => open_archive(path),
+        Reach::Nested { layer, node } => {
+            let slot = slot_of(node, *layer, layers, work, watch)?;
+            Archive::open(work.stage()?.open(slot)?, name, Limits::default())
+        }
+    }
+}
+
+/// The slot of a file of the archive `layer`; it is staged if it is not yet.
+fn slot_of(node: &Node, layer: usize, layers: &mut [Content], work: &Work<'_>, watch: &Watch) -> Result<Slot> {
     let missing = || Error::new(ErrorKind::NotFound, "the archive that holds it is not there").at(&node.path);
     let Content::Archive(outer) = &layers[layer] else { return Err(missing()) };
-    let slot = match outer.staged.get(&node.path) {
-        Some(slot) => *slot,
-        None => {
-            let (outer_reach, outer_name) = (outer.reach.clone(), outer.name.clone());
-            let archive = open_reach(&outer_reach, &outer_name, layers, work, watch)?;
-            let Content::Archive(outer) = &mut layers[layer] else { return Err(missing()) };
-            let need = [Need { change: 0, node: node.clone(), path: node.path.clone() }];
-            let brought = bring_archived((&archive, outer.digest), &outer.twins, &need, work.stage()?, watch)?;
-            outer.staged.insert(node.path.clone(), brought[0].slot);
-            brought[0].slot
-        }
-    };
-    Archive::open(work.stage()?.open(slot)?, name, Limits::default())
+    if let Some(slot) = outer.staged.get(&node.path) {
+        return Ok(*slot);
+    }
+    let (outer_reach, outer_name) = (outer.reach.clone(), outer.name.clone());
+    let archive = open_reach(&outer_reach, &outer_name, layers, work, watch)?;
+    let Content::Archive(outer) = &mut layers[layer] else { return Err(missing()) };
+    let need = [Need { change: 0, node: node.clone(), path: node.path.clone() }];
+    let brought = bring_archived((&archive, outer.digest), &outer.twins, &need, work.stage()?, watch)?;
+    outer.staged.insert(node.path.clone(), brought[0].slot);
+    Ok(brought[0].slot)
 }
 
 /// The digest that the checksum list gives for the archive; the list's signature is verified first.

@@ -21,6 +21,7 @@ mod host;
 mod ingest;
 mod layer;
 pub mod list;
+mod login;
 pub mod made;
 mod open;
 mod place;

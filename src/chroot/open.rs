@@ -6,7 +6,7 @@ use std::ffi::OsStr;
 
 use super::place::{Home, Place, bytes};
 use super::state::{State, identity};
-use super::{actions, recorded, recover};
+use super::{actions, login, recorded, recover};
 use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::path::PathSet;
 use crate::recipe::Recipe;
@@ -14,9 +14,6 @@ use crate::source::dir::{Scan, ScanOptions, scan};
 use crate::sys::{Dir, Held};
 use crate::tree::{Policy, Tree};
 use crate::watch::Watch;
-
-/// Files that accounts are merged into: never judged as edited.
-const ACCOUNT_FILES: [&str; 5] = ["etc/passwd", "etc/group", "etc/shadow", "etc/gshadow", "etc/master.passwd"];
 
 /// The name of the work directory where it must lie inside the root, on the root's own filesystem.
 pub(crate) const WORK_INSIDE: &str = ".stockade-work";
@@ -128,7 +125,8 @@ impl Chroot {
 pub(crate) fn policy_of(recipe: &Recipe) -> Result<Policy> {
     let mut policy = recipe.policy()?;
     actions::outputs()?.into_iter().for_each(|path| policy.volatile.insert(path));
-    policy.ours = PathSet::new(ACCOUNT_FILES)?;
+    login::homes_of(recipe)?.into_iter().for_each(|home| policy.keep.insert(home));
+    policy.ours = PathSet::new(login::ACCOUNT_FILES)?;
     Ok(policy)
 }
 

@@ -172,6 +172,12 @@ impl Overlay {
         self.nodes.values().map(|entry| &entry.node)
     }
 
+    /// The entry at `path`, and where it came from.
+    pub fn find(&self, path: &TreePath) -> Option<(&Node, Provenance)> {
+        let entry = self.nodes.get(path)?;
+        Some((&entry.node, Provenance { layer: entry.layer, path: entry.key.as_ref().unwrap_or(path).clone() }))
+    }
+
     /// The canonical path of `path`, last name included, following links as the kernel would inside the root.
     ///
     /// # Errors
