@@ -91,7 +91,7 @@ fn a_chroot_is_made_edited_and_brought_back() {
     desk.expect(
         "build b0 -f ./b0.toml",
         0,
-        "HOME/b0: made: 15 added, 0 removed, 0 changed, 0 with other metadata; 40 B to write\n",
+        "HOME/b0: made: 15 added, 0 removed, 0 changed, 0 with other metadata; 40 B written\n",
     );
     assert_eq!(fs::read_to_string(desk.path("home/b0/etc/motd")).unwrap(), "welcome\n");
     assert_eq!(fs::metadata(desk.path("home/b0/usr/bin/tool")).unwrap().permissions().mode() & 0o7777, 0o4755);
@@ -105,14 +105,14 @@ fn a_chroot_is_made_edited_and_brought_back() {
     fs::remove_file(desk.path("home/b0/usr/bin/tool")).unwrap();
     fs::set_permissions(desk.path("home/b0/etc/passwd"), PermissionsExt::from_mode(0o600)).unwrap();
     let differences = "* etc/motd  content time\n+ etc/new\nm etc/passwd  mode\n- usr/bin/tool\n";
-    desk.expect("check b0", 2, &format!("{differences}4 of 15 entries differ (by stat)\n"));
+    desk.expect("check b0", 2, &format!("{differences}4 of 16 entries differ (by stat)\n"));
     let report = desk.json("check b0 --json");
     assert_eq!(report["changes"][0]["path"], "etc/motd");
     assert_eq!(report["changes"][3]["before"]["mode"], "4755");
 
-    let done = "HOME/b0: brought up to date: 1 added, 1 removed, 1 changed, 1 with other metadata; 18 B to write\n";
+    let done = "HOME/b0: brought up to date: 1 added, 1 removed, 1 changed, 3 with other metadata; 18 B written\n";
     desk.expect("build b0", 0, done);
-    desk.expect("check b0 --hash", 0, "15 entries are as built (by content)\n");
+    desk.expect("check b0 --hash", 0, "16 entries are as built (by content)\n");
     assert_eq!(fs::read_to_string(desk.path("home/b0/var/log/messages")).unwrap(), "volatile\n");
 }
 

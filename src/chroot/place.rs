@@ -106,8 +106,11 @@ impl Place {
             }
             home.open()?;
         }
-        let given = home.path.join(name);
-        let given = if given.is_absolute() { given } else { std::env::current_dir().on("getcwd", ".")?.join(given) };
+        let given = if name.as_bytes().contains(&b'/') {
+            std::env::current_dir().on("getcwd", ".")?.join(name)
+        } else {
+            home.path.join(name)
+        };
         if given == Path::new("/") {
             return Ok(Place { state: escaped(home, &given), root: given, beside: false });
         }
@@ -190,6 +193,8 @@ mod tests {
         let foreign = Place::find(&home, open.join("b0").as_os_str()).unwrap();
         assert!(!foreign.beside, "others can write to the parent: a state there could be planted");
         assert!(foreign.state.starts_with(home.path.join(".stockade")));
+        let here = Place::find(&home, OsStr::new("./b0")).unwrap();
+        assert_eq!(here.root, std::env::current_dir().unwrap().canonicalize().unwrap().join("b0"));
         for bad in ["..", ".", "", ".stockade", "roots", "@a"] {
             assert!(Place::find(&home, OsStr::new(bad)).is_err(), "{bad:?}");
         }

@@ -81,12 +81,13 @@ fn print(report: &Report, dry_run: bool, out: &mut Out) -> Result<()> {
         (false, true) => "would be brought up to date",
     };
     out.line(format_args!(
-        "{root}: {did}: {} added, {} removed, {} changed, {} with other metadata; {} to write",
+        "{root}: {did}: {} added, {} removed, {} changed, {} with other metadata; {} {}",
         stats.added,
         stats.removed,
         stats.modified,
         stats.metadata,
-        HumanBytes(stats.bytes)
+        HumanBytes(stats.bytes),
+        if dry_run { "to write" } else { "written" }
     ))
 }
 
