@@ -3,7 +3,8 @@
 //! the tree is exactly the old or exactly the new one after recovery. Needs root and strace.
 //!
 //! The change runs in a second process: this same test program, asked for the ignored test `driver`.
-#![allow(clippy::print_stderr, reason = "a skipped test says so")]
+
+mod trees;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -12,18 +13,17 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use stockade::apply::{self, Body, Owners, Prepared, Stage, Target};
+use stockade::apply;
 use stockade::error::{Error, Result};
-use stockade::source::dir::{ScanOptions, digest_files, scan};
-use stockade::sys::{Calls, Dir};
+use stockade::tree::Tree;
 use stockade::tree::diff::diff;
 use stockade::tree::text::{Dialect, read_tree, write_tree};
-use stockade::tree::{Kind, Tree};
 use stockade::watch::Watch;
+use trees::{able, look, open, ready, supports_xattrs, text};
 
 /// The tree before: run in an empty directory.
 const OLD: &str = r#"
-set -e; umask 022
+umask 022
 mkdir -p lib bin turns/deep gone/deep stays
 echo old > lib/libone.so.1; echo old > bin/prog; echo same > bin/meta; echo same > bin/suid; echo x > gone/deep/f
 ln -s f gone/l; mkfifo gone/p; echo f > file-to-dir; echo t > turns/deep/f; ln -s old link
@@ -35,7 +35,7 @@ touch -d @1000.000000007 lib bin turns turns/deep gone stays bin/* h* .
 
 /// The tree after.
 const NEW: &str = r#"
-set -e; umask 022
+umask 022
 mkdir -p lib bin file-to-dir/deep stays fresh/deep
 echo new > lib/libone.so.1; echo new > bin/prog; echo same > bin/meta; echo same > bin/suid
 echo g > file-to-dir/deep/g; ln -s elsewhere turns; ln -s new link; echo n > fresh/deep/n; mkfifo fresh/p
@@ -124,9 +124,7 @@ impl Fixture {
 
     fn at(temp: tempfile::TempDir) -> Fixture {
         for (name, script) in [("old", OLD), ("new", NEW)] {
-            fs::create_dir(temp.path().join(name)).unwrap();
-            let made = Command::new("sh").args(["-c", script]).current_dir(temp.path().join(name)).status().unwrap();
-            assert!(made.success(), "the script of the {name} tree failed");
+            trees::shell(script, &temp.path().join(name));
         }
         let seen = |name: &str| text(&look(&temp.path().join(name)));
         Fixture { old: seen("old"), new: seen("new"), temp }
@@ -157,33 +155,9 @@ fn known(calls: &str) -> Vec<String> {
     calls.split_whitespace().map(|name| format!("?{name}")).collect()
 }
 
-fn supports_xattrs(path: &Path) -> bool {
-    Command::new("setfattr").args(["-n", "user.a", "-v", "1"]).arg(path).status().is_ok_and(|s| s.success())
-}
-
-fn open(at: &Path) -> (Target, Dir) {
-    let dir = |name: &str| Dir::open(&at.join(name), Calls::from_env()).unwrap();
-    (Target::single(dir("root"), dir("work"), Owners::Set), dir("state"))
-}
-
 /// What a caller does with its manifest: the new one takes the place of the old.
 fn finish(at: &Path) -> Result<()> {
     fs::write(at.join("state/written"), b"").map_err(|e| Error::io("write", "written", &e))
-}
-
-fn look(path: &Path) -> Tree {
-    let root = Dir::open(path, Calls::Native).unwrap();
-    let options = ScanOptions { xattrs: true, ..ScanOptions::default() };
-    let mut tree = scan(&root, &options, &Watch::default()).unwrap().tree;
-    let all: Vec<usize> = (0..tree.len()).collect();
-    digest_files(&root, &mut tree, &all, &Watch::default()).unwrap();
-    tree
-}
-
-/// All that counts: not the stamps.
-fn text(tree: &Tree) -> String {
-    let line = |n: &stockade::tree::Node| format!("{:?} {:?} {:?} {:?}\n", n.path, n.kind, n.meta, n.group);
-    tree.nodes().iter().map(line).collect()
 }
 
 fn write(path: &Path, tree: &Tree) {
@@ -208,25 +182,12 @@ fn driver() {
         apply::recover(&target, &state, &|| finish(&at), &watch).unwrap();
         return;
     }
-    let prepared = ready(&at, &target, &watch).unwrap();
+    let plan = diff(&read(&at.join("have")), &read(&at.join("want")));
+    let prepared = ready(&target, plan, &at.join("new")).unwrap();
     if ask == "conflict" {
         spoil(&at.join("root"));
     }
     apply::commit(&target, &state, &prepared, &|| finish(&at), &watch).unwrap();
-}
-
-fn ready(at: &Path, target: &Target, watch: &Watch) -> Result<Prepared> {
-    let plan = diff(&read(&at.join("have")), &read(&at.join("want")));
-    let stage = Stage::create(&target.areas[0].work, Owners::Set)?;
-    let new = Dir::open(&at.join("new"), Calls::from_env()).unwrap();
-    let mut slots = BTreeMap::new();
-    for change in plan.changes.iter().filter(|c| c.needs_body()) {
-        let node = change.after.as_ref().unwrap();
-        assert!(matches!(node.kind, Kind::File { .. }));
-        let file = new.walk_parent(&node.path).unwrap().open_file(node.path.name()).unwrap();
-        slots.insert(change.path.clone(), stage.file(node, Body::File(&file), watch)?.slot);
-    }
-    apply::prepare(target, &[stage], plan, &mut |change| Ok(slots[&change.path]), watch)
 }
 
 /// What somebody else does to the old tree in the very last moment, in one call: the removal of this file comes late in
@@ -234,18 +195,6 @@ fn ready(at: &Path, target: &Target, watch: &Watch) -> Result<Prepared> {
 fn spoil(root: &Path) {
     let file = fs::File::options().append(true).open(root.join("gone/deep/f")).unwrap();
     file.set_modified(std::time::UNIX_EPOCH).unwrap();
-}
-
-/// May this test run here? In CI it must.
-fn able() -> bool {
-    let root = fs::metadata("/proc/self").unwrap().uid() == 0;
-    let has = |program: &str| Command::new(program).arg("-V").stdout(Stdio::null()).status().is_ok();
-    let able = root && has("strace");
-    assert!(able || std::env::var_os("CI").is_none_or(|ci| ci != "true"), "needs root and strace");
-    if !able {
-        eprintln!("SKIPPED: the crash tests need root and strace");
-    }
-    able
 }
 
 /// Runs every case on two threads.
@@ -279,7 +228,7 @@ fn check(fixture: &Fixture, ask: &str, how: &str, allowed: &[&str]) -> bool {
 
 #[test]
 fn killed_at_any_call_it_is_old_or_new() {
-    if !able() {
+    if !able(&["strace", "setfattr"]) {
         return;
     }
     let fixture = Fixture::new();
@@ -295,7 +244,7 @@ fn killed_at_any_call_it_is_old_or_new() {
 
 #[test]
 fn whatever_fails_it_is_old_or_new() {
-    if !able() {
+    if !able(&["strace", "setfattr"]) {
         return;
     }
     let fixture = Fixture::new();
@@ -310,7 +259,7 @@ fn whatever_fails_it_is_old_or_new() {
 /// The disk breaks and stays broken: neither forward nor back, until it is mended.
 #[test]
 fn what_cannot_be_taken_back_at_once_is_taken_back_later() {
-    if !able() {
+    if !able(&["strace", "setfattr"]) {
         return;
     }
     let fixture = Fixture::new();
@@ -323,7 +272,7 @@ fn what_cannot_be_taken_back_at_once_is_taken_back_later() {
 
 #[test]
 fn killed_while_turning_back_it_is_old() {
-    if !able() {
+    if !able(&["strace", "setfattr"]) {
         return;
     }
     let fixture = Fixture::new();
@@ -339,7 +288,7 @@ fn killed_while_turning_back_it_is_old() {
 
 #[test]
 fn killed_while_recovering_it_is_old_or_new() {
-    if !able() {
+    if !able(&["strace", "setfattr"]) {
         return;
     }
     let fixture = Fixture::new();
@@ -377,7 +326,7 @@ fn killed_while_recovering_it_is_old_or_new() {
 /// On a disk, syncs are made too.
 #[test]
 fn killed_at_a_sync_it_is_old_or_new() {
-    if !able() {
+    if !able(&["strace", "setfattr"]) {
         return;
     }
     let fixture = Fixture::at(tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap());

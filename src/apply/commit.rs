@@ -139,7 +139,11 @@ impl Change<'_> {
 
     /// Puts everything back, in the same order of steps, with before and after exchanged.
     fn go_back(&self) -> Result<()> {
-        let reversed = self.prepared.plan.clone().reversed();
+        let mut reversed = self.prepared.plan.clone().reversed();
+        for node in reversed.changes.iter_mut().filter_map(|change| change.before.as_mut()) {
+            // Whatever stamp a wanted node has, it is of no inode that was put here.
+            node.here = None;
+        }
         self.drive(&reversed, Pass::Back).and_then(|()| self.sync())?;
         self.end(BACK)
     }

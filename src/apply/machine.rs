@@ -108,10 +108,12 @@ impl<'a> Machine<'a> {
         match (at.find()?, at.change.before.as_ref().filter(|n| !n.kind.is_dir())) {
             // A rename that was cut in two, or between two names of one inode, which does nothing.
             (Some(now), _) if now.ino == coming.ino => return new.dir.unlink(&new.name).on("unlink", path),
-            (Some(now), Some(before)) => at.keep(&now, before, &out, job.pass)?,
-            (None, Some(_)) if job.pass != Pass::Back => return Err(at.conflict()),
-            (Some(_), None) => return Err(at.conflict()),
-            (None, _) => {}
+            // On the way back nothing has to be kept, so that it needs no space.
+            (Some(now), Some(_)) if job.pass == Pass::Back && at.is_before(&now)? => {}
+            (Some(now), Some(before)) if job.pass != Pass::Back => at.keep(&now, before, &out)?,
+            (None, Some(_)) if job.pass == Pass::Back => {}
+            (None, None) => {}
+            _ => return Err(at.conflict()),
         }
         new.dir.rename(&new.name, &at.dir, &at.name).on("rename", path)
     }
@@ -126,7 +128,7 @@ impl<'a> Machine<'a> {
         let Some((at, now)) = self.leaving(index)? else {
             return if job.pass == Pass::Back { Ok(()) } else { Err(conflict(&job.plan.changes[index])) };
         };
-        if now.kind == FileType::Dir || (job.pass != Pass::Back && !at.is_before(&now)?) {
+        if now.kind == FileType::Dir || !at.is_before(&now)? {
             return Err(at.conflict());
         }
         let path = &at.change.path;
@@ -261,7 +263,7 @@ impl Spot<'_> {
 
     /// Gives the inode `now` its second name, unless it has it. What is kept is looked at again: it is this inode, and
     /// no other, that will be replaced.
-    fn keep(&self, now: &Stat, before: &Node, out: &Place<'_>, pass: Pass) -> Result<()> {
+    fn keep(&self, now: &Stat, before: &Node, out: &Place<'_>) -> Result<()> {
         let path = &self.change.path;
         if now.kind == FileType::Dir {
             return Err(self.conflict());
@@ -271,7 +273,7 @@ impl Spot<'_> {
             self.dir.link(&self.name, out.dir, &out.name).on("link", path)?;
         }
         let linked = out.dir.stat(&out.name).on("stat", path)?;
-        let right = pass == Pass::Back || matches(&linked, out.dir, &out.name, before).on("readlink", path)?;
+        let right = matches(&linked, out.dir, &out.name, before).on("readlink", path)?;
         if right && linked.ino == now.ino {
             return Ok(());
         }
