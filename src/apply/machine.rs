@@ -10,7 +10,7 @@
 use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::plan::{Change, Plan};
 use crate::sys::{Dir, FileType, Stat};
-use crate::tree::Node;
+use crate::tree::{Kind, Node};
 use crate::watch::Watch;
 
 use super::Target;
@@ -109,7 +109,7 @@ impl<'a> Machine<'a> {
             // A rename that was cut in two, or between two names of one inode, which does nothing.
             (Some(now), _) if now.ino == coming.ino => return new.dir.unlink(&new.name).on("unlink", path),
             // On the way back nothing has to be kept, so that it needs no space.
-            (Some(now), Some(_)) if job.pass == Pass::Back && at.is_before(&now)? => {}
+            (Some(now), Some(_)) if job.pass == Pass::Back && at.is_before(&now, job.pass)? => {}
             (Some(now), Some(before)) if job.pass != Pass::Back => at.keep(&now, before, &out)?,
             (None, Some(_)) if job.pass == Pass::Back => {}
             (None, None) => {}
@@ -128,7 +128,7 @@ impl<'a> Machine<'a> {
         let Some((at, now)) = self.leaving(index)? else {
             return if job.pass == Pass::Back { Ok(()) } else { Err(conflict(&job.plan.changes[index])) };
         };
-        if now.kind == FileType::Dir || !at.is_before(&now)? {
+        if now.kind == FileType::Dir || !at.is_before(&now, job.pass)? {
             return Err(at.conflict());
         }
         let path = &at.change.path;
@@ -254,8 +254,13 @@ impl Spot<'_> {
         }
     }
 
-    fn is_before(&self, now: &Stat) -> Result<bool> {
+    /// Is it what has to go? On the way back, a file of several names may have joined an inode that stayed, and whose
+    /// own time is set last or put back already.
+    fn is_before(&self, now: &Stat, pass: Pass) -> Result<bool> {
         match &self.change.before {
+            Some(Node { kind: kind @ Kind::File { size, .. }, .. }) if pass == Pass::Back && now.links > 1 => {
+                Ok(same_type(now.kind, kind) && *size == now.size)
+            }
             Some(before) => matches(now, &self.dir, &self.name, before).on("readlink", &self.change.path),
             None => Ok(false),
         }

@@ -153,7 +153,7 @@ mod tests {
         symlink(at("other"), at("tree/a/link")).unwrap();
         fs::hard_link(at("other/file"), at("tree/a/b/name")).unwrap();
         fs::set_permissions(at("tree/closed"), fs::Permissions::from_mode(0o500)).unwrap();
-        fs::set_permissions(at("tree/closed/below"), fs::Permissions::from_mode(0o0)).unwrap();
+        fs::set_permissions(at("tree/closed/below"), fs::Permissions::from_mode(0o000)).unwrap();
         remove_tree(&open(&temp), b"tree", &Watch::default()).unwrap();
         remove_tree(&open(&temp), b"tree", &Watch::default()).unwrap();
         assert!(!at("tree").exists() && fs::read_dir(at("other")).unwrap().count() == 1);
