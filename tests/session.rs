@@ -6,12 +6,12 @@
 #![cfg(target_os = "linux")]
 #![allow(clippy::print_stderr)] // to say why a test was skipped
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, Permissions};
 use std::io::{Read, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, Command, Output, Stdio};
+use std::process::{Child, ChildStdin, Command, ExitStatus, Output, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -335,34 +335,53 @@ fn killed_at_any_moment_nothing_is_left() {
     assert!(scene.stockade(&["remove", "--no-wait"]).arg(scene.root()).output().unwrap().status.success());
 }
 
+/// Runs a command under strace(1), which also follows children if `follow`; the status, and the system calls, each with
+/// the process that made it and how many of the name that process had made by then.
+fn traced(scene: &Scene, inject: &str, follow: bool) -> (ExitStatus, Vec<(u32, String, usize)>) {
+    let trace = scene.dir.path().join("trace");
+    let mut command = Command::new("strace");
+    command.args(follow.then_some("-f")).arg("-qq").arg("-o").arg(&trace).args(["-e", inject]).arg(STOCKADE);
+    command.arg("run").arg(scene.root()).args(["--", "sh", "-c", "sleep 0.01 & :"]);
+    command.env("STOCKADE_HOME", scene.dir.path().join("home")).stdin(Stdio::null());
+    let status = within_time(&mut command).status;
+    let mut made = BTreeMap::new();
+    let call = |line: &str| {
+        let (pid, rest) = line.split_once(' ').filter(|_| follow).unwrap_or(("0", line));
+        let (pid, (name, _)) = (pid.parse().ok()?, rest.trim_start().split_once('(')?);
+        let count = made.entry((pid, name.to_owned())).or_insert(0);
+        *count += 1;
+        name.chars().all(|c| c.is_alphanumeric() || c == '_').then(|| (pid, name.to_owned(), *count))
+    };
+    (status, fs::read_to_string(&trace).unwrap_or_default().lines().filter_map(call).collect())
+}
+
 #[test]
 fn killed_at_every_system_call_nothing_is_left() {
     let Some(scene) = scene() else { return };
-    let trace = scene.dir.path().join("trace");
-    let strace = |inject: &str| {
-        let mut command = Command::new("strace");
-        command.arg("-qq").arg("-o").arg(&trace).args(["-e", inject]).arg(STOCKADE).arg("run").arg(scene.root());
-        command.args(["--", "sh", "-c", "sleep 0.01 & :"]).env("STOCKADE_HOME", scene.dir.path().join("home"));
-        command.stdin(Stdio::null()).stderr(Stdio::null());
-        within_time(&mut command).status
-    };
-    if !strace("trace=all").success() {
+    if Command::new("strace").arg("-V").output().is_err() {
         assert!(std::env::var_os("CI").is_none(), "needs strace");
         eprintln!("skipped: needs strace");
         return;
     }
-    // From the first call that has to do with sessions on; what comes before is every verb's.
-    let text = fs::read_to_string(&trace).unwrap();
-    let calls: Vec<&str> = text.lines().filter_map(|line| line.split_once('(').map(|(name, _)| name)).collect();
-    let first = calls.iter().position(|name| *name == "open_tree").expect("the session's first call");
-    for at in first..calls.len() {
-        let nth = calls[..=at].iter().filter(|name| *name == &calls[at]).count();
-        let status = strace(&format!("inject={}:signal=KILL:when={nth}", calls[at]));
-        let told = format!("killed at {} number {nth}: {status}", calls[at]);
-        assert!(!status.success() || calls[at] == "exit_group", "{told}");
-        scene.assert_nothing_left(&told);
+    for follow in [false, true] {
+        let (status, calls) = traced(&scene, "trace=all", follow);
+        assert!(status.success(), "{calls:?}");
+        // From the session's first call on: what comes before is every verb's.
+        let first = calls.iter().position(|(_, name, _)| name == "open_tree").expect("open_tree");
+        let caller = calls[0].0;
+        let moments: BTreeSet<_> = calls[first..]
+            .iter()
+            .filter(|call| !follow || call.0 != caller)
+            .map(|(_, name, nth)| (name, nth))
+            .collect();
+        assert!(moments.len() > 15, "{moments:?}");
+        for (name, nth) in moments {
+            let (status, _) = traced(&scene, &format!("inject={name}:signal=KILL:when={nth}"), follow);
+            let told = format!("killed at {name} number {nth}: {status}");
+            assert!(follow || !status.success() || name == "exit_group", "{told}");
+            scene.assert_nothing_left(&told);
+        }
     }
-    assert!(calls.len() - first > 15, "{calls:?}");
 }
 
 /// An interactive bash on a terminal of its own, made by script(1).
