@@ -16,6 +16,7 @@ mod dpkg;
 mod pam;
 mod scripts;
 mod shells;
+pub mod status;
 
 use std::collections::BTreeSet;
 

@@ -7,18 +7,18 @@ use crate::path::escape;
 
 /// One paragraph, borrowed from the file.
 #[derive(Debug)]
-pub(super) struct Stanza<'a> {
+pub struct Stanza<'a> {
     /// Its lines as they are in the file, the last newline included where there is one.
-    pub(super) text: &'a [u8],
+    pub text: &'a [u8],
     /// The number of its first line, from 1.
-    pub(super) line: usize,
+    pub line: usize,
     fields: Vec<(&'a [u8], &'a [u8])>,
 }
 
 impl<'a> Stanza<'a> {
     /// The value of the field `name` (case does not count) without the blanks around it; continuation lines stay as
     /// they are.
-    pub(super) fn bytes(&self, name: &str) -> Option<&'a [u8]> {
+    pub fn bytes(&self, name: &str) -> Option<&'a [u8]> {
         let found = self.fields.iter().find(|(field, _)| field.eq_ignore_ascii_case(name.as_bytes()));
         found.map(|(_, value)| value.trim_ascii())
     }
@@ -27,7 +27,7 @@ impl<'a> Stanza<'a> {
     ///
     /// # Errors
     /// [`ErrorKind::BadInput`] if it is not UTF-8.
-    pub(super) fn text(&self, name: &str) -> Result<&'a str> {
+    pub fn text(&self, name: &str) -> Result<&'a str> {
         std::str::from_utf8(self.bytes(name).unwrap_or_default())
             .map_err(|_| bad(self.line, &format!("the field {name} is not UTF-8")))
     }
@@ -37,7 +37,7 @@ impl<'a> Stanza<'a> {
 ///
 /// # Errors
 /// [`ErrorKind::BadInput`] naming the line that is no field.
-pub(super) fn stanzas(file: &[u8]) -> Result<Vec<Stanza<'_>>> {
+pub fn stanzas(file: &[u8]) -> Result<Vec<Stanza<'_>>> {
     let mut found: Vec<Stanza<'_>> = Vec::new();
     // Where the open paragraph and the value of its last field start.
     let (mut open, mut value_at): (Option<usize>, usize) = (None, 0);

@@ -5,7 +5,7 @@
 
 pub mod alternatives;
 mod closure;
-mod control;
+pub mod control;
 mod depends;
 mod files;
 mod host;
