@@ -32,6 +32,8 @@ impl Desk {
         }
         fs::write(desk.path("source/etc/motd"), "welcome\n").unwrap();
         fs::write(desk.path("source/etc/passwd"), "root:x:0:0::/:/bin/sh\n").unwrap();
+        fs::write(desk.path("source/etc/group"), "root:x:0:\n").unwrap();
+        fs::write(desk.path("source/etc/hosts"), "::1 localhost\n").unwrap();
         fs::write(desk.path("source/usr/bin/tool"), "#!/bin/sh\n").unwrap();
         fs::set_permissions(desk.path("source/usr/bin/tool"), PermissionsExt::from_mode(0o4755)).unwrap();
         symlink("usr/bin", desk.path("source/bin")).unwrap();
@@ -91,28 +93,28 @@ fn a_chroot_is_made_edited_and_brought_back() {
     desk.expect(
         "build b0 -f ./b0.toml",
         0,
-        "HOME/b0: made: 15 added, 0 removed, 0 changed, 0 with other metadata; 40 B written\n",
+        "HOME/b0: made: 17 added, 0 removed, 0 changed, 0 with other metadata; 64 B written\n",
     );
     assert_eq!(fs::read_to_string(desk.path("home/b0/etc/motd")).unwrap(), "welcome\n");
     assert_eq!(fs::metadata(desk.path("home/b0/usr/bin/tool")).unwrap().permissions().mode() & 0o7777, 0o4755);
-    desk.expect("build b0", 0, "HOME/b0: nothing to do: 15 entries are up to date\n");
-    desk.expect("check b0", 0, "15 entries are as built (by stat)\n");
-    desk.expect("check b0 --hash", 0, "15 entries are as built (by content)\n");
+    desk.expect("build b0", 0, "HOME/b0: nothing to do: 17 entries are up to date\n");
+    desk.expect("check b0", 0, "17 entries are as built (by stat)\n");
+    desk.expect("check b0 --hash", 0, "17 entries are as built (by content)\n");
 
     fs::write(desk.path("home/b0/etc/motd"), "go away\n").unwrap();
     fs::write(desk.path("home/b0/var/log/messages"), "volatile\n").unwrap();
     fs::write(desk.path("home/b0/etc/new"), "").unwrap();
     fs::remove_file(desk.path("home/b0/usr/bin/tool")).unwrap();
-    fs::set_permissions(desk.path("home/b0/etc/passwd"), PermissionsExt::from_mode(0o600)).unwrap();
-    let differences = "* etc/motd  content time\n+ etc/new\nm etc/passwd  mode\n- usr/bin/tool\n";
-    desk.expect("check b0", 2, &format!("{differences}4 of 16 entries differ (by stat)\n"));
+    fs::set_permissions(desk.path("home/b0/etc/hosts"), PermissionsExt::from_mode(0o600)).unwrap();
+    let differences = "m etc/hosts  mode\n* etc/motd  content time\n+ etc/new\n- usr/bin/tool\n";
+    desk.expect("check b0", 2, &format!("{differences}4 of 18 entries differ (by stat)\n"));
     let report = desk.json("check b0 --json");
-    assert_eq!(report["changes"][0]["path"], "etc/motd");
+    assert_eq!(report["changes"][1]["path"], "etc/motd");
     assert_eq!(report["changes"][3]["before"]["mode"], "4755");
 
     let done = "HOME/b0: brought up to date: 1 added, 1 removed, 1 changed, 3 with other metadata; 18 B written\n";
     desk.expect("build b0", 0, done);
-    desk.expect("check b0 --hash", 0, "16 entries are as built (by content)\n");
+    desk.expect("check b0 --hash", 0, "18 entries are as built (by content)\n");
     assert_eq!(fs::read_to_string(desk.path("home/b0/var/log/messages")).unwrap(), "volatile\n");
 }
 
@@ -123,6 +125,7 @@ fn a_chroot_is_listed_explained_and_removed() {
     desk.command("build b0 -f ./b0.toml").output().unwrap();
     let listed = desk.json("list --json");
     assert_eq!((&listed[0]["name"], &listed[0]["condition"]), (&"b0".into(), &"ok".into()));
+    desk.expect("list", 0, "b0  ok                17 entries        64 B  a test\n");
     let source = desk.path("source").canonicalize().unwrap();
     desk.expect("why b0 /bin/tool", 0, &format!("bin -> usr/bin: {0}\nusr/bin/tool: {0}\n", source.display()));
     let manifest = desk.command("manifest b0 --format mtree").output().unwrap().stdout;
@@ -139,10 +142,10 @@ fn a_chroot_is_listed_explained_and_removed() {
     fs::rename(desk.path("home/b0"), desk.path("home/b1")).unwrap();
     assert!(desk.error("check b1").contains("stockade adopt"));
     desk.expect("adopt b1", 0, "HOME/b1: bound to its record\n");
-    desk.expect("check b1", 0, "15 entries are as built (by stat)\n");
+    desk.expect("check b1", 0, "17 entries are as built (by stat)\n");
     desk.expect("recover b1", 0, "b1: nothing was interrupted\n");
-    desk.expect("remove b1 --dry-run", 0, "would remove HOME/b1: 15 entries\n");
-    desk.expect("remove b1", 0, "removed HOME/b1: 15 entries\n");
+    desk.expect("remove b1 --dry-run", 0, "would remove HOME/b1: 17 entries\n");
+    desk.expect("remove b1", 0, "removed HOME/b1: 17 entries\n");
     assert!(!desk.path("home/b1").exists());
     desk.expect("list", 0, "");
     assert!(desk.error("check b1").starts_with("stockade: check "));
@@ -200,5 +203,5 @@ fn a_command_runs_inside_and_holds_the_lock() {
     assert!(desk.error("remove b0 --no-wait").contains("in use by stockade run"));
     drop(inside.stdin.take());
     inside.wait().unwrap();
-    desk.expect("remove b0 --no-wait", 0, "removed HOME/b0: 16 entries\n");
+    desk.expect("remove b0 --no-wait", 0, "removed HOME/b0: 18 entries\n");
 }

@@ -6,12 +6,13 @@ use std::path::PathBuf;
 
 use super::open::Chroot;
 use super::place::{Home, Place, bytes};
+use super::recorded;
 use super::state::{State, identity, register};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::path::TreePath;
 use crate::sys::Dir;
+use crate::tree::Node;
 use crate::tree::resolve::{Resolved, resolve};
-use crate::tree::{Node, Tree};
 
 /// One chroot in the list.
 #[derive(Debug)]
@@ -22,6 +23,8 @@ pub struct Listed {
     pub root: PathBuf,
     /// What condition it is in.
     pub condition: Condition,
+    /// The one line that its recipe says of it.
+    pub description: Option<String>,
     /// Entries in its manifest.
     pub entries: usize,
     /// Bytes in its manifest.
@@ -67,21 +70,29 @@ pub fn list(home: &Home) -> Result<Vec<Listed>> {
 fn describe(home: &Home, root: &std::ffi::OsStr) -> Listed {
     let root = PathBuf::from(root);
     let name = root.strip_prefix(&home.path).unwrap_or(&root).display().to_string();
-    let (condition, tree) = examine(home, &root).unwrap_or((Condition::Broken, None));
-    let tree = tree.unwrap_or_default();
-    Listed { name, root, condition, entries: tree.len(), bytes: tree.bytes() }
+    let mut listed = Listed { name, root, condition: Condition::Broken, description: None, entries: 0, bytes: 0 };
+    // What cannot be read stays as it stands there: the list names it as broken, and goes on.
+    let _ = examine(home, &mut listed);
+    listed
 }
 
-fn examine(home: &Home, root: &std::path::Path) -> Result<(Condition, Option<Tree>)> {
-    let Ok(dir) = Dir::open(root, home.calls) else { return Ok((Condition::Missing, None)) };
-    let place = Place::find(home, root.as_os_str())?;
-    let Some(state) = State::open(home, &place)? else { return Ok((Condition::Broken, None)) };
-    let tree = state.read_tree("manifest")?;
-    if state.is_interrupted() {
-        return Ok((Condition::Interrupted, tree));
-    }
-    let same = identity(&dir).is_ok_and(|now| state.read("identity").is_ok_and(|was| was == Some(now.into_bytes())));
-    Ok((if same { Condition::Ok } else { Condition::Replaced }, tree))
+fn examine(home: &Home, listed: &mut Listed) -> Result<()> {
+    let Ok(dir) = Dir::open(&listed.root, home.calls) else {
+        listed.condition = Condition::Missing;
+        return Ok(());
+    };
+    let place = Place::find(home, listed.root.as_os_str())?;
+    let Some(state) = State::open(home, &place)? else { return Ok(()) };
+    listed.description = recorded::remembered(&state)?.and_then(|recipe| recipe.description);
+    let tree = state.read_tree("manifest")?.unwrap_or_default();
+    (listed.entries, listed.bytes) = (tree.len(), tree.bytes());
+    let now = identity(&dir).on("stat", bytes(&listed.root))?;
+    listed.condition = match state.read("identity")? {
+        _ if state.is_interrupted() => Condition::Interrupted,
+        Some(was) if was == now.as_bytes() => Condition::Ok,
+        _ => Condition::Replaced,
+    };
+    Ok(())
 }
 
 /// Why `path` is in the chroot: the entry, and the entries that lead to it through symlinked directories.

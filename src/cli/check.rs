@@ -16,7 +16,7 @@ pub(super) fn run(args: &Check, out: &mut Out) -> Result<Exit> {
     let home = Home::from_env()?;
     let locking = Locking { shared: true, wait: !args.lock.no_wait, verb: "check" };
     let chroot = Chroot::open(&home, args.root.as_os_str(), locking)?;
-    let policy = chroot.recipe()?.policy()?;
+    let policy = chroot.policy()?;
     let report = watched(args.json.json, |watch| check::check(&chroot, &policy, args.hash, watch))?;
     if out.json {
         out.value(&json!({

@@ -10,6 +10,7 @@ use crate::chroot::list::{self, Listed};
 use crate::cli::out::Out;
 use crate::cli::{Exit, json};
 use crate::error::Result;
+use crate::path::escape;
 
 pub(super) fn run(out: &mut Out) -> Result<Exit> {
     let listed = list::list(&Home::from_env()?)?;
@@ -17,10 +18,13 @@ pub(super) fn run(out: &mut Out) -> Result<Exit> {
         out.value(&listed.iter().map(value).collect())?;
         return Ok(Exit::Done);
     }
-    let width = listed.iter().map(|one| one.name.chars().count()).max().unwrap_or(0);
-    for one in &listed {
+    let names: Vec<String> = listed.iter().map(|one| escape(one.name.as_bytes())).collect();
+    let width = names.iter().map(|name| name.chars().count()).max().unwrap_or(0);
+    for (one, name) in listed.iter().zip(names) {
         let (condition, size) = (one.condition.word(), HumanBytes(one.bytes).to_string());
-        out.line(format_args!("{:width$}  {condition:11}  {:>7} entries  {size:>10}", one.name, one.entries))?;
+        let description = escape(one.description.as_deref().unwrap_or_default().as_bytes());
+        let line = format!("{:width$}  {condition:11}  {:>7} entries  {size:>10}  {description}", name, one.entries);
+        out.line(format_args!("{}", line.trim_end()))?;
     }
     Ok(Exit::Done)
 }
@@ -30,6 +34,7 @@ fn value(one: &Listed) -> Value {
         "name": one.name,
         "root": json::host_path(&one.root),
         "condition": one.condition.word(),
+        "description": one.description,
         "entries": one.entries,
         "bytes": one.bytes,
     })
