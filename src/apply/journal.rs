@@ -144,3 +144,62 @@ fn heading(line: &[u8]) -> Option<(Slot, bool)> {
 fn broken(reason: &'static str) -> Error {
     Error::new(ErrorKind::BadInput, reason)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::apply::tests::world::Place;
+    use crate::tree::diff::diff;
+    use crate::tree::tests::tree;
+
+    /// A journal as it is written, and where it belongs.
+    fn journal() -> (Place, Vec<u8>) {
+        let place = Place::new();
+        let plan = diff(&tree(&["f a x", "d b", "f b/c x"]), &tree(&["f a y", "l b /etc", "f new x"]));
+        let slots = (0..).take(plan.changes.len()).map(Slot).collect();
+        write(&place.state, &place.target, &Prepared { plan, slots }).unwrap();
+        let mut text = Vec::new();
+        place.state.open_file(FORWARD).unwrap().read_to_end(&mut text).unwrap();
+        (place, text)
+    }
+
+    #[test]
+    fn what_is_written_is_read() {
+        let (place, text) = journal();
+        let read = read(&place.state, FORWARD, &place.target).unwrap().unwrap();
+        assert_eq!(read.slots, [Slot(0), Slot(1), Slot(2), Slot(3)]);
+        let paths: Vec<String> = read.plan.changes.iter().map(|c| c.path.to_string()).collect();
+        assert_eq!(paths, ["a", "b", "b/c", "new"]);
+        write(&place.state, &place.target, &read).unwrap();
+        let mut again = Vec::new();
+        place.state.open_file(FORWARD).unwrap().read_to_end(&mut again).unwrap();
+        assert_eq!(text, again);
+        assert!(super::read(&place.state, BACK, &place.target).unwrap().is_none());
+    }
+
+    #[test]
+    fn what_is_not_whole_is_refused() {
+        let (place, text) = journal();
+        assert!(parse(&text, &place.target).is_ok());
+        for cut in 0..text.len() - 1 {
+            assert!(parse(&text[..cut], &place.target).is_err(), "cut at {cut}");
+        }
+        let other = Place::new();
+        assert_eq!(parse(&text, &other.target).unwrap_err().reason(), "the journal is of another root");
+        let text = String::from_utf8(text).unwrap();
+        for (from, to) in [
+            ("journal 1", "journal 2"),
+            ("change 1 replace", "change x replace"),
+            ("change 1 replace", "change 1 maybe"),
+            ("change 1 replace", "change 1 replace more"),
+            ("+ ./new ", "+ ./../new "),
+            ("+ ./b ", "+ ./b2 "),
+            ("- ./b/c ", "- ./A "),
+            ("end 4", "end 3"),
+        ] {
+            assert!(text.contains(from), "{from}");
+            let broken = text.replacen(from, to, 1);
+            assert!(parse(broken.as_bytes(), &place.target).is_err(), "{from} -> {to}");
+        }
+    }
+}

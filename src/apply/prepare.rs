@@ -16,7 +16,7 @@ use crate::watch::Watch;
 use super::Target;
 use super::body::Body;
 use super::machine::conflict;
-use super::meta::{matches, same_type};
+use super::meta::{Attributes, matches, same_type, settle};
 use super::parents::{Parents, mounted};
 use super::stage::{Slot, Stage};
 use super::steps::{is_dir, is_leaf};
@@ -175,7 +175,13 @@ impl Work<'_> {
             None => return Ok(()),
             Some(node) if node.kind.is_dir() && !is_leaf(&change.before) => return Ok(()),
             Some(node) if node.kind.is_dir() || !change.replace || change.link.is_some() => stage.number(),
-            Some(_) if change.needs_body() => bodies(change)?,
+            Some(node) if change.needs_body() => {
+                let slot = bodies(change)?;
+                let staged = stage.place(slot);
+                // A later source may have had another word on owner and mode than the one that brought the body.
+                settle(staged.dir, &staged.name, node, Attributes::Leave, stage.owners())?;
+                slot
+            }
             Some(node) if matches!(node.kind, Kind::File { .. }) => self.copy(change, node, stage, watch)?,
             Some(node) => stage.special(node)?,
         };

@@ -9,8 +9,8 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::plan::{Change, Plan};
-use crate::tree::Tree;
 use crate::tree::diff::diff;
+use crate::tree::{Kind, Node, Time, Tree};
 use crate::watch::Watch;
 use world::{Place, World, scan, text, worlds};
 
@@ -74,4 +74,27 @@ proptest! {
         prop_assert_eq!(text(&scan(place.root())), text(&before.tree));
         prop_assert!(is_clean(&place));
     }
+
+    /// Somebody writes to one of the files in the last moment: everything is put back around it.
+    #[test]
+    fn a_conflict_leaves_all_as_it_was(before in worlds(), after in worlds(), which: prop::sample::Index) {
+        let place = Place::new();
+        make(&place, &before);
+        let prepared = ready(&place, &after).unwrap();
+        let files: Vec<&Change> = prepared.plan().changes.iter().filter(|c| goes(c)).collect();
+        prop_assume!(!files.is_empty());
+        let path = &which.get(&files).path;
+        place.root().walk_parent(path).unwrap().set_mtime(path.name(), Time { sec: 5, nsec: 5 }).unwrap();
+        let spoilt = text(&scan(place.root()));
+        let error = commit(&place.target, &place.state, &prepared, &|| Ok(()), &Watch::default()).unwrap_err();
+        prop_assert_eq!((error.kind(), error.path()), (ErrorKind::Refused, Some(path.as_bytes())));
+        prop_assert_eq!(text(&scan(place.root())), spoilt);
+        prop_assert!(is_clean(&place));
+    }
+}
+
+/// A file of one name that is replaced or removed.
+fn goes(change: &Change) -> bool {
+    let alone = |n: &Node| matches!(n.kind, Kind::File { .. }) && n.group.is_none();
+    change.before.as_ref().is_some_and(alone) && (change.replace || change.after.is_none())
 }

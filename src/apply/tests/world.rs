@@ -16,9 +16,9 @@ use crate::tree::{Digest, Kind, Meta, Node, Time, Tree, Xattrs};
 
 /// A tree and the content of its files.
 #[derive(Debug, Clone)]
-pub(super) struct World {
-    pub(super) tree: Tree,
-    pub(super) bodies: HashMap<Digest, Vec<u8>>,
+pub(in crate::apply) struct World {
+    pub(in crate::apply) tree: Tree,
+    pub(in crate::apply) bodies: HashMap<Digest, Vec<u8>>,
 }
 
 /// What stands at a path, before the paths are known to make a tree.
@@ -32,7 +32,7 @@ enum Thing {
 }
 
 /// Trees out of few names, so that two of them meet in every way.
-pub(super) fn worlds() -> impl Strategy<Value = World> {
+pub(in crate::apply) fn worlds() -> impl Strategy<Value = World> {
     let entries = prop::collection::vec((paths(), things()), 0..24);
     let inodes = prop::collection::vec((metas(), bodies()), 3);
     (metas(), entries, inodes).prop_map(|(root, entries, inodes)| {
@@ -139,14 +139,14 @@ fn attribute(name: &[u8], value: &[u8]) -> Box<Xattrs> {
 }
 
 /// A directory for one test case: `root` and `work` in it are empty.
-pub(super) struct Place {
+pub(in crate::apply) struct Place {
     _temp: tempfile::TempDir,
-    pub(super) target: Target,
-    pub(super) state: Dir,
+    pub(in crate::apply) target: Target,
+    pub(in crate::apply) state: Dir,
 }
 
 impl Place {
-    pub(super) fn new() -> Place {
+    pub(in crate::apply) fn new() -> Place {
         let temp = temp();
         let dir = |name: &str| {
             std::fs::create_dir(temp.path().join(name)).unwrap();
@@ -157,11 +157,11 @@ impl Place {
         Place { _temp: temp, target: Target::single(root, work, Owners::Set), state }
     }
 
-    pub(super) fn root(&self) -> &Dir {
+    pub(in crate::apply) fn root(&self) -> &Dir {
         &self.target.areas[0].root
     }
 
-    pub(super) fn work(&self) -> &Dir {
+    pub(in crate::apply) fn work(&self) -> &Dir {
         &self.target.areas[0].work
     }
 }
@@ -176,7 +176,7 @@ pub(in crate::apply) fn temp() -> tempfile::TempDir {
 }
 
 /// Reads a tree back: one thread, no shortcuts.
-pub(super) fn scan(root: &Dir) -> Tree {
+pub(in crate::apply) fn scan(root: &Dir) -> Tree {
     let mut nodes = vec![node(root, b".", TreePath::root())];
     let mut todo = vec![(root.try_clone().unwrap(), TreePath::root())];
     while let Some((dir, path)) = todo.pop() {
@@ -217,7 +217,7 @@ fn node(dir: &Dir, name: &[u8], path: TreePath) -> Node {
 }
 
 /// The tree as text, for comparing: everything that a user can see, link groups included.
-pub(super) fn text(tree: &Tree) -> String {
+pub(in crate::apply) fn text(tree: &Tree) -> String {
     let line = |node: &Node| format!("{:?} {:?} {:?} {:?}\n", node.path, node.kind, node.meta, node.group);
     tree.nodes().iter().map(line).collect()
 }
