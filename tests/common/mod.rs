@@ -233,10 +233,10 @@ fn attributes(root: &Path) -> String {
 }
 
 /// The picture of a directory together with everything the kernel would show of a change: inodes and change times.
-pub(crate) fn fingerprint(root: &Path) -> Vec<(PathBuf, u64, (i64, i64), (i64, i64))> {
+pub(crate) fn fingerprint(root: &Path) -> Vec<(PathBuf, [i64; 5])> {
     let look = |path: PathBuf| {
         let meta = fs::symlink_metadata(root.join(&path)).unwrap();
-        (path, meta.ino(), (meta.mtime(), meta.mtime_nsec()), (meta.ctime(), meta.ctime_nsec()))
+        (path, [meta.ino().cast_signed(), meta.mtime(), meta.mtime_nsec(), meta.ctime(), meta.ctime_nsec()])
     };
     entries(root).into_iter().map(look).collect()
 }
