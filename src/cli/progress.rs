@@ -54,7 +54,10 @@ fn draw(watch: &Watch, done: &Receiver<()>) {
         line.set_style(if total > 0 { bar.clone() } else { spinner.clone() });
         line.set_length(total);
         line.set_position(if bytes > 0 { bytes } else { entries }.min(total));
-        line.set_message(format!("{phase}: {} entries, {}", HumanCount(entries), HumanBytes(bytes)));
+        line.set_message(match bytes {
+            0 => format!("{phase}: {} entries", HumanCount(entries)),
+            _ => format!("{phase}: {} entries, {}", HumanCount(entries), HumanBytes(bytes)),
+        });
         line.tick();
     }
     line.finish_and_clear();
