@@ -200,6 +200,11 @@ fn damaged(format: Format, error: &io::Error) -> Error {
         return Error::new(crate::ErrorKind::Io, format!("read: {error}"));
     }
     match error.kind() {
+        // Neither library has an error code for it that would get through.
+        _ if error.to_string().contains("memory") => {
+            refused(format!("the {name} data needs more than 128 MiB to unpack"))
+                .hint("pack it again with a smaller window")
+        }
         io::ErrorKind::UnexpectedEof => bad(format!("the {name} data is cut short")),
         _ => bad(format!("the {name} data is damaged: {error}")),
     }
