@@ -42,10 +42,11 @@ pub struct Checked {
 /// Adds up what `plan` needs and compares it with the filesystems' room and rules.
 ///
 /// Sizes are those that the plan's nodes declare: files with holes, and copies that share their blocks, need less.
+/// What is `staged` already has its room.
 ///
 /// # Errors
 /// If a filesystem cannot be asked.
-pub fn check(target: &Target, plan: &Plan) -> Result<Checked> {
+pub fn check(target: &Target, plan: &Plan, staged: &dyn Fn(&Change) -> bool) -> Result<Checked> {
     let mut checked = Checked::default();
     let mut needs: BTreeMap<u64, Need> = BTreeMap::new();
     for (index, area) in target.areas.iter().enumerate() {
@@ -63,7 +64,7 @@ pub fn check(target: &Target, plan: &Plan) -> Result<Checked> {
             free: space.free,
             free_inodes: space.inodes,
         });
-        for (bytes, inodes) in changes.iter().map(|change| cost(change, space.block)) {
+        for (bytes, inodes) in changes.iter().filter(|c| !staged(c)).map(|change| cost(change, space.block)) {
             need.bytes = need.bytes.saturating_add(bytes);
             need.inodes += inodes;
         }

@@ -7,12 +7,30 @@ use std::collections::HashMap;
 use super::compose::{Wanted, open_reach};
 use super::layer::{Brought, Content, Need, bring_archived, bring_files, bring_made};
 use super::work::Work;
-use crate::apply::Slot;
+use crate::apply::{self, Slot, Target};
 use crate::error::{Error, ErrorKind, Result};
 use crate::path::TreePath;
-use crate::plan::Plan;
+use crate::plan::{Change, Plan};
 use crate::tree::{Digest, Kind, Node};
 use crate::watch::Watch;
+
+/// Refuses a plan that the filesystem will not take, before anything is touched; what archives have staged already has
+/// its room.
+///
+/// # Errors
+/// The first problem found, with its way out.
+pub(crate) fn check(target: &Target, plan: &Plan, wanted: &Wanted) -> Result<()> {
+    let staged = |change: &Change| {
+        let Ok(at) = wanted.tree.index_of(change.path.as_bytes()) else { return false };
+        let from = &wanted.from[at];
+        let layer = &wanted.layers[from.layer as usize];
+        change.needs_body() && matches!(layer, Content::Archive(archive) if archive.staged.contains_key(&from.path))
+    };
+    match apply::check(target, plan, &staged)?.problems.into_iter().next() {
+        Some(problem) => Err(problem),
+        None => Ok(()),
+    }
+}
 
 /// Stages every body that `plan` needs. Digests that become known on the way are filled in, in the plan and in the
 /// wanted tree. Returns the slots by path.

@@ -45,6 +45,7 @@ impl Decided<'_> {
     /// Fills a new root beside its name, syncs it and renames it in.
     pub(crate) fn new_root(&self, plan: &mut Plan, wanted: &mut Wanted, watch: &Watch) -> Result<()> {
         let shown = bytes(&self.place.root);
+        bodies::check(&self.work.target(&self.state.dir)?, plan, wanted).map_err(|e| e.at(shown))?;
         let slots = bodies::bring(plan, wanted, self.work, watch)?;
         let new = self.state.subdir(NEW)?;
         watch.begin("filling", plan.changes.len() as u64);
@@ -71,14 +72,14 @@ impl Decided<'_> {
         known: &Known<'_>,
         watch: &Watch,
     ) -> Result<()> {
+        let target = self.work.target(root)?;
+        bodies::check(&target, plan, wanted)?;
         let slots = bodies::bring(plan, wanted, self.work, watch)?;
         let record = recorded::tree(&wanted.tree, known.have, known.recorded, known.left)?;
         let mut built = self.built.clone();
         built.key = recorded::key(self.recipe, &built, &self.work.anchor)?;
-        let target = self.work.target(root)?;
         let applied = if plan.is_empty() {
-            recorded::prepare(self.state, self.recipe, &built, &record, root)?;
-            recorded::promote(self.state)?;
+            recorded::renew(self.state, self.recipe, &built, &record)?;
             None
         } else {
             let stages = std::slice::from_ref(self.work.stage()?);

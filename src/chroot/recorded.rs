@@ -88,6 +88,14 @@ pub(crate) fn prepare(state: &State, recipe: &Recipe, built: &Built, tree: &Tree
     state.write("identity.next", identity(root).on("stat", bytes(&state.path))?.as_bytes())
 }
 
+/// Records a build that changed nothing in the root, file by file: each is true of the root whether the others are
+/// written or not.
+pub(crate) fn renew(state: &State, recipe: &Recipe, built: &Built, tree: &Tree) -> Result<()> {
+    state.write("recipe", recipe.to_toml()?.as_bytes())?;
+    state.write_tree("manifest", tree)?;
+    built.write(state, "built")
+}
+
 /// Makes the prepared files the recorded ones. May be repeated.
 pub(crate) fn promote(state: &State) -> Result<()> {
     for name in FILES {

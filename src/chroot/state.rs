@@ -2,7 +2,6 @@
 //! The state directory of a chroot: recipe, manifest, lock, journal and work space, out of reach of what runs inside.
 #![forbid(unsafe_code)]
 
-use std::fs::File;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 
@@ -85,19 +84,18 @@ impl State {
         Ok(Some(text))
     }
 
-    /// Replaces the state file `name` atomically and durably.
+    /// Replaces the state file `name` atomically and durably; nothing is written if it holds just this already.
     ///
     /// # Errors
     /// As write(2), fsync(2), rename(2).
     pub fn write(&self, name: &str, text: &[u8]) -> Result<()> {
-        self.write_with(name, |file| file.write_all(text))
-    }
-
-    fn write_with(&self, name: &str, fill: impl FnOnce(&mut File) -> std::io::Result<()>) -> Result<()> {
+        if self.read(name)?.is_some_and(|old| old == text) {
+            return Ok(());
+        }
         let new = format!("{name}.new");
         self.discard(&new)?;
         let mut file = self.dir.create_file(new.as_bytes(), 0o600).on("create", self.shown(&new))?;
-        fill(&mut file).on("write", self.shown(&new))?;
+        file.write_all(text).on("write", self.shown(&new))?;
         file.sync_all().on("fsync", self.shown(&new))?;
         self.dir.rename(new.as_bytes(), &self.dir, name.as_bytes()).on("rename", self.shown(name))?;
         self.dir.sync().on("fsync", bytes(&self.path))
@@ -133,11 +131,9 @@ impl State {
     /// # Errors
     /// As [`State::write`].
     pub fn write_tree(&self, name: &str, tree: &Tree) -> Result<()> {
-        self.write_with(name, |file| {
-            let mut out = std::io::BufWriter::with_capacity(1 << 18, file);
-            text::write_tree(tree, &mut out, text::Dialect::Stockade)?;
-            out.flush()
-        })
+        let mut text = Vec::new();
+        text::write_tree(tree, &mut text, text::Dialect::Stockade).on("write", self.shown(name))?;
+        self.write(name, &text)
     }
 
     /// Opens the directory `name` in the state, made 0700 if it is missing.
