@@ -14,7 +14,7 @@ use crate::tree::{Kind, Meta, Node};
 use crate::watch::Watch;
 
 use super::Target;
-use super::body::Body;
+use super::body::{Body, Job, hash};
 use super::machine::conflict;
 use super::meta::{Attributes, matches, same_type, settle};
 use super::parents::{Parents, mounted};
@@ -97,7 +97,7 @@ impl Look<'_> {
             match (&change.before, found) {
                 (None, None) => {}
                 (Some(_), Some(stat)) if stat.mount != here.mount => return Err(mounted(&change.path)),
-                (Some(node), Some(stat)) if unchanged(&stat, &dir, &name, node)? => {
+                (Some(node), Some(stat)) if unchanged(&stat, &dir, &name, node, watch)? => {
                     links.insert(index, stat.links);
                 }
                 _ => return Err(conflict(change)),
@@ -149,10 +149,20 @@ impl Look<'_> {
     }
 }
 
-/// As [`matches`], and not even its inode was changed since it was stamped.
-fn unchanged(stat: &Stat, dir: &Dir, name: &[u8], node: &Node) -> Result<bool> {
-    let same_ctime = node.here.is_none_or(|stamp| stamp.ctime == stat.ctime);
-    Ok(same_ctime && matches(stat, dir, name, node).on("readlink", &node.path)?)
+/// As [`matches`], and not even its inode was changed since it was stamped; without a stamp its content is read.
+fn unchanged(stat: &Stat, dir: &Dir, name: &[u8], node: &Node, watch: &Watch) -> Result<bool> {
+    if !matches(stat, dir, name, node).on("readlink", &node.path)? {
+        return Ok(false);
+    }
+    match (node.here, node.digest()) {
+        (Some(stamp), _) => Ok(stamp.ctime == stat.ctime),
+        (None, None) => Ok(true),
+        (None, Some(digest)) => {
+            let mut file = dir.open_file(name).on("open", &node.path)?;
+            let job = Job { path: &node.path, limit: node.size(), watch };
+            Ok(hash(&mut file, &job)?.1 == digest)
+        }
+    }
 }
 
 /// Fills the stages.
