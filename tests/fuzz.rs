@@ -9,7 +9,8 @@ use std::collections::HashSet;
 use std::io::Write;
 use std::path::Path;
 
-use stockade::source::archive::{Archive, Limits};
+use stockade::source::archive::{Archive, Body, Limits};
+use stockade::tree::Node;
 use stockade::watch::Watch;
 
 /// A generator that gives the same numbers everywhere (a linear congruence by Knuth).
@@ -152,7 +153,11 @@ fn manifest_of(archive: &[u8]) -> Vec<u8> {
     file.write_all(archive).unwrap();
     let mut bodies = 0;
     let archive = Archive::open(file, "seed", Limits::default()).unwrap();
-    let contents = archive.read(&mut |_, _, _| Ok(bodies += 1), &Watch::default()).unwrap();
+    let mut count = |_: u32, _: &Node, _: Body<'_>| {
+        bodies += 1;
+        Ok(())
+    };
+    let contents = archive.read(&mut count, &Watch::default()).unwrap();
     invariants::text(&invariants::check_contents(contents, bodies))
 }
 
