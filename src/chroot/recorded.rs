@@ -13,7 +13,7 @@ use super::state::{State, identity};
 use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::path::TreePath;
 use crate::plan::Plan;
-use crate::recipe::{self, Origin, Recipe, Source};
+use crate::recipe::{self, Origin, Recipe};
 use crate::source::dir::{ScanOptions, scan_paths};
 use crate::sys::Dir;
 use crate::tree::policy::Left;
@@ -34,10 +34,7 @@ pub(crate) fn recipe(state: Option<&State>, request: &Request) -> Result<Recipe>
     };
     for path in &request.from {
         let path = path.canonicalize().on("open", bytes(path))?;
-        let origin = Origin::Archive { path, verify: request.verify.clone() };
-        if !recipe.sources.iter().any(|known| known.origin == origin) {
-            recipe.sources.push(Source { origin, into: TreePath::root() });
-        }
+        recipe.add_archive(path, request.verify.clone())?;
     }
     recipe.add_packages(&request.packages)?;
     if recipe.sources.is_empty() {

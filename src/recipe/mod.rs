@@ -227,7 +227,7 @@ impl Recipe {
         })
     }
 
-    /// Adds an archive as the last source, or says anew how one that is there already is verified.
+    /// Adds an archive as the last source. One that is there already stays where it is, and verified if it was.
     ///
     /// # Errors
     /// [`crate::ErrorKind::Usage`] for a path that is not UTF-8: the recipe could not be remembered.
@@ -238,7 +238,7 @@ impl Recipe {
             _ => None,
         });
         match known {
-            Some(old) => *old = verify,
+            Some(old) => *old = verify.or(old.take()),
             None => {
                 let origin = Origin::Archive { path, verify };
                 self.sources.push(Source { origin, into: TreePath::root() });

@@ -239,7 +239,7 @@ fn what_the_command_line_adds_joins_the_recipe_once() {
     host.add_archive("/a.tgz".into(), verify).unwrap();
     host.add_archive("/b.tgz".into(), None).unwrap();
     host.add_archive("/a.tgz".into(), None).unwrap();
-    assert_eq!(words(&host), "@base vim, /a.tgz false, /b.tgz false");
+    assert_eq!(words(&host), "@base vim, /a.tgz true, /b.tgz false");
     let mut empty = Recipe::default();
     empty.add_packages(&[]).unwrap();
     assert!(empty.sources.is_empty());
