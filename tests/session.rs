@@ -289,11 +289,29 @@ fn orphans_die_with_the_session() {
     scene.assert_nothing_left("orphans");
 }
 
-/// A session that runs: its caller, and what it prints.
-fn start(scene: &Scene, script: &str) -> Child {
-    let mut child = scene.run(&[], &["sh", "-c", script]).stdout(Stdio::piped()).spawn().unwrap();
-    child.stdout.as_mut().unwrap().read_exact(&mut [0; 6]).unwrap();
-    child
+/// A session whose command has printed `ready`; killed when dropped.
+struct Running(Child);
+
+impl Running {
+    fn start(scene: &Scene, script: &str) -> Running {
+        let mut child = scene.run(&[], &["sh", "-c", script]).stdout(Stdio::piped()).spawn().unwrap();
+        child.stdout.as_mut().unwrap().read_exact(&mut [0; 6]).unwrap();
+        Running(child)
+    }
+
+    /// Its exit status, and what else it printed.
+    fn end(mut self) -> (Option<i32>, String) {
+        let mut text = String::new();
+        self.0.stdout.take().unwrap().read_to_string(&mut text).unwrap();
+        (self.0.wait().unwrap().code(), text)
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }
 
 #[test]
@@ -301,10 +319,9 @@ fn signals_reach_the_command() {
     let Some(scene) = scene() else { return };
     for signal in ["TERM", "INT", "HUP", "QUIT", "USR1", "USR2", "WINCH"] {
         let script = format!("trap 'echo {signal}; exit 9' {signal}; echo ready; while :; do sleep 0.02; done");
-        let child = start(&scene, &script);
-        kill(child.id(), signal);
-        let output = child.wait_with_output().unwrap();
-        assert_eq!((output.status.code(), String::from_utf8(output.stdout).unwrap()), (Some(9), format!("{signal}\n")));
+        let running = Running::start(&scene, &script);
+        kill(running.0.id(), signal);
+        assert_eq!(running.end(), (Some(9), format!("{signal}\n")));
     }
 }
 
@@ -312,15 +329,14 @@ fn signals_reach_the_command() {
 fn killed_at_any_moment_nothing_is_left() {
     let Some(scene) = scene() else { return };
     // The caller, when all runs.
-    let mut child = start(&scene, "sleep 1000 & echo ready; sleep 1000");
+    let running = Running::start(&scene, "sleep 1000 & echo ready; sleep 1000");
     assert!(scene.inside().len() >= 3);
-    kill(child.id(), "KILL");
-    child.wait().unwrap();
+    drop(running);
     scene.assert_nothing_left("caller killed");
     // The first process inside.
-    let child = start(&scene, "sleep 1000 & echo ready; sleep 1000");
+    let running = Running::start(&scene, "sleep 1000 & echo ready; sleep 1000");
     kill(*scene.inside().iter().min().unwrap(), "KILL");
-    assert_eq!(child.wait_with_output().unwrap().status.code(), Some(137));
+    assert_eq!(running.end(), (Some(137), String::new()));
     scene.assert_nothing_left("leader killed");
     // The caller, at some moment of entering and leaving.
     for micros in (0..12_000).step_by(150) {
@@ -485,7 +501,9 @@ fn keys_reach_a_command_as_under_chroot() {
     // Stopped, continued behind, brought forward, interrupted.
     t.does(&format!("{run}\n"), "ready");
     t.does(SUSPEND, "Stopped");
+    t.shows("OUT> ");
     t.does("bg; echo be''hind\n", "behind");
+    t.shows("OUT> ");
     t.does("fg; echo st''atus=$?\n", "sleep 1000");
     t.does(INTERRUPT, "OUT> ");
     // A loop in a script ends with the command that was interrupted.
@@ -500,11 +518,27 @@ fn reading_from_behind_stops_and_goes_on_in_front() {
     let Some(scene) = scene() else { return };
     let Some(mut t) = terminal(&scene) else { return };
     t.does("$RUN -- cat & while ! jobs | grep -q Stopped; do sleep 0.05; done; echo st''opped\n", "stopped");
+    t.shows("OUT> ");
     t.does("fg\n", " -- cat");
     t.does("hel''lo\n", "hel''lo\r\nhel''lo");
     t.does("\x04", "OUT> ");
     t.does("echo st''atus=$?\n", "status=0");
     scene.assert_nothing_left("after cat");
+}
+
+#[test]
+fn a_pipeline_shares_the_terminal() {
+    let Some(scene) = scene() else { return };
+    let Some(mut t) = terminal(&scene) else { return };
+    t.types("$RUN -- sh -c 'echo rea''dy >/dev/tty; exec sleep 1000' | (read x </dev/tty; echo go''t $x; cat)\n");
+    t.shows("ready");
+    t.does("word\n", "got word");
+    t.does(SUSPEND, "Stopped");
+    t.shows("OUT> ");
+    t.does("fg\n", "cat )");
+    t.does(INTERRUPT, "OUT> ");
+    t.does("echo st''atus=$?\n", "status=130");
+    scene.assert_nothing_left("after the pipeline");
 }
 
 #[test]
@@ -534,8 +568,10 @@ fn a_new_window_size_is_told() {
     let Some(mut t) = terminal(&scene) else { return };
     t.does("echo te''rminal $(tty)\n", "terminal ");
     let tty = t.line();
-    t.does("$RUN -- sh -c 'trap \"stty size; exit\" WINCH; echo rea''dy; while :; do sleep 0.02; done'\n", "ready");
+    t.does("$RUN -- sh -c 'trap \"stty size\" WINCH; echo rea''dy; while :; do sleep 0.02; done'\n", "ready");
     let resized = Command::new("stty").args(["-F", &tty, "rows", "33", "cols", "77"]).status().unwrap();
     assert!(resized.success(), "{tty}");
     t.shows("33 77");
+    t.does(INTERRUPT, "OUT> ");
+    scene.assert_nothing_left("after resizing");
 }

@@ -19,7 +19,7 @@ pub(super) struct Inside {
     pub(super) orders: OwnedFd,
     pub(super) reports: OwnedFd,
     pub(super) blocked: Blocked,
-    /// Our terminal, if there is one, and whether the guest shall be in its foreground.
+    /// The terminal of a guest in a process group of its own, and whether that shall have the foreground.
     pub(super) foreground: Option<(BorrowedFd<'static>, bool)>,
 }
 
@@ -89,7 +89,9 @@ impl Inside {
                 match signal.ssi_signo as i32 {
                     libc::SIGCHLD => {}
                     // Processes inside may send us signals too; they do not concern the caller.
-                    typed if signal.ssi_code == libc::SI_KERNEL => Report::Typed(typed).send(self.reports.as_fd()),
+                    typed if signal.ssi_code == libc::SI_KERNEL && self.foreground.is_some() => {
+                        Report::Typed(typed).send(self.reports.as_fd())
+                    }
                     _ => {}
                 }
             }

@@ -46,8 +46,8 @@ pub const MOUNT_POINTS: &[&str] = &["proc", "dev"];
 /// The step that failed; what was mounted is gone by then.
 pub fn enter(root: &Dir, guest: &Guest, hold: Option<Held>) -> Result<Ended, Stuck> {
     let tree = view::take(root)?;
-    let terminal = relay::Terminal::find();
-    let console = terminal.as_ref().and_then(|t| view::console(t.fd));
+    let console = relay::terminal().and_then(view::console);
+    let terminal = relay::Terminal::to_hand_on();
     let launch = Launch::new(guest);
     let (orders, give_orders) = pipe()?;
     let (reports, give_reports) = pipe()?;
@@ -59,7 +59,7 @@ pub fn enter(root: &Dir, guest: &Guest, hold: Option<Held>) -> Result<Ended, Stu
         inside.lead(&launch)
     };
     drop((orders, give_reports, tree, console));
-    let ended = relay::Relay { leader, orders: give_orders, reports, terminal }.run();
+    let ended = relay::Relay { leader, orders: give_orders, reports, terminal, interrupted: false }.run();
     drop((hold, blocked));
     ended
 }

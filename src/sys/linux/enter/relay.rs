@@ -11,7 +11,16 @@ use super::signals::{self, Signals};
 use super::{Report, STEPS, receive};
 use crate::sys::guest::{Ended, Stuck};
 
-/// Our controlling terminal.
+/// The standard descriptor that is our controlling terminal, if one is.
+pub(super) fn terminal() -> Option<BorrowedFd<'static>> {
+    [rustix::stdio::stdin(), rustix::stdio::stdout(), rustix::stdio::stderr()].into_iter().find(is_terminal)
+}
+
+fn is_terminal(fd: &BorrowedFd<'_>) -> bool {
+    rustix::termios::tcgetpgrp(fd).is_ok()
+}
+
+/// A terminal that is handed to the guest, which then is in a process group of its own.
 pub(super) struct Terminal {
     pub(super) fd: BorrowedFd<'static>,
     /// Were we in its foreground?
@@ -22,13 +31,13 @@ pub(super) struct Terminal {
 }
 
 impl Terminal {
-    /// The one behind standard input, output or error, if that is our controlling terminal.
-    pub(super) fn find() -> Option<Terminal> {
-        let own = rustix::process::getpgrp();
-        [rustix::stdio::stdin(), rustix::stdio::stdout(), rustix::stdio::stderr()].into_iter().find_map(|fd| {
-            let holder = rustix::termios::tcgetpgrp(fd).ok()?;
-            Some(Terminal { fd, foreground: holder == own, own, was: None })
-        })
+    /// Our controlling terminal, if it is both our input and our output. Else we may be part of a pipeline, whose other
+    /// processes need the terminal, and the guest stays in our group.
+    pub(super) fn to_hand_on() -> Option<Terminal> {
+        let (fd, own) = (rustix::stdio::stdin(), rustix::process::getpgrp());
+        let holder = rustix::termios::tcgetpgrp(fd).ok()?;
+        let foreground = holder == own;
+        is_terminal(&rustix::stdio::stdout()).then_some(Terminal { fd, foreground, own, was: None })
     }
 
     fn holder(&self) -> Option<Pid> {
@@ -60,6 +69,8 @@ pub(super) struct Relay {
     pub(super) orders: OwnedFd,
     pub(super) reports: OwnedFd,
     pub(super) terminal: Option<Terminal>,
+    /// Ctrl-C was typed.
+    pub(super) interrupted: bool,
 }
 
 impl Relay {
@@ -78,7 +89,6 @@ impl Relay {
 
     fn serve(&mut self) -> Result<Ended, Stuck> {
         let signals = Signals::open(signals::PASSED).map_err(Stuck::new("signalfd", ""))?;
-        let mut typed = false;
         loop {
             let mut poll = [PollFd::new(&self.reports, PollFlags::IN), PollFd::new(&signals.0, PollFlags::IN)];
             let _ = rustix::event::poll(&mut poll, None);
@@ -93,11 +103,11 @@ impl Relay {
                 Some(Report::Stopped) => self.stop(),
                 // As if the guest were in our own process group: a script that called us is told as well.
                 Some(Report::Typed(signal)) => {
-                    typed |= signal == libc::SIGINT;
+                    self.interrupted |= signal == libc::SIGINT;
                     signals::send(0, signal);
                 }
                 Some(Report::Exited(status)) => return Ok(Ended::Exited(status as u8)),
-                Some(Report::Killed(libc::SIGINT)) if typed => return Ok(Ended::Interrupted),
+                Some(Report::Killed(libc::SIGINT)) if self.interrupted => return Ok(Ended::Interrupted),
                 Some(Report::Killed(signal)) => return Ok(Ended::Killed(signal as u8)),
                 Some(Report::NotRun(errno)) => return Ok(Ended::NotRun(io::Error::from_raw_os_error(errno))),
                 Some(Report::Stuck(step, errno)) => {
@@ -114,6 +124,11 @@ impl Relay {
         let number = signal.ssi_signo as i32;
         if signal.ssi_pid == std::process::id() {
             return; // our own, from `serve`
+        }
+        if self.terminal.is_none() && signal.ssi_code == libc::SI_KERNEL {
+            // Typed: the guest, in our group, has it already.
+            self.interrupted |= number == libc::SIGINT;
+            return;
         }
         if number == libc::SIGCONT
             && let Some(terminal) = &mut self.terminal
