@@ -135,9 +135,17 @@ fn write_own(node: &Node, out: &mut Vec<u8>) {
     }
 }
 
-/// Does the byte stand for itself?
+/// Does the byte stand for itself? A table, because every byte of a manifest is asked twice.
 fn is_plain(byte: u8) -> bool {
-    byte.is_ascii_graphic() && !matches!(byte, b'\\' | b'#' | b'=' | b'*' | b'?' | b'[' | b']')
+    const PLAIN: [bool; 256] = {
+        let (mut table, mut byte) = ([false; 256], b'!');
+        while byte <= b'~' {
+            table[byte as usize] = !matches!(byte, b'\\' | b'#' | b'=' | b'*' | b'?' | b'[' | b']');
+            byte += 1;
+        }
+        table
+    };
+    PLAIN[usize::from(byte)]
 }
 
 fn path(out: &mut Vec<u8>, path: &TreePath) {

@@ -1,13 +1,130 @@
 // SPDX-License-Identifier: ISC
-//! OpenBSD.
+//! OpenBSD: POSIX calls, and what little differs.
 
+mod devices;
 mod enter;
+mod mounts;
 mod occupants;
 
+use std::io;
+use std::os::fd::{BorrowedFd, OwnedFd};
+
+use rustix::fs::{AtFlags, Mode};
+use rustix::io::Errno;
+
+use super::Calls;
+use super::dir::{FileType, Space, Stat, Visit};
+use crate::tree::{Time, Xattrs};
+
+pub use devices::device_set;
 pub(super) use enter::set_credentials;
 pub use enter::{MOUNT_POINTS, SEARCH_PATH, USER_NAMESPACE_SETTINGS, can_enter, enter};
+pub use mounts::{Mount, mounts};
+pub use occupants::occupants;
 
 /// There are no extended attributes.
 pub const HAS_XATTRS: bool = false;
 
-pub use occupants::occupants;
+/// There is no openat2: directories are walked by hand.
+#[allow(clippy::unnecessary_wraps)] // as on the other system
+pub(super) fn open_beneath(_fd: BorrowedFd<'_>, _path: &[u8], _calls: Calls) -> io::Result<Option<OwnedFd>> {
+    Ok(None)
+}
+
+/// Hands over name, type and inode number of each entry.
+pub(super) fn entries(fd: BorrowedFd<'_>, visit: Visit<'_>) -> io::Result<()> {
+    for entry in rustix::fs::Dir::read_from(fd)? {
+        let entry = entry?;
+        let name = entry.file_name().to_bytes();
+        if name != b"." && name != b".." {
+            visit(name, file_type(entry.file_type()), entry.ino());
+        }
+    }
+    Ok(())
+}
+
+fn file_type(kind: rustix::fs::FileType) -> Option<FileType> {
+    use rustix::fs::FileType as R;
+    Some(match kind {
+        R::Directory => FileType::Dir,
+        R::RegularFile => FileType::File,
+        R::Symlink => FileType::Symlink,
+        R::CharacterDevice => FileType::Char,
+        R::BlockDevice => FileType::Block,
+        R::Fifo => FileType::Fifo,
+        R::Socket => FileType::Socket,
+        R::Unknown => return None,
+    })
+}
+
+pub(super) fn stat(fd: BorrowedFd<'_>, name: &[u8], _calls: Calls) -> io::Result<Stat> {
+    let s = match name {
+        b"" => rustix::fs::fstat(fd)?,
+        _ => rustix::fs::statat(fd, name, AtFlags::SYMLINK_NOFOLLOW)?,
+    };
+    let numbers = |dev| (rustix::fs::major(dev), rustix::fs::minor(dev));
+    let dev = numbers(s.st_dev);
+    let time = |sec: i64, nsec: i64| Time { sec, nsec: nsec as u32 };
+    Ok(Stat {
+        kind: file_type(rustix::fs::FileType::from_raw_mode(s.st_mode)).unwrap_or(FileType::Other),
+        mode: (s.st_mode & 0o7777) as u16,
+        uid: s.st_uid,
+        gid: s.st_gid,
+        size: s.st_size as u64,
+        allocated: s.st_blocks as u64 * 512,
+        links: s.st_nlink.into(),
+        ino: s.st_ino,
+        dev,
+        // Each mount is a device of its own: there are no bind mounts.
+        mount: u64::from(dev.0) << 32 | u64::from(dev.1),
+        rdev: numbers(s.st_rdev),
+        mtime: time(s.st_mtime, s.st_mtime_nsec),
+        ctime: time(s.st_ctime, s.st_ctime_nsec),
+        flags: s.st_flags,
+    })
+}
+
+/// chmod that follows no symlink.
+pub(super) fn set_mode(fd: BorrowedFd<'_>, name: &[u8], mode: u16) -> io::Result<()> {
+    Ok(rustix::fs::chmodat(fd, name, Mode::from_raw_mode(mode.into()), AtFlags::SYMLINK_NOFOLLOW)?)
+}
+
+#[allow(clippy::unnecessary_wraps)] // as on the other system
+pub(super) fn xattrs(_fd: BorrowedFd<'_>, _name: &[u8], _kind: FileType) -> io::Result<Xattrs> {
+    Ok(Xattrs::new())
+}
+
+pub(super) fn set_xattrs(_fd: BorrowedFd<'_>, _name: &[u8], _kind: FileType, want: &Xattrs) -> io::Result<()> {
+    if want.is_empty() { Ok(()) } else { Err(Errno::OPNOTSUPP.into()) }
+}
+
+/// Only the directory itself: sync(2) promises nothing, so each file is synced when it is written.
+pub(super) fn sync_filesystem(fd: BorrowedFd<'_>, _calls: Calls) -> io::Result<()> {
+    Ok(rustix::fs::fsync(fd)?)
+}
+
+pub(super) fn space(fd: BorrowedFd<'_>) -> io::Result<Space> {
+    let f = rustix::fs::fstatfs(fd)?;
+    let is = |flag: i32| f.f_flags & flag as u32 != 0;
+    // What is kept for root may be taken: then the number is negative.
+    let left = |count: i64| u64::try_from(count).unwrap_or(0);
+    let blocks = if super::effective_uid() == 0 { f.f_bfree } else { left(f.f_bavail) };
+    // SAFETY: plain numbers, eight bytes without padding, any value of which is a u64.
+    let id = unsafe { std::mem::transmute::<libc::fsid_t, u64>(f.f_fsid) };
+    Ok(Space {
+        free: blocks.saturating_mul(f.f_bsize.into()),
+        inodes: if f.f_files == 0 { u64::MAX } else { left(f.f_favail) },
+        block: f.f_bsize.into(),
+        read_only: is(libc::MNT_RDONLY),
+        nodev: is(libc::MNT_NODEV),
+        nosuid: is(libc::MNT_NOSUID),
+        noexec: is(libc::MNT_NOEXEC),
+        id,
+        volatile: matches!(mounts::text(&f.f_fstypename), b"mfs" | b"tmpfs"),
+    })
+}
+
+/// No filesystem can share blocks.
+pub(super) fn clone_file(_from: BorrowedFd<'_>, _to: BorrowedFd<'_>, _calls: Calls) -> io::Result<()> {
+    Err(Errno::OPNOTSUPP.into())
+}

@@ -46,7 +46,7 @@ pub fn read_tree(text: &[u8]) -> Result<Tree> {
     let Some(body) = body.strip_suffix(b"\n").or(body.is_empty().then_some(body)) else {
         return Err(bad("the last line is cut off", body.rsplit(|&b| b == b'\n').next().unwrap_or_default()));
     };
-    let mut nodes = Vec::with_capacity(body.len() / 256);
+    let mut nodes = Vec::with_capacity(body.len() / 96); // few lines are shorter; room that is not used costs nothing
     let mut origins = Origins::default();
     for (index, line) in body.split(|&b| b == b'\n').enumerate().filter(|_| !body.is_empty()) {
         if index == MAX_ENTRIES {
@@ -65,7 +65,7 @@ pub fn read_tree(text: &[u8]) -> Result<Tree> {
 /// Two names of one inode cannot differ, and directories have one.
 fn agrees(tree: &Tree, node: &Node) -> bool {
     let Some(group) = &node.group else { return true };
-    !node.kind.is_dir() && tree.get(group.as_bytes()).is_some_and(|f| f.kind == node.kind && f.meta == node.meta)
+    !node.kind.is_dir() && tree.get(group.as_bytes()).is_some_and(|first| first.same(node))
 }
 
 /// Reads one entry: a line without its newline.
@@ -213,10 +213,11 @@ fn number(text: &[u8]) -> Option<u64> {
     if text.is_empty() || (text[0] == b'0' && text.len() > 1) {
         return None;
     }
-    text.iter().try_fold(0u64, |value, byte| match byte {
-        b'0'..=b'9' => value.checked_mul(10)?.checked_add(u64::from(byte - b'0')),
-        _ => None,
-    })
+    let digit = |byte: u8| byte.is_ascii_digit().then(|| u64::from(byte - b'0'));
+    match text.len() {
+        ..=19 => text.iter().try_fold(0, |value, &byte| Some(value * 10 + digit(byte)?)), // cannot overflow
+        _ => text.iter().try_fold(0u64, |value, &byte| value.checked_mul(10)?.checked_add(digit(byte)?)),
+    }
 }
 
 fn small(text: &[u8]) -> Option<u32> {
@@ -248,8 +249,9 @@ fn time(text: &[u8]) -> Option<Time> {
         Some(before) => 0i64.checked_sub_unsigned(number(before).filter(|&n| n > 0)?)?,
         None => number(sec)?.try_into().ok()?,
     };
-    let digits = (nsec.len() == 9 && nsec.iter().all(u8::is_ascii_digit)).then_some(nsec)?;
-    Some(Time { sec, nsec: digits.iter().fold(0, |value, digit| value * 10 + u32::from(digit - b'0')) })
+    let digits: &[u8; 9] = nsec.try_into().ok()?;
+    let digit = |byte: u8| byte.is_ascii_digit().then(|| u32::from(byte - b'0'));
+    Some(Time { sec, nsec: digits.iter().try_fold(0, |value, &byte| Some(value * 10 + digit(byte)?))? })
 }
 
 fn cut(text: &[u8], at: u8) -> Option<(&[u8], &[u8])> {
