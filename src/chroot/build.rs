@@ -136,7 +136,8 @@ impl Job<'_> {
         if let Some(report) = self.unchanged(root, &mut before, key.as_deref(), watch)? {
             return Ok(report);
         }
-        let inputs = Inputs { recipe: self.recipe, built: self.built, work: self.work, root };
+        let (recorded, policy) = (before.recorded.as_ref(), &before.policy);
+        let inputs = Inputs { recipe: self.recipe, built: self.built, work: self.work, root, recorded, policy };
         let mut wanted = Composer::new(inputs, watch)?.compose()?;
         let Before { have, recorded, policy } = &mut before;
         let mut read = match root {

@@ -23,7 +23,7 @@ use crate::source::archive::{Archive, Limits};
 use crate::source::dir::{ScanOptions, scan};
 use crate::sys::{Calls, Dir, Stat};
 use crate::tree::overlay::{Overlay, Provenance};
-use crate::tree::{Digest, Kind, Meta, Node, Tree};
+use crate::tree::{Digest, Kind, Meta, Node, Policy, Tree, Unknown};
 use crate::watch::Watch;
 
 /// The wanted tree, and where each of its contents is.
@@ -45,6 +45,8 @@ pub(crate) struct Composer<'a> {
     pub(crate) built: &'a Built,
     pub(crate) work: &'a Work<'a>,
     root: Option<&'a Dir>,
+    recorded: Option<&'a Tree>,
+    policy: &'a Policy,
     calls: Calls,
     watch: &'a Watch,
     overlay: Overlay,
@@ -62,11 +64,15 @@ pub(crate) struct Inputs<'a> {
     pub(crate) work: &'a Work<'a>,
     /// The root, if there is one already.
     pub(crate) root: Option<&'a Dir>,
+    /// What the last build wanted.
+    pub(crate) recorded: Option<&'a Tree>,
+    /// What may be touched.
+    pub(crate) policy: &'a Policy,
 }
 
 impl<'a> Composer<'a> {
     pub(crate) fn new(inputs: Inputs<'a>, watch: &'a Watch) -> Result<Composer<'a>> {
-        let Inputs { recipe, built, work, root } = inputs;
+        let Inputs { recipe, built, work, root, recorded, policy } = inputs;
         let calls = work.anchor.calls();
         let replace = PathSet::new(&recipe.replace)?;
         Ok(Composer {
@@ -74,6 +80,8 @@ impl<'a> Composer<'a> {
             built,
             work,
             root,
+            recorded,
+            policy,
             calls,
             watch,
             overlay: Overlay::default(),
@@ -134,8 +142,11 @@ impl<'a> Composer<'a> {
         self.lay_made(chosen.links()?)?;
         let (nodes, moved) = chosen.nodes(self.watch)?;
         self.lay(nodes, Content::Directory { root: chosen.root()?, moved }, &root)?;
-        let (made, notes) = chosen.made(&self.overlay, &self.recipe.actions)?;
+        let (mut made, notes) = chosen.made(&self.overlay, &self.recipe.actions)?;
         self.notes.extend(notes);
+        if let (Some(inside), Unknown::Keep) = (self.root, self.policy.unknown) {
+            host::keep_installed(&mut made, inside, self.recorded)?;
+        }
         self.lay_made(made)
     }
 

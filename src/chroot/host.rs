@@ -7,7 +7,11 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::Arc;
 
+use sha2::{Digest as _, Sha256};
+
+use super::login;
 use super::made;
+use super::made::status::{STATUS, merge};
 use super::place::bytes;
 use crate::error::{IoContext, Result};
 use crate::path::TreePath;
@@ -16,7 +20,7 @@ use crate::select::packages::{Dpkg, FileOptions, Host, Selection};
 use crate::source::dir::{ScanOptions, scan_paths};
 use crate::sys::{Calls, Dir};
 use crate::tree::overlay::Overlay;
-use crate::tree::{Kind, Meta, Node, Time};
+use crate::tree::{Digest, Kind, Meta, Node, Time, Tree};
 use crate::watch::Watch;
 
 /// The word for the base in a recipe's list of packages.
@@ -83,6 +87,19 @@ impl Packages {
         let entries = output.made.into_iter().map(|made| (made.node, made.body));
         Ok((entries.collect(), output.notes))
     }
+}
+
+/// Keeps what was installed, upgraded or removed in the chroot since its last build in dpkg's status.
+pub(crate) fn keep_installed(made: &mut Entries, inside: &Dir, recorded: Option<&Tree>) -> Result<()> {
+    let never = Tree::default();
+    for (node, body) in made.iter_mut().filter(|(node, _)| node.path.as_bytes() == STATUS.as_bytes()) {
+        if let Some(lived_in) = login::read_below(inside, &node.path)? {
+            *body = merge(&lived_in, recorded.unwrap_or(&never), body).map_err(|e| e.at(STATUS))?;
+            let digest = Some(Digest(Sha256::digest(&*body).into()));
+            node.kind = Kind::File { size: body.len() as u64, digest };
+        }
+    }
+    Ok(())
 }
 
 /// The time that made files get: `SOURCE_DATE_EPOCH`, else that of the newest file so far, so that the same packages

@@ -4,6 +4,7 @@
 
 use std::ffi::OsStr;
 
+use super::made::status::STATUS;
 use super::place::{Home, Place, bytes};
 use super::state::{State, identity};
 use super::{actions, login, recorded, recover};
@@ -126,7 +127,7 @@ pub(crate) fn policy_of(recipe: &Recipe) -> Result<Policy> {
     let mut policy = recipe.policy()?;
     actions::outputs()?.into_iter().for_each(|path| policy.volatile.insert(path));
     login::homes_of(recipe)?.into_iter().for_each(|home| policy.keep.insert(home));
-    policy.ours = PathSet::new(login::ACCOUNT_FILES)?;
+    policy.ours = PathSet::new(login::ACCOUNT_FILES.iter().chain(&[STATUS]))?;
     Ok(policy)
 }
 

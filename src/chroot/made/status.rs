@@ -2,7 +2,7 @@
 //! dpkg's status file in a chroot where packages were installed since it was built: one file that two write to.
 #![forbid(unsafe_code)]
 
-use std::collections::BTreeMap;
+use std::collections::HashMap;
 
 use crate::error::Result;
 use crate::select::packages::INFO;
@@ -22,45 +22,47 @@ pub const STATUS: &str = "var/lib/dpkg/status";
 /// [`crate::ErrorKind::BadInput`] if either file is malformed.
 pub fn merge(inside: &[u8], recorded: &Tree, wanted: &[u8]) -> Result<Vec<u8>> {
     let recorded = recorded_versions(recorded);
-    let (inside, wanted) = (by_package(inside)?, by_package(wanted)?);
-    let mut merged: BTreeMap<&str, &[u8]> = BTreeMap::new();
-    for key in inside.keys().chain(wanted.keys()) {
-        let version = inside.get(key).map(|package| package.version.as_str());
-        let untouched = version == recorded.get(key.as_str()).copied();
-        let chosen = if untouched { wanted.get(key) } else { inside.get(key) };
-        merged.extend(chosen.map(|package| (key.as_str(), package.text)));
-    }
+    let (inside, wanted) = (packages(inside)?, packages(wanted)?);
+    let is: HashMap<&str, &Package<'_>> = inside.iter().map(|package| (package.key.as_str(), package)).collect();
+    let wants: HashMap<&str, &Package<'_>> = wanted.iter().map(|package| (package.key.as_str(), package)).collect();
     let mut text = Vec::new();
-    for stanza in merged.values() {
-        text.extend_from_slice(stanza.trim_ascii_end());
-        text.extend_from_slice(b"\n\n");
+    // In the order of the file inside, so that nothing is written where nothing changed.
+    let new = wanted.iter().filter(|package| !is.contains_key(package.key.as_str()));
+    for key in inside.iter().chain(new).map(|package| package.key.as_str()) {
+        let untouched = is.get(key).map(|package| package.version.as_str()) == recorded.get(key).copied();
+        if let Some(package) = if untouched { wants.get(key) } else { is.get(key) } {
+            text.extend_from_slice(package.text.trim_ascii_end());
+            text.extend_from_slice(b"\n\n");
+        }
     }
     Ok(text)
 }
 
 /// A package in a status file.
 struct Package<'a> {
+    /// The name that dpkg gives its files.
+    key: String,
     /// If it is not installed, its state instead, which is no recorded version.
     version: String,
     text: &'a [u8],
 }
 
-/// The packages of a status file, by the names that dpkg gives their files.
-fn by_package(file: &[u8]) -> Result<BTreeMap<String, Package<'_>>> {
+/// The packages of a status file, in its order.
+fn packages(file: &[u8]) -> Result<Vec<Package<'_>>> {
     stanzas(file)?.iter().map(read_package).collect()
 }
 
-fn read_package<'a>(stanza: &Stanza<'a>) -> Result<(String, Package<'a>)> {
+fn read_package<'a>(stanza: &Stanza<'a>) -> Result<Package<'a>> {
     let (name, arch) = (stanza.text("Package")?, stanza.text("Architecture")?);
     let key = if stanza.text("Multi-Arch")? == "same" { format!("{name}:{arch}") } else { name.to_owned() };
     let state = stanza.text("Status")?;
     let version = if state.ends_with(" ok installed") { stanza.text("Version")? } else { state };
-    Ok((key, Package { version: version.to_owned(), text: stanza.text }))
+    Ok(Package { key, version: version.to_owned(), text: stanza.text })
 }
 
 /// What was recorded of packages: the origins of their lists.
-fn recorded_versions(tree: &Tree) -> BTreeMap<&str, &str> {
-    let mut found = BTreeMap::new();
+fn recorded_versions(tree: &Tree) -> HashMap<&str, &str> {
+    let mut found = HashMap::new();
     for node in tree.nodes() {
         let name = std::str::from_utf8(node.path.as_bytes()).ok().and_then(|path| path.strip_prefix(INFO));
         let package = name.and_then(|name| name.strip_prefix('/')?.strip_suffix(".list"));
