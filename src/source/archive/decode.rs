@@ -8,11 +8,11 @@ use std::io::{self, BufRead, Read};
 use std::os::unix::fs::FileExt;
 use std::rc::Rc;
 
-use flate2::bufread::MultiGzDecoder;
 use liblzma::bufread::XzDecoder;
 use liblzma::stream::{CONCATENATED, Stream};
 use sha2::{Digest as _, Sha256};
 
+use super::gzip::Gunzip;
 use super::pipe::{Sink, Stop};
 use super::{Limits, bad, deb, refused};
 use crate::error::{Error, Result};
@@ -171,7 +171,7 @@ fn pour(format: Format, reader: &mut dyn BufRead, meter: &mut Meter<'_>, sink: &
     let failed = |e: &io::Error| damaged(format, e);
     let mut decoder: Box<dyn Read + '_> = match format {
         Format::Tar => Box::new(reader),
-        Format::Gzip => Box::new(MultiGzDecoder::new(reader)),
+        Format::Gzip => Box::new(Gunzip::new(reader)),
         Format::Xz => {
             let stream = Stream::new_stream_decoder(XZ_MEMORY, CONCATENATED);
             Box::new(XzDecoder::new_stream(reader, stream.map_err(|e| Stop::Failed(failed(&e.into())))?))

@@ -3,13 +3,14 @@
 //!
 //! Pure but for reading the one file: bodies go to a visitor, never to a path, so nothing that an archive says can
 //! reach the disk from here. Decoding and hashing of the stored bytes run on a thread of their own beside the parsing:
-//! [`decode`] (compression, .deb) feeds [`pipe`], from which [`tar`] reads entries ([`header`], [`pax`], [`sparse`],
+//! [`decode`] (compression, [`gzip`], [`deb`]) feeds [`pipe`], from which [`tar`] reads entries ([`header`], [`pax`], [`sparse`],
 //! [`acl`]); [`names`] keeps what each path is in the end.
 #![forbid(unsafe_code)]
 
 mod acl;
 mod deb;
 mod decode;
+mod gzip;
 mod header;
 mod names;
 mod pax;
