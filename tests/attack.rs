@@ -256,7 +256,7 @@ fn with_little_space() {
     shell("head -c 8000000 /dev/urandom > big; echo new > other", big.path());
     let plan_big = diff(&look(&at.join("root")), &look(big.path()));
     let (target, state) = open(&at);
-    let checked = apply::check(&target, &plan_big).unwrap();
+    let checked = apply::check(&target, &plan_big, &|_| false).unwrap();
     assert!(checked.problems.iter().any(|e| e.kind() == ErrorKind::NoSpace), "{checked:?}");
     let error = ready(&target, plan_big, big.path()).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NoSpace, "{error}");
