@@ -289,6 +289,21 @@ fn orphans_die_with_the_session() {
     scene.assert_nothing_left("orphans");
 }
 
+#[test]
+fn nothing_is_mounted_for_others_where_mounts_are_shared() {
+    let Some(scene) = scene() else { return };
+    // As systemd has it; in a namespace of our own, so that it is not this machine that learns of a fault.
+    let script = "mount --make-rshared / && grep -q shared: /proc/self/mountinfo \
+        && before=$(cat /proc/self/mountinfo) && $RUN -- cat /proc/mounts >&2 \
+        && test \"$before\" = \"$(cat /proc/self/mountinfo)\" && echo same";
+    let mut command = Command::new("unshare");
+    command.args(["-m", "sh", "-c", script]).env("RUN", format!("{STOCKADE} run {}", scene.root().display()));
+    let output = within_time(command.env("STOCKADE_HOME", scene.dir.path().join("home")));
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "same\n", "{output:?}");
+    assert_eq!(String::from_utf8_lossy(&output.stderr).lines().count(), 5, "{output:?}");
+    scene.assert_nothing_left("shared mounts");
+}
+
 /// A session whose command has printed `ready`; killed when dropped.
 struct Running(Child);
 

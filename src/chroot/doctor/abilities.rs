@@ -7,7 +7,7 @@ use std::path::Path;
 
 use super::Finding;
 use crate::chroot::place::bytes;
-use crate::error::{IoContext, Result};
+use crate::error::{Error, IoContext, Result};
 use crate::path::escape;
 use crate::sys::{self, Dir, FileType};
 use crate::tree::{Kind, Time, Xattrs};
@@ -120,11 +120,13 @@ fn attempts(dir: &Dir, shown: &Path) -> Vec<Finding> {
 }
 
 fn judge(what: String, result: io::Result<()>, lost: &str, optional: bool) -> Finding {
-    match result {
-        Ok(()) => Finding::good(what, "works"),
-        Err(error) if optional => Finding::good(what, format!("none ({error}): {lost}")),
-        Err(error) => Finding::bad(what, format!("{error}: {lost}; use another filesystem")),
+    let Err(error) = result else { return Finding::good(what, "works") };
+    let error = Error::io("try", "", &error);
+    let why = error.reason();
+    if optional {
+        return Finding::good(what, format!("none ({why}): {lost}"));
     }
+    Finding::bad(what, format!("{why}: {lost}; use another filesystem"))
 }
 
 fn attribute(dir: &Dir, name: &str, value: &[u8]) -> io::Result<()> {

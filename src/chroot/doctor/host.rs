@@ -19,7 +19,8 @@ fn sessions() -> Finding {
     match sys::can_enter() {
         Ok(()) => Finding::good(what, "all that `run` needs is allowed"),
         Err(stuck) => {
-            let why = format!("{} fails: {}; a container or an old kernel forbids it", stuck.operation, stuck.error);
+            let error = crate::error::Error::io(stuck.operation, "", &stuck.error);
+            let why = format!("{} fails: {}; a container or an old kernel forbids it", stuck.operation, error.reason());
             Finding::bad(what, why)
         }
     }
