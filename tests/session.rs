@@ -424,11 +424,18 @@ struct Terminal {
 }
 
 impl Terminal {
+    /// With an interactive bash.
     fn open(scene: &Scene) -> Terminal {
+        let mut terminal = Terminal::with(scene, "bash --norc --noprofile -i");
+        terminal.types("PS1='OUT''> '\n");
+        terminal.shows("OUT> ");
+        terminal
+    }
+
+    /// With `program`, which has no shell above it.
+    fn with(scene: &Scene, program: &str) -> Terminal {
         let mut command = Command::new("script");
-        command
-            .args(["-qfec", "bash --norc --noprofile -i", "/dev/null"])
-            .env("STOCKADE_HOME", scene.dir.path().join("home"));
+        command.args(["-qfec", program, "/dev/null"]).env("STOCKADE_HOME", scene.dir.path().join("home"));
         command
             .env("RUN", format!("{STOCKADE} run {}", scene.root().display()))
             .env("TERM", "dumb")
@@ -444,10 +451,7 @@ impl Terminal {
             }
         });
         let keys = child.stdin.take().unwrap();
-        let mut terminal = Terminal { child, keys, screen, read: 0 };
-        terminal.types("PS1='OUT''> '\n");
-        terminal.shows("OUT> ");
-        terminal
+        Terminal { child, keys, screen, read: 0 }
     }
 
     fn types(&mut self, keys: &str) {
@@ -575,6 +579,19 @@ fn an_interactive_shell_has_job_control() {
     t.does("exit\n", "back");
     t.does("word\n", "got word");
     scene.assert_nothing_left("after shells");
+}
+
+#[test]
+fn without_a_shell_above_nothing_stays_stopped() {
+    let Some(scene) = scene() else { return };
+    if terminal(&scene).is_none() {
+        return;
+    }
+    let mut t = Terminal::with(&scene, "exec $RUN -- sh -c 'echo ready; read x; echo got $x'");
+    t.shows("ready");
+    t.types(SUSPEND);
+    t.does("word\n", "got word");
+    scene.assert_nothing_left("after the word");
 }
 
 #[test]

@@ -120,11 +120,13 @@ impl Inside {
     fn reap(&self, guest: Pid) -> Option<Report> {
         let options = WaitOptions::NOHANG | WaitOptions::UNTRACED;
         while let Ok(Some((pid, status))) = rustix::process::wait(options) {
-            match (status.exit_status(), status.terminating_signal()) {
-                _ if pid != guest => {}
-                (Some(status), _) => return Some(Report::Exited(status)),
-                (_, Some(signal)) => return Some(Report::Killed(signal)),
-                _ => Report::Stopped.send(self.reports.as_fd()),
+            if pid != guest {
+                continue;
+            }
+            match (status.exit_status(), status.terminating_signal(), status.stopping_signal()) {
+                (Some(status), ..) => return Some(Report::Exited(status)),
+                (_, Some(signal), _) => return Some(Report::Killed(signal)),
+                (.., stopped) => Report::Stopped(stopped.unwrap_or(libc::SIGSTOP)).send(self.reports.as_fd()),
             }
         }
         None

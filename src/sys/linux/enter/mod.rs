@@ -114,8 +114,8 @@ enum Report {
     Stuck(u8, i32),
     /// The guest could not be executed: the errno.
     NotRun(i32),
-    /// The guest was stopped.
-    Stopped,
+    /// The guest was stopped by this signal.
+    Stopped(i32),
     /// The terminal sent this signal to the guest's process group.
     Typed(i32),
     /// The guest exited with this status.
@@ -131,7 +131,7 @@ impl Report {
         let (tag, step, value) = match self {
             Report::Stuck(step, errno) => (0, step, errno),
             Report::NotRun(errno) => (1, 0, errno),
-            Report::Stopped => (2, 0, 0),
+            Report::Stopped(signal) => (2, 0, signal),
             Report::Typed(signal) => (3, 0, signal),
             Report::Exited(status) => (4, 0, status),
             Report::Killed(signal) => (5, 0, signal),
@@ -146,7 +146,7 @@ impl Report {
         Some(match tag {
             0 => Report::Stuck(step, value),
             1 => Report::NotRun(value),
-            2 => Report::Stopped,
+            2 => Report::Stopped(value),
             3 => Report::Typed(value),
             4 => Report::Exited(value),
             5 => Report::Killed(value),

@@ -100,7 +100,7 @@ impl Relay {
                 continue;
             }
             match receive(self.reports.as_fd()) {
-                Some(Report::Stopped) => self.stop(),
+                Some(Report::Stopped(signal)) => self.stop(signal),
                 // As if the guest were in our own process group: a script that called us is told as well.
                 Some(Report::Typed(signal)) => {
                     self.interrupted |= signal == libc::SIGINT;
@@ -138,8 +138,17 @@ impl Relay {
         let _ = rustix::io::write(&self.orders, &[number as u8]);
     }
 
-    /// The guest was stopped: so are we, until somebody continues us.
-    fn stop(&mut self) {
+    /// The guest was stopped: so are we, until somebody continues us. Where nobody would, because no shell with job
+    /// control is above us, Ctrl-Z means nothing, as the kernel has it for orphaned process groups.
+    fn stop(&mut self, signal: i32) {
+        let session = |pid| rustix::process::getsid(pid).ok();
+        let above = rustix::process::getppid().and_then(|parent| session(Some(parent)));
+        if above != session(None) {
+            if signal == libc::SIGTSTP {
+                let _ = rustix::io::write(&self.orders, &[libc::SIGCONT as u8]);
+            }
+            return;
+        }
         if let Some(terminal) = &mut self.terminal {
             terminal.take();
         }
