@@ -129,6 +129,13 @@ fn the_running_system_becomes_a_chroot_that_works() {
     assert!(
         installed(world.stockade(&["run", "base", "--", "dpkg", "-l"])).iter().any(|row| row.starts_with("hello "))
     );
+    // Packages of the host join those that apt installed, and dpkg knows of both.
+    let said = world.run(&["build", "base", "--package", "strace"]);
+    assert!(matches!(said.status, Some(0 | 2)), "{said:?}");
+    let inside = installed(world.stockade(&["run", "base", "--", "dpkg", "-l"]));
+    assert!(["hello ", "strace "].iter().all(|name| inside.iter().any(|row| row.starts_with(name))), "{inside:?}");
+    let said = world.run(&["run", "base", "--", "sh", "-c", "dpkg --verify; apt-get -qq check"]);
+    assert_eq!((said.status, &*said.out, &*said.err), (Some(0), "", ""), "dpkg sees a difference");
     world.assert_tidy("base");
     world.ok(&["remove", "base"]);
     assert!(!root.exists());
