@@ -150,7 +150,7 @@ pub(super) struct Account {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>")]
     pub(super) shell: Option<Spot>,
-    /// Files of its home on the host to take along: .profile, .config/git.
+    /// Files of its home on the host to take along: .profile, .config/git/config.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(with = "Vec<String>")]
     pub(super) dotfiles: List,
