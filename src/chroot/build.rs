@@ -16,8 +16,8 @@ use super::place::{Home, Place, bytes};
 use super::proof::{prove_root, prove_wanted};
 use super::state::State;
 use super::work::Work;
-use super::{actions, guard, recorded, recover};
-use crate::error::{Error, ErrorKind, Result};
+use super::{actions, doctor, guard, recorded, recover};
+use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::path::TreePath;
 use crate::plan::Plan;
 use crate::recipe::{Recipe, Verify};
@@ -98,13 +98,26 @@ pub fn build(home: &Home, request: &Request, watch: &Watch) -> Result<Report> {
     };
     let built = state.as_ref().map_or_else(|| Ok(Built::default()), Built::read)?;
     let job = Job { home, place: &place, state: state.as_ref(), request, recipe: &recipe, built: &built, work: &work };
-    let done = job.run(root.as_ref(), watch);
+    let mut done = job.run(root.as_ref(), watch);
     // Bodies that were not used are of no use; an interrupted commit needs them for its recovery.
     if !state.as_ref().is_some_and(State::is_interrupted) {
         work.clear(&Watch::default())?;
     }
     drop(lock);
+    if let (Ok(report), false) = (&mut done, request.dry_run)
+        && report.new
+    {
+        report.notes.extend(exposed(home, &place)?);
+    }
     done
+}
+
+/// What to say, once, of a new chroot whose set-id programs others could run (decision E18).
+fn exposed(home: &Home, place: &Place) -> Result<Option<String>> {
+    let root = Dir::open(&place.root, home.calls).on("open", bytes(&place.root))?;
+    let finding = doctor::reach(&place.root, root.space().on("statfs", bytes(&place.root))?.nosuid)?;
+    let mend = finding.mend.map(|command| format!("; {command}")).unwrap_or_default();
+    Ok((!finding.ok).then(|| format!("{}: {}{mend}", place.root.display(), finding.why)))
 }
 
 fn lock_for(state: &State, place: &Place, request: &Request) -> Result<Held> {

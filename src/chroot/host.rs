@@ -13,7 +13,7 @@ use super::login;
 use super::made;
 use super::made::status::{STATUS, merge};
 use super::place::bytes;
-use crate::error::{IoContext, Result};
+use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::path::TreePath;
 use crate::recipe::{Action, Conffiles, Recipe};
 use crate::select::packages::{Dpkg, FileOptions, Host, Selection};
@@ -67,7 +67,11 @@ impl Packages {
         let mut moved = HashMap::new();
         let mut nodes = Vec::with_capacity(paths.len());
         for entry in &self.selection.entries {
-            let Some(found) = scan.tree.get(entry.host.as_bytes()) else { continue };
+            let gone = || {
+                let error = Error::new(ErrorKind::Refused, "it went away while the host was read").at(&entry.host);
+                error.hint("try again once no package is being installed")
+            };
+            let found = scan.tree.get(entry.host.as_bytes()).ok_or_else(gone)?;
             if entry.host != entry.path {
                 moved.insert(entry.path.clone(), entry.host.clone());
             }

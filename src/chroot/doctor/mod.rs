@@ -10,6 +10,8 @@ mod tests;
 
 use std::ffi::OsStr;
 
+pub(super) use place::reach;
+
 use super::place::{Home, Place};
 use crate::error::Result;
 

@@ -121,7 +121,7 @@ fn mount_points(root: &Dir, place: &Place) -> Result<Vec<Finding>> {
 }
 
 /// Set-id programs made inside can be run from outside by whoever reaches them (decision E18).
-fn reach(root: &Path, nosuid: bool) -> Result<Finding> {
+pub(in crate::chroot) fn reach(root: &Path, nosuid: bool) -> Result<Finding> {
     let what = format!("who can reach {}", escape(bytes(root)));
     if nosuid {
         return Ok(Finding::good(what, "set-id programs do not work there"));
