@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 use std::ffi::OsStr;
+use std::io::ErrorKind;
 
 use super::open::{Chroot, Locking};
 use super::place::{Home, bytes};
@@ -51,7 +52,19 @@ pub fn remove(home: &Home, name: &OsStr, dry_run: bool, wait: bool, watch: &Watc
         }
     }
     forget(home, &chroot)?;
+    if !chroot.place.beside {
+        remove_empty(home, &chroot)?;
+    }
     Ok(removed)
+}
+
+/// Removes the root itself, unless it is a mount point or lies where we may not remove it: then somebody else made it.
+fn remove_empty(home: &Home, chroot: &Chroot) -> Result<()> {
+    let (parent, name) = chroot.place.parent(home.calls)?;
+    match parent.remove_dir(&name) {
+        Err(e) if matches!(e.kind(), ErrorKind::ResourceBusy | ErrorKind::PermissionDenied) => Ok(()),
+        done => done.on("rmdir", bytes(&chroot.place.root)),
+    }
 }
 
 /// Removes state and registration.

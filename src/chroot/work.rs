@@ -61,7 +61,18 @@ impl<'a> Work<'a> {
 
     /// The directory itself, made if it is missing.
     pub(crate) fn dir(&self) -> Result<Dir> {
-        private_dir(&self.anchor, &self.name, &self.path)
+        self.quietly(|| private_dir(&self.anchor, &self.name, &self.path))
+    }
+
+    /// Changes the entries of the anchor. Where that is the root, the root's time shall not tell.
+    fn quietly<T>(&self, change: impl FnOnce() -> Result<T>) -> Result<T> {
+        if self.name != WORK_INSIDE.as_bytes() {
+            return change();
+        }
+        let before = self.anchor.stat_self().on("stat", bytes(&self.path))?.mtime;
+        let done = change()?;
+        self.anchor.set_mtime(b".", before).on("utimensat", bytes(&self.path))?;
+        Ok(done)
     }
 
     /// The stage in it, made with the first call.
@@ -81,7 +92,7 @@ impl<'a> Work<'a> {
     /// Removes it with all that is in it.
     pub(crate) fn clear(&self, watch: &Watch) -> Result<()> {
         match self.anchor.find(&self.name).on("stat", bytes(&self.path))? {
-            Some(_) => remove_tree(&self.anchor, &self.name, watch).map(drop),
+            Some(_) => self.quietly(|| remove_tree(&self.anchor, &self.name, watch).map(drop)),
             None => Ok(()),
         }
     }
