@@ -127,10 +127,13 @@ impl Walk<'_> {
                     *last = Some((path.clone(), dir));
                     return Ok(Some((found, below)));
                 }
-                Err(e) if is_stale(&e) => match self.look_again(path)? {
-                    Some(again) if again.enter => found = again,
-                    other => return Ok(other.map(|found| (found, Vec::new()))),
-                },
+                Err(e) if is_stale(&e) => {
+                    *last = None; // it may be the one that was removed, and another is in its place
+                    match self.look_again(path)? {
+                        Some(again) if again.enter => found = again,
+                        other => return Ok(other.map(|found| (found, Vec::new()))),
+                    }
+                }
                 Err(e) => return Err(Error::io("read", path, &e)),
             }
         }
