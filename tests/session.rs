@@ -216,6 +216,15 @@ fn what_the_command_sees() {
     // Three descriptors, and the one that lists them.
     assert_eq!(scene.shell(&[], "echo $(ls /proc/self/fd)"), "0 1 2 3\n");
     assert_eq!(scene.shell(&[], "echo $$ $PPID; cat /proc/1/comm"), "2 1\nstockade\n");
+    // Nor can a directory of the host be taken from the first process.
+    let mut command = Command::new("sh");
+    command
+        .args(["-c", "exec $RUN -- sh -c 'for fd in /proc/1/fd/*; do readlink $fd; done' 9</var 8</etc"])
+        .stdin(Stdio::null());
+    command.env("RUN", format!("{STOCKADE} run {}", scene.root().display()));
+    let links = within_time(command.env("STOCKADE_HOME", scene.dir.path().join("home")));
+    let links = String::from_utf8(links.stdout).unwrap();
+    assert!(links.contains("/lock") && !links.lines().any(|to| to == "/etc" || to == "/var"), "{links}");
     // A device made in the root does not work, the one in /dev does.
     assert_eq!(scene.shell(&[], "mknod /x c 1 5; head -c 1 /x 2>/dev/null || head -c 3 /dev/zero | cat -v"), "^@^@^@");
     assert_eq!(scene.shell(&["-u", "ann"], "echo a >/dev/null && echo b >/dev/shm/b && cat /dev/shm/b"), "b\n");

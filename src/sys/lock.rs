@@ -3,8 +3,10 @@
 
 use std::fs::{File, TryLockError};
 use std::io::{self, Read, Seek, Write};
+use std::os::fd::{AsFd, BorrowedFd};
 
 use super::Dir;
+use crate::path::escape;
 
 /// A lock file.
 #[derive(Debug)]
@@ -14,7 +16,13 @@ pub struct Lock {
 
 /// A lock that is held until it is dropped, or until the process ends however it ends.
 #[derive(Debug)]
-pub struct Held(#[allow(dead_code)] File);
+pub struct Held(File);
+
+impl AsFd for Held {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
 
 impl Lock {
     /// Opens the lock file `name` in `state`.
@@ -25,11 +33,11 @@ impl Lock {
         Ok(Lock { file: state.open_or_create(name, 0o600)? })
     }
 
-    /// Who wrote its name into the lock last.
+    /// Who wrote its name into the lock last; escaped, because root inside a session could reach the file.
     pub fn holder(&mut self) -> String {
         let mut text = String::new();
         let read = self.file.rewind().and_then(|()| (&mut self.file).take(400).read_to_string(&mut text));
-        if read.is_ok() { text.trim().to_owned() } else { String::new() }
+        if read.is_ok() { escape(text.trim().as_bytes()) } else { String::new() }
     }
 
     /// Takes it shared or alone; `wait` or give it back at once. `me` is written for others to read.

@@ -2,7 +2,7 @@
 //! The first process inside: builds the view, starts the guest, reaps, and dies with its caller.
 
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use rustix::event::{PollFd, PollFlags};
 use rustix::fs::Mode;
@@ -10,6 +10,7 @@ use rustix::process::{DumpableBehavior, Pid, Signal, WaitOptions};
 
 use super::signals::{self, Blocked, Signals};
 use super::{Report, fork, stuck, view};
+use crate::sys::Held;
 use crate::sys::guest::{EXEC, Launch, Stuck};
 
 /// All that the leader has from its caller.
@@ -21,6 +22,8 @@ pub(super) struct Inside {
     pub(super) blocked: Blocked,
     /// The terminal of a guest in a process group of its own, and whether that shall have the foreground.
     pub(super) foreground: Option<(BorrowedFd<'static>, bool)>,
+    /// The chroot's lock.
+    pub(super) hold: Option<Held>,
 }
 
 impl Inside {
@@ -39,6 +42,7 @@ impl Inside {
         if self.orphaned() {
             exit();
         }
+        self.close_others()?;
         rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable).map_err(Stuck::new("prctl", ""))?;
         let umask = rustix::process::umask(Mode::empty());
         view::build(self.tree.as_fd(), self.console.as_ref().map(AsFd::as_fd))?;
@@ -53,6 +57,24 @@ impl Inside {
         Ok((guest, signals))
     }
 
+    /// Closes what the caller was given by others: root inside could take it out of `/proc/1/fd`, and a directory of the
+    /// host is a way out.
+    fn close_others(&self) -> Result<(), Stuck> {
+        let fd = |fd: Option<BorrowedFd<'_>>| fd.map_or(2, |fd| fd.as_raw_fd());
+        let (console, hold) = (self.console.as_ref().map(AsFd::as_fd), self.hold.as_ref().map(AsFd::as_fd));
+        let mut kept =
+            [self.tree.as_raw_fd(), self.orders.as_raw_fd(), self.reports.as_raw_fd(), fd(console), fd(hold)];
+        kept.sort_unstable();
+        let mut from = 3;
+        for fd in kept {
+            if fd > from {
+                close_range(from, fd - 1, 0)?;
+            }
+            from = from.max(fd + 1);
+        }
+        close_range(from, i32::MAX, 0)
+    }
+
     fn orphaned(&self) -> bool {
         let mut poll = [PollFd::new(&self.orders, PollFlags::IN)];
         let now = rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 };
@@ -65,7 +87,7 @@ impl Inside {
         }
         rustix::process::umask(umask);
         self.blocked.restore();
-        let failed = match close_on_exec() {
+        let failed = match close_range(3, i32::MAX, CLOEXEC) {
             Ok(()) => launch.exec(),
             Err(failed) => failed,
         };
@@ -133,11 +155,13 @@ impl Inside {
     }
 }
 
-/// The guest gets standard input, output and error, and nothing else.
-fn close_on_exec() -> Result<(), Stuck> {
-    const CLOEXEC: libc::c_uint = 4;
-    // SAFETY: marks descriptors; none is closed before exec.
-    let done = unsafe { libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, CLOEXEC) };
+/// For close_range(2): mark the descriptors only; they go when the guest is executed.
+const CLOEXEC: libc::c_uint = 4;
+
+/// Closes, or marks, the descriptors `first` to `last`.
+fn close_range(first: i32, last: i32, flags: libc::c_uint) -> Result<(), Stuck> {
+    // SAFETY: what is closed is used by nothing that this process will still run.
+    let done = unsafe { libc::syscall(libc::SYS_close_range, first, last, flags) };
     if done == 0 { Ok(()) } else { Err(Stuck::new("close_range", "")(super::last_errno())) }
 }
 

@@ -55,7 +55,7 @@ pub fn enter(root: &Dir, guest: &Guest, hold: Option<Held>) -> Result<Ended, Stu
     let foreground = terminal.as_ref().map(|t| (t.fd, t.foreground));
     let Some(leader) = fork(NAMESPACES).map_err(Stuck::new("clone", ""))? else {
         drop((give_orders, reports));
-        let inside = leader::Inside { tree, console, orders, reports: give_reports, blocked, foreground };
+        let inside = leader::Inside { tree, console, orders, reports: give_reports, blocked, foreground, hold };
         inside.lead(&launch)
     };
     drop((orders, give_reports, tree, console));
