@@ -81,6 +81,7 @@ impl Inside {
         matches!(rustix::event::poll(&mut poll, Some(&now)), Ok(1)) && poll[0].revents().contains(PollFlags::HUP)
     }
 
+    /// The forked child: takes the terminal if it is to have it, puts back what the caller had changed, and executes.
     fn guest(&self, launch: &Launch<'_>, umask: Mode) -> ! {
         if let Some((terminal, true)) = self.foreground {
             let _ = rustix::termios::tcsetpgrp(terminal, rustix::process::getpgrp());
