@@ -39,6 +39,8 @@ pub(crate) fn write(state: &State, digest: Digest, nodes: &[Node]) -> Result<()>
     }
     let mut file = dir.create_file(new.as_bytes(), 0o600).on("create", &new)?;
     file.write_all(&text).on("write", &new)?;
+    // Half of it would read as an archive that lost entries.
+    file.sync_all().on("fsync", &new)?;
     dir.rename(new.as_bytes(), &dir, name.as_bytes()).on("rename", &name)
 }
 

@@ -105,11 +105,6 @@ pub(crate) fn promote(state: &State) -> Result<()> {
     state.dir.sync().on("fsync", bytes(&state.path))
 }
 
-/// Forgets the prepared files.
-pub(crate) fn forget_prepared(state: &State) -> Result<()> {
-    FILES.iter().try_for_each(|name| state.discard(&format!("{name}.next")))
-}
-
 /// The tree to record after a build of `want`: what was left although it is stale stays known, and files that are as
 /// wanted carry the stamps of `have`.
 pub(crate) fn tree(want: &Tree, have: &Tree, old: Option<&Tree>, left: &[(TreePath, Left)]) -> Result<Tree> {

@@ -43,28 +43,27 @@ pub fn recover(home: &Home, name: &OsStr, wait: bool, watch: &Watch) -> Result<O
 /// Settles what an earlier command left in the state of `place`. Needs the lock, alone.
 pub(crate) fn settle(home: &Home, place: &Place, state: &State, watch: &Watch) -> Result<Outcome> {
     let mut outcome = Outcome::Nothing;
-    if let Ok(root) = Dir::open(&place.root, home.calls) {
-        let work = Work::new(place, state, Some(&root))?;
-        if state.is_interrupted() {
-            let promote = || recorded::promote(state);
-            outcome = match apply::recover(&work.target(&root)?, &state.dir, &promote, watch)? {
-                Recovered::Nothing => Outcome::Nothing,
-                Recovered::Discarded => Outcome::Discarded,
-                Recovered::Finished => Outcome::Finished,
-                Recovered::TurnedBack(why) => Outcome::TurnedBack(why.map(|e| e.to_string()).unwrap_or_default()),
-            };
+    match Dir::open(&place.root, home.calls) {
+        Ok(root) => {
+            let work = Work::new(place, state, Some(&root))?;
+            if state.is_interrupted() {
+                outcome = replay(state, &work, &root, watch)?;
+            }
+            work.clear(&Watch::default())?;
         }
-        work.clear(&Watch::default())?;
-    }
-    if state.read("identity.next")?.is_some() {
-        // Prepared files count only if their root was renamed in; a journal would have promoted them itself.
-        if renamed_in(home, place, state)? {
-            recorded::promote(state)?;
-            outcome = Outcome::Finished;
-        } else {
-            recorded::forget_prepared(state)?;
+        // What was planned for a root that is gone went with it.
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+            apply::JOURNALS.iter().try_for_each(|name| state.discard(&String::from_utf8_lossy(name)))?;
+            Work::new(place, state, None)?.clear(&Watch::default())?;
         }
+        Err(e) => return Err(Error::io("open", bytes(&place.root), &e)),
     }
+    // Prepared files count only if their root was renamed in; a journal would have promoted them itself.
+    if state.read("identity.next")?.is_some() && renamed_in(home, place, state)? {
+        recorded::promote(state)?;
+        outcome = Outcome::Finished;
+    }
+    state.forget_unfinished()?;
     for left in [NEW, OLD] {
         if state.dir.find(left.as_bytes()).on("stat", bytes(&state.path))?.is_some() {
             remove_tree(&state.dir, left.as_bytes(), &Watch::default())?;
@@ -72,6 +71,17 @@ pub(crate) fn settle(home: &Home, place: &Place, state: &State, watch: &Watch) -
         }
     }
     Ok(outcome)
+}
+
+/// Finishes or takes back what the journal says.
+fn replay(state: &State, work: &Work<'_>, root: &Dir, watch: &Watch) -> Result<Outcome> {
+    let promote = || recorded::promote(state);
+    Ok(match apply::recover(&work.target(root)?, &state.dir, &promote, watch)? {
+        Recovered::Nothing => Outcome::Nothing,
+        Recovered::Discarded => Outcome::Discarded,
+        Recovered::Finished => Outcome::Finished,
+        Recovered::TurnedBack(why) => Outcome::TurnedBack(why.map(|e| e.to_string()).unwrap_or_default()),
+    })
 }
 
 /// Is the root the prepared one, and not the recorded one?

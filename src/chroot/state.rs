@@ -112,6 +112,17 @@ impl State {
         }
     }
 
+    /// Removes files that were being written (`NAME.new`) and those that were prepared and never counted (`NAME.next`).
+    ///
+    /// # Errors
+    /// As readdir(3), unlink(2).
+    pub fn forget_unfinished(&self) -> Result<()> {
+        let entries = self.dir.entries().on("readdir", bytes(&self.path))?;
+        let unfinished = |name: &[u8]| name.ends_with(b".new") || name.ends_with(b".next");
+        let names = entries.iter().filter(|entry| unfinished(&entry.name));
+        names.map(|entry| String::from_utf8_lossy(&entry.name)).try_for_each(|name| self.discard(&name))
+    }
+
     /// Does a journal stand? Also if nobody can tell.
     pub fn is_interrupted(&self) -> bool {
         apply::JOURNALS.iter().any(|name| !matches!(self.dir.find(name), Ok(None)))
