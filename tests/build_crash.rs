@@ -1,0 +1,258 @@
+// SPDX-License-Identifier: ISC
+//! `build` is stopped at every system call that changes something, by SIGKILL and by errors. Whatever the moment, the
+//! chroot is exactly the old or exactly the new one after `recover`, what is recorded is what is there, and the next
+//! build works (decisions E1, E6 and E7). Needs root and strace.
+
+mod common;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::process::Command;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use common::{Said, World, able, picture};
+
+/// The sources before: of every kind of entry, a few.
+const OLD: &str = "
+mkdir -p lib bin turns/deep gone/deep; echo old > lib/libone.so.1; echo old > bin/prog; echo same > bin/meta
+echo same > bin/suid; echo x > gone/deep/f; ln -s f gone/l; mkfifo gone/p; echo f > file-to-dir; echo t > turns/deep/f
+ln -s old link; echo one > h1; ln h1 h2; echo three > h3; chown 5:6 bin/prog; chmod 4755 bin/suid
+setfattr -n user.a -v 1 bin/meta
+";
+
+/// The sources after.
+const NEW: &str = "
+mkdir -p lib bin file-to-dir/deep fresh; echo new > lib/libone.so.1; echo new > bin/prog; echo same > bin/meta
+echo same > bin/suid; echo g > file-to-dir/deep/g; ln -s elsewhere turns; ln -s new link; mkfifo fresh/p
+echo one > h1; echo three > h3; ln h3 h2; chown 5:7 bin/prog bin/suid; chmod 4755 bin/suid; chmod 700 bin/meta
+mknod fresh/null c 1 3; setfattr -n user.b -v 2 bin/meta; chmod 1777 fresh
+";
+
+/// Calls that change something on a disk, in every spelling that a library may choose.
+const CHANGING: &str = "link linkat rename renameat renameat2 unlink unlinkat rmdir mkdir mkdirat symlink symlinkat mknod \
+    mknodat chmod fchmod fchmodat fchmodat2 chown fchown fchownat lchown utimensat setxattr lsetxattr fsetxattr \
+    removexattr lremovexattr fsync fdatasync syncfs write pwrite64 ftruncate copy_file_range";
+
+/// A world with both archives and a recipe for each, which removes all that it does not know.
+struct Stage {
+    world: World,
+    old: String,
+    new: String,
+}
+
+impl Stage {
+    fn new(world: World) -> Stage {
+        for (name, script, time) in [("old", OLD, 1000), ("new", NEW, 2000)] {
+            world.sh(&format!(
+                "umask 022; mkdir {name}; cd {name}; {script}
+                find . -depth -exec touch -h -d @{time}.000000007 {{}} +
+                tar --format=posix --numeric-owner --xattrs --xattrs-include='user.*' -cf ../{name}.tar ."
+            ));
+            let source = format!("[[source]]\narchive = \"{name}.tar\"\n");
+            world.write(
+                &format!("{name}.toml"),
+                &format!("devices = \"none\"\n[policy]\nunknown = \"remove\"\n{source}"),
+            );
+        }
+        let (old, new) = (picture(&world.path("old")), picture(&world.path("new")));
+        Stage { world, old, new }
+    }
+
+    /// The chroot is the old one again, whatever it was.
+    fn set(&self) {
+        self.world.ok(&["build", "b0", "-f", "old.toml", "--yes"]);
+        assert_eq!(picture(&self.world.root("b0")), self.old, "the stage is not set");
+    }
+
+    fn strike(&self) {
+        if self.world.root("b0").exists() {
+            self.world.ok(&["remove", "b0"]);
+        }
+    }
+
+    /// Builds the new one under strace with this option.
+    fn build(&self, option: &str) -> Said {
+        let mut command = Command::new("strace");
+        command.args(["-f", "-qq", "-o"]).arg(self.world.path("log")).arg(option);
+        command.arg(env!("CARGO_BIN_EXE_stockade")).args(["build", "b0", "-f", "new.toml", "--yes"]);
+        self.world.settle(&mut command);
+        Said::of(command.output().unwrap())
+    }
+
+    /// How often each call is made in a build that nothing disturbs, by the thread that makes it most: strace counts
+    /// them for each thread.
+    fn moments(&self) -> Vec<(String, usize)> {
+        let calls: Vec<String> = CHANGING.split_whitespace().map(|name| format!("?{name}")).collect();
+        let said = self.build(&format!("-etrace={}", calls.join(",")));
+        assert_eq!((said.status, picture(&self.world.root("b0")) == self.new), (Some(0), true), "{said:?}");
+        let log = fs::read_to_string(self.world.path("log")).unwrap();
+        let mut counts: BTreeMap<(String, String), usize> = BTreeMap::new();
+        for line in log.lines() {
+            let mut words = line.split_whitespace();
+            let (thread, call) = (words.next().unwrap(), words.next().unwrap());
+            if let Some((call, _)) = call.split_once('(').filter(|(call, _)| !call.starts_with("syscall_")) {
+                *counts.entry((call.to_owned(), thread.to_owned())).or_default() += 1;
+            }
+        }
+        let mut most: BTreeMap<String, usize> = BTreeMap::new();
+        for ((call, _), count) in counts {
+            let known = most.entry(call).or_default();
+            *known = count.max(*known);
+        }
+        most.into_iter().flat_map(|(call, count)| (1..=count).map(move |n| (call.clone(), n))).collect()
+    }
+
+    /// After whatever happened: recovers, and is the chroot one or the other, and recorded as such? Is it the new one?
+    fn verdict(&self, told: &str) -> bool {
+        let recovered = self.world.run(&["recover", "b0"]);
+        assert_eq!(recovered.status, Some(0), "{told}: {recovered:?}");
+        let found = picture(&self.world.root("b0"));
+        let old = format!("{told}: neither old nor new:\n{found}\nold:\n{}\nnew:\n{}", self.old, self.new);
+        assert!(found == self.old || found == self.new, "{old}");
+        let checked = self.world.run(&["check", "b0", "--hash"]);
+        assert_eq!(checked.status, Some(0), "{told}: the record is not of what is there: {checked:?}");
+        self.world.assert_tidy("b0");
+        found == self.new
+    }
+}
+
+/// Every case, on two threads with a stage each; how many are true.
+fn each(
+    cases: &[(String, String)],
+    new_world: fn() -> World,
+    judge: impl Fn(&Stage, &str, &str) -> bool + Sync,
+) -> usize {
+    let (next, good) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    let work = || {
+        let stage = Stage::new(new_world());
+        while let Some((call, how)) = cases.get(next.fetch_add(1, Ordering::Relaxed)) {
+            good.fetch_add(usize::from(judge(&stage, call, how)), Ordering::Relaxed);
+        }
+    };
+    std::thread::scope(|scope| {
+        let other = scope.spawn(work);
+        work();
+        other.join().unwrap();
+    });
+    good.into_inner()
+}
+
+const TOOLS: [&str; 4] = ["strace", "tar", "setfattr", "getfattr"];
+
+#[test]
+fn a_refresh_that_is_killed_ends_old_or_new() {
+    if !able(&TOOLS) {
+        return;
+    }
+    let stage = Stage::new(World::new());
+    stage.set();
+    let cases: Vec<_> =
+        stage.moments().into_iter().map(|(call, n)| (call.clone(), format!("{call}:signal=KILL:when={n}"))).collect();
+    let new = each(&cases, World::new, |stage, _, how| {
+        stage.set();
+        let said = stage.build(&format!("-einject={how}"));
+        assert!(said.status.is_none() || said.status == Some(0), "{how}: {said:?}");
+        stage.verdict(how)
+    });
+    assert!(new > 10 && new + 30 < cases.len(), "{new} of {} ended with the new tree", cases.len());
+}
+
+#[test]
+fn a_refresh_that_fails_says_so_and_ends_old_or_new() {
+    if !able(&TOOLS) {
+        return;
+    }
+    let stage = Stage::new(World::new());
+    stage.set();
+    let errors = [("ENOSPC", "No space left on device"), ("EIO", "Input/output error")];
+    let moments = stage.moments();
+    let cases: Vec<_> = moments
+        .iter()
+        .flat_map(|(call, n)| errors.map(|(error, text)| (text.to_owned(), format!("{call}:error={error}:when={n}"))))
+        .collect();
+    let new = each(&cases, World::new, |stage, text, how| {
+        stage.set();
+        let said = stage.build(&format!("-einject={how}"));
+        assert!(matches!(said.status, Some(0 | 1)) && !said.err.contains("panicked"), "{how}: {said:?}");
+        // The message itself may be what could not be written.
+        if said.status == Some(1) && !how.starts_with("write:") {
+            assert!(said.err.starts_with("stockade: build") && said.err.contains(text), "{how}: {said:?}");
+        }
+        let is_new = stage.verdict(how);
+        assert!(said.status == Some(1) || is_new, "{how}: it said that it was done: {said:?}");
+        is_new
+    });
+    assert!(new > 5 && new + 60 < cases.len(), "{new} of {} ended with the new tree", cases.len());
+}
+
+#[test]
+fn a_first_build_that_is_killed_made_nothing_or_all() {
+    if !able(&TOOLS) {
+        return;
+    }
+    let stage = Stage::new(World::new());
+    let cases: Vec<_> =
+        stage.moments().into_iter().map(|(call, n)| (call.clone(), format!("{call}:signal=KILL:when={n}"))).collect();
+    let made = each(&cases, World::new, |stage, _, how| {
+        stage.strike();
+        stage.build(&format!("-einject={how}"));
+        let made = stage.world.root("b0").exists();
+        if made {
+            assert_eq!(picture(&stage.world.root("b0")), stage.new, "{how}");
+            stage.verdict(how);
+        }
+        let said = stage.world.ok(&["build", "b0", "-f", "new.toml"]);
+        assert_eq!(picture(&stage.world.root("b0")), stage.new, "{how}: {said}");
+        assert!(stage.verdict(how));
+        made
+    });
+    assert!(made > 5 && made + 30 < cases.len(), "{made} of {} made it", cases.len());
+}
+
+/// On a disk, where syncs are made.
+#[test]
+fn killed_at_a_sync_it_ends_old_or_new() {
+    if !able(&TOOLS) {
+        return;
+    }
+    let stage = Stage::new(World::on_disk());
+    stage.set();
+    let mut cases = Vec::new();
+    for (call, n) in stage.moments().into_iter().filter(|(call, _)| call.contains("sync")) {
+        cases.extend(["signal=KILL", "error=EIO"].map(|how| (call.clone(), format!("{call}:{how}:when={n}"))));
+    }
+    assert!(cases.iter().any(|(call, _)| call == "syncfs"), "a change was not synced before its journal: {cases:?}");
+    each(&cases, World::on_disk, |stage, _, how| {
+        stage.set();
+        stage.build(&format!("-einject={how}"));
+        stage.verdict(how)
+    });
+}
+
+/// A filesystem that is really full, of bytes or of inodes: the old tree stays, and once there is room all is well.
+#[test]
+fn a_full_filesystem_leaves_the_old_tree() {
+    if !able(&["tar", "unshare", "mount"]) {
+        return;
+    }
+    for (kind, small, large, make) in [
+        ("bytes", "size=4m", "size=64m", "head -c 6000000 /dev/urandom > big"),
+        ("inodes", "nr_inodes=200", "nr_inodes=4000", "for i in $(seq 300); do echo $i > n$i; done"),
+    ] {
+        let stage = Stage::new(World::new());
+        let said = stage.world.sh_apart(&format!(
+            "mkdir -m 700 home; mount -t tmpfs -o mode=700,{small} none home
+            $STOCKADE build b0 -f old.toml
+            tree() {{ cd $1; find . -printf '%p %M %U:%G %T@ %s %l\\n' | sort; find . -type f | sort | xargs cat; cd - >/dev/null; }}
+            tree home/b0 > before
+            cd new; {make}; tar --numeric-owner -cf ../new.tar .; cd ..
+            ! $STOCKADE build b0 -f new.toml --yes 2> err || exit 3
+            tree home/b0 > after; cmp before after; cat err
+            $STOCKADE check b0 --hash; [ ! -e home/.stockade/b0/work ]; ls -A tmp
+            mount -o remount,{large} home; $STOCKADE build b0 -f new.toml --yes; $STOCKADE check b0 --hash
+            rsync -aHcni --delete new/ home/b0/"
+        ));
+        assert!(said.contains("stockade: build ") && said.contains("space"), "{kind}: {said}");
+        assert_eq!(said.lines().count(), 5, "{kind}: build, error, check, build, check: {said}");
+    }
+}
