@@ -46,7 +46,7 @@ pub enum Recovered {
 ///
 /// # Errors
 /// What went wrong; the tree is as it was before, and the stage is gone. [`ErrorKind::Interrupted`] if even taking
-/// back failed, or if `finish` did: then [`recover`] has to be run.
+/// back failed, or what follows a change that is made: then [`recover`] has to be run.
 pub fn commit(
     target: &Target,
     state: &Dir,
@@ -55,13 +55,14 @@ pub fn commit(
     watch: &Watch,
 ) -> Result<()> {
     watch.begin("applying", prepared.plan.changes.len() as u64);
-    if let Err(error) = begin(target, state, prepared) {
-        // If the journal stands, or nobody can tell, the next command sees to it.
-        if state.find(FORWARD).is_ok_and(|found| found.is_none()) {
-            clear(target, state)?;
+    begin(target, state, prepared).map_err(|error| {
+        // The journal must be gone for good before the stage is: without its files they would count as in place.
+        let forgotten = journal::forget(state, FORWARD).and_then(|()| clear(target, state));
+        match forgotten {
+            Ok(_) => error,
+            Err(second) => stuck(&error, &second),
         }
-        return Err(error);
-    }
+    })?;
     let change = Change { target, state, prepared, watch };
     change.forward(Pass::First, finish)?.map_or(Ok(()), Err)
 }
@@ -121,7 +122,8 @@ impl Change<'_> {
         let done = self.drive(&self.prepared.plan, pass).and_then(|()| self.sync());
         if let Err(reason) = done {
             for area in &self.target.areas {
-                journal::remove(&area.work, RESERVE)?;
+                // If even that fails, there may still be space enough.
+                let _ = journal::remove(&area.work, RESERVE);
             }
             let back = journal::rename(self.state, FORWARD, BACK).and_then(|()| self.go_back());
             return match back {
@@ -129,11 +131,10 @@ impl Change<'_> {
                 Err(error) => Err(stuck(&reason, &error)),
             };
         }
-        finish().map_err(|error| {
-            let reason = format!("the change is made, but could not be written down: {error}");
+        finish().and_then(|()| self.end(FORWARD)).map_err(|error| {
+            let reason = format!("the change is made, but not what follows it: {error}");
             Error::new(ErrorKind::Interrupted, reason).hint("mend that and run `stockade recover`")
         })?;
-        self.end(FORWARD)?;
         Ok(None)
     }
 
@@ -164,8 +165,7 @@ impl Change<'_> {
 
     /// The change is durable: forget the journal first, then what turning back would have needed.
     fn end(&self, phase: &[u8]) -> Result<()> {
-        journal::remove(self.state, phase)?;
-        self.state.sync().on("fsync", phase)?;
+        journal::forget(self.state, phase)?;
         clear(self.target, self.state).map(|_| ())
     }
 }

@@ -84,6 +84,12 @@ pub(super) fn remove(state: &Dir, name: &[u8]) -> Result<()> {
     }
 }
 
+/// Removes a journal for good.
+pub(super) fn forget(state: &Dir, name: &[u8]) -> Result<()> {
+    remove(state, name)?;
+    state.sync().on("fsync", name)
+}
+
 /// By inodes alone: device numbers may be others after a reboot.
 fn areas(target: &Target) -> Result<Vec<String>> {
     let line = |area: &super::Area| {

@@ -46,6 +46,10 @@ pub(super) fn settle(dir: &Dir, name: &[u8], node: &Node, attributes: Attributes
     if have.kind != FileType::Symlink && (moved || have.mode != want.mode) {
         dir.set_mode(name, want.mode).on("chmod", path)?;
     }
+    if have.flags != want.flags {
+        let reason = format!("its file flags {:#o} cannot be set here", want.flags);
+        return Err(Error::new(ErrorKind::Unsupported, reason).at(path));
+    }
     if have.mtime != want.mtime {
         dir.set_mtime(name, want.mtime).on("utimensat", path)?;
     }

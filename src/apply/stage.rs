@@ -119,7 +119,7 @@ impl Stage {
         let meta = &node.meta;
         let chown = self.owners == Owners::Set && (meta.uid, meta.gid) != self.native;
         let owner = chown.then_some((meta.uid, meta.gid));
-        if meta.xattrs.is_none() {
+        if meta.xattrs.is_none() && meta.flags == 0 {
             return set_file_meta(file, owner, meta.mode, meta.mtime).on("set metadata", &node.path).map_err(not_ours);
         }
         settle(place.dir, &place.name, node, Attributes::Fresh, self.owners)
