@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: ISC
 //! The invariants of the fuzz targets on a stable toolchain: seeds, and a few thousand changes of each, always the same.
+//! `STOCKADE_ROUNDS=N` runs N times as many.
 //! With `STOCKADE_CORPUS=fuzz/corpus` the seeds are written there for `cargo fuzz run TARGET`.
 
 #[path = "../fuzz/invariants.rs"]
@@ -34,7 +35,8 @@ fn shake(target: &str, seeds: &[Vec<u8>], rounds: u32, check: fn(&[u8])) {
     }
     seeds.iter().for_each(|seed| check(seed));
     let mut dice = Dice(seeds.len() as u64);
-    for _ in 0..rounds {
+    let times = std::env::var("STOCKADE_ROUNDS").map_or(1, |times| times.parse().unwrap());
+    for _ in 0..rounds * times {
         let mut data = seeds[dice.roll(seeds.len())].clone();
         for _ in 0..=dice.roll(4) {
             change(&mut data, &seeds[dice.roll(seeds.len())], &mut dice);
