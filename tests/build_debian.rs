@@ -16,7 +16,11 @@ fn minbase(ending: &str, packer: &str) -> PathBuf {
     let (packed, new) = (dir.join(format!("minbase.{ending}")), dir.join(format!("new.{ending}")));
     if !packed.exists() {
         let (program, arguments) = match packer {
-            "" => ("mmdebstrap", vec!["--quiet".into(), "--variant=minbase".into(), "stable".into(), new.clone()]),
+            "" => {
+                let mut arguments = vec!["--quiet".into(), "--variant=minbase".into()];
+                arguments.extend(apt_of_the_host().into_iter().map(PathBuf::from));
+                ("mmdebstrap", [arguments, vec!["stable".into(), new.clone()]].concat())
+            }
             _ => {
                 let pack = format!("{packer} < {} > {}", minbase("tar", "").display(), new.display());
                 ("sh", vec!["-c".into(), pack.into()])
@@ -28,6 +32,14 @@ fn minbase(ending: &str, packer: &str) -> PathBuf {
         fs::rename(&new, &packed).unwrap();
     }
     packed
+}
+
+/// How the host reaches its mirror and how old it may be: mmdebstrap does not take that over.
+fn apt_of_the_host() -> Vec<String> {
+    let output = Command::new("apt-config").args(["dump", "Acquire"]).output().unwrap();
+    let settings = String::from_utf8(output.stdout).unwrap();
+    let kept = |line: &&str| line.contains("::Check-") || line.contains("::Proxy ");
+    settings.lines().filter(kept).map(|line| format!("--aptopt={line}")).collect()
 }
 
 /// The archives and nothing else.
