@@ -23,7 +23,6 @@ needs='
 /usr/bin/strace strace
 /usr/bin/busybox busybox-static
 /usr/bin/unshare util-linux
-/usr/sbin/mkfs.ext4 e2fsprogs
 /usr/bin/cc gcc
 '
 missing=$(echo "$needs" | while read -r sign package; do
