@@ -84,12 +84,18 @@ impl Run {
         self.temp.path().join(name)
     }
 
+    /// Runs the driver while one of its calls is made to fail, or kills it.
+    fn disturbed(&self, ask: &str, how: &str) {
+        let call = how.split(':').next().unwrap_or_default();
+        self.traced(ask, &[format!("-etrace={call}"), format!("-einject={how}")]);
+    }
+
     /// Runs the driver under strace with these options.
     fn traced(&self, ask: &str, options: &[String]) {
         let mut command = Command::new("strace");
         command.args(["-f", "-qq", "-o"]).arg(self.path("log")).args(options);
         command.arg(std::env::current_exe().unwrap()).args(["--ignored", "--exact", "driver", "--test-threads=1"]);
-        command.env(ASK, ask).env("STOCKADE_CRASH_DIR", self.temp.path());
+        command.env(ASK, ask).env("STOCKADE_CRASH_DIR", self.temp.path()).env("RUST_BACKTRACE", "0");
         command.stdout(Stdio::null()).stderr(Stdio::null()).stdin(Stdio::null());
         command.status().unwrap();
     }
@@ -225,7 +231,7 @@ fn moments(counts: Vec<(String, usize)>) -> Vec<(String, usize)> {
 
 fn check(fixture: &Fixture, ask: &str, how: &str, allowed: &[&str]) -> bool {
     let run = Run::new(fixture);
-    run.traced(ask, &[format!("-einject={how}")]);
+    run.disturbed(ask, how);
     let found = run.recovered(how);
     if !allowed.contains(&&*found) {
         panic!("{ask}, {how}: neither old nor new:\n{found}\nold:\n{}\nnew:\n{}", fixture.old, fixture.new);
@@ -255,9 +261,10 @@ fn whatever_fails_it_is_old_or_new() {
         return;
     }
     let fixture = Fixture::new();
-    let changing = moments(fixture.counts("commit", CHANGING)).into_iter().map(|(call, n)| (call, n, "ENOSPC"));
-    let looking = moments(fixture.counts("commit", LOOKING)).into_iter().map(|(call, n)| (call, n, "EIO"));
-    let cases: Vec<_> = changing.chain(looking).collect();
+    let with = |calls: &str, error: &'static str| {
+        moments(fixture.counts("commit", calls)).into_iter().map(move |(call, n)| (call, n, error))
+    };
+    let cases: Vec<_> = with(CHANGING, "ENOSPC").chain(with(CHANGING, "EIO")).chain(with(LOOKING, "EIO")).collect();
     each(&cases, |(call, n, error)| {
         check(&fixture, "commit", &format!("{call}:error={error}:when={n}"), &[&fixture.old, &fixture.new]);
     });
@@ -301,10 +308,10 @@ fn killed_while_recovering_it_is_old_or_new() {
     let fixture = Fixture::new();
     let counts = fixture.counts("commit", "rename renameat renameat2");
     let (call, count) = counts.last().unwrap().clone();
-    let half = format!("-einject={call}:signal=KILL:when={}", count / 2);
+    let half = format!("{call}:signal=KILL:when={}", count / 2);
     let again = {
         let run = Run::new(&fixture);
-        run.traced("commit", std::slice::from_ref(&half));
+        run.disturbed("commit", &half);
         run.traced("recover", &[format!("-etrace={}", known(CHANGING).join(","))]);
         let log = fs::read_to_string(run.path("log")).unwrap();
         assert_eq!(run.recovered("undisturbed"), fixture.new);
@@ -322,9 +329,9 @@ fn killed_while_recovering_it_is_old_or_new() {
     assert!(cases.len() > 20);
     each(&cases, |(call, n)| {
         let run = Run::new(&fixture);
-        run.traced("commit", std::slice::from_ref(&half));
-        let how = format!("-einject={call}:signal=KILL:when={n}");
-        run.traced("recover", std::slice::from_ref(&how));
+        run.disturbed("commit", &half);
+        let how = format!("{call}:signal=KILL:when={n}");
+        run.disturbed("recover", &how);
         let found = run.recovered(&how);
         assert!(found == fixture.new || found == fixture.old, "{how}: neither old nor new:\n{found}");
     });
