@@ -7,6 +7,7 @@ mod common;
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -36,12 +37,14 @@ const CHANGING: &str = "link linkat rename renameat renameat2 unlink unlinkat rm
 /// A world with both archives and a recipe for each, which removes all that it does not know.
 struct Stage {
     world: World,
+    /// The chroot.
+    name: &'static str,
     old: String,
     new: String,
 }
 
 impl Stage {
-    fn new(world: World) -> Stage {
+    fn new(world: World, chroot: &'static str) -> Stage {
         for (name, script, time) in [("old", OLD, 1000), ("new", NEW, 2000)] {
             world.sh(&format!(
                 "umask 022; mkdir {name}; cd {name}; {script}
@@ -54,19 +57,28 @@ impl Stage {
                 &format!("devices = \"none\"\n[policy]\nunknown = \"remove\"\n{source}"),
             );
         }
-        let (old, new) = (picture(&world.path("old")), picture(&world.path("new")));
-        Stage { world, old, new }
+        let (old, new) = (seen(chroot, &world.path("old")), seen(chroot, &world.path("new")));
+        world.sh("mkdir -m 1777 open");
+        Stage { world, name: chroot, old, new }
+    }
+
+    fn root(&self) -> PathBuf {
+        self.world.root(self.name)
+    }
+
+    fn seen(&self) -> String {
+        seen(self.name, &self.root())
     }
 
     /// The chroot is the old one again, whatever it was.
     fn set(&self) {
-        self.world.ok(&["build", "b0", "-f", "old.toml", "--yes"]);
-        assert_eq!(picture(&self.world.root("b0")), self.old, "the stage is not set");
+        self.world.ok(&["build", self.name, "-f", "old.toml", "--yes"]);
+        assert_eq!(self.seen(), self.old, "the stage is not set");
     }
 
     fn strike(&self) {
-        if self.world.root("b0").exists() {
-            self.world.ok(&["remove", "b0"]);
+        if self.root().exists() {
+            self.world.ok(&["remove", self.name]);
         }
     }
 
@@ -74,7 +86,7 @@ impl Stage {
     fn build(&self, option: &str) -> Said {
         let mut command = Command::new("strace");
         command.args(["-f", "-qq", "-o"]).arg(self.world.path("log")).arg(option);
-        command.arg(env!("CARGO_BIN_EXE_stockade")).args(["build", "b0", "-f", "new.toml", "--yes"]);
+        command.arg(env!("CARGO_BIN_EXE_stockade")).args(["build", self.name, "-f", "new.toml", "--yes"]);
         self.world.settle(&mut command);
         Said::of(command.output().unwrap())
     }
@@ -84,7 +96,7 @@ impl Stage {
     fn moments(&self) -> Vec<(String, usize)> {
         let calls: Vec<String> = CHANGING.split_whitespace().map(|name| format!("?{name}")).collect();
         let said = self.build(&format!("-etrace={}", calls.join(",")));
-        assert_eq!((said.status, picture(&self.world.root("b0")) == self.new), (Some(0), true), "{said:?}");
+        assert_eq!((said.status, self.seen() == self.new), (Some(0), true), "{said:?}");
         let log = fs::read_to_string(self.world.path("log")).unwrap();
         let mut counts: BTreeMap<(String, String), usize> = BTreeMap::new();
         for line in log.lines() {
@@ -104,27 +116,29 @@ impl Stage {
 
     /// After whatever happened: recovers, and is the chroot one or the other, and recorded as such? Is it the new one?
     fn verdict(&self, told: &str) -> bool {
-        let recovered = self.world.run(&["recover", "b0"]);
+        let recovered = self.world.run(&["recover", self.name]);
         assert_eq!(recovered.status, Some(0), "{told}: {recovered:?}");
-        let found = picture(&self.world.root("b0"));
+        let found = self.seen();
         let old = format!("{told}: neither old nor new:\n{found}\nold:\n{}\nnew:\n{}", self.old, self.new);
         assert!(found == self.old || found == self.new, "{old}");
-        let checked = self.world.run(&["check", "b0", "--hash"]);
+        let checked = self.world.run(&["check", self.name, "--hash"]);
         assert_eq!(checked.status, Some(0), "{told}: the record is not of what is there: {checked:?}");
-        self.world.assert_tidy("b0");
+        self.world.assert_tidy();
         found == self.new
     }
 }
 
+/// The picture of a tree that is, or shall be, the chroot `name`. Where the work space lies in the root, the time of the
+/// root itself is lost if the kill comes between making that directory and giving the root its time back.
+fn seen(name: &str, root: &Path) -> String {
+    picture(root).lines().skip(usize::from(name.contains('/'))).collect::<Vec<_>>().join("\n")
+}
+
 /// Every case, on two threads with a stage each; how many are true.
-fn each(
-    cases: &[(String, String)],
-    new_world: fn() -> World,
-    judge: impl Fn(&Stage, &str, &str) -> bool + Sync,
-) -> usize {
+fn each(cases: &[(String, String)], new: fn() -> Stage, judge: impl Fn(&Stage, &str, &str) -> bool + Sync) -> usize {
     let (next, good) = (AtomicUsize::new(0), AtomicUsize::new(0));
     let work = || {
-        let stage = Stage::new(new_world());
+        let stage = new();
         while let Some((call, how)) = cases.get(next.fetch_add(1, Ordering::Relaxed)) {
             good.fetch_add(usize::from(judge(&stage, call, how)), Ordering::Relaxed);
         }
@@ -137,6 +151,20 @@ fn each(
     good.into_inner()
 }
 
+fn in_home() -> Stage {
+    Stage::new(World::new(), "b0")
+}
+
+/// Where syncs are made too.
+fn on_disk() -> Stage {
+    Stage::new(World::on_disk(), "b0")
+}
+
+/// Where the state cannot lie beside the root: the work space is in the root, and the first build goes by journal too.
+fn in_the_open() -> Stage {
+    Stage::new(World::new(), "./open/b0")
+}
+
 const TOOLS: [&str; 4] = ["strace", "tar", "setfattr", "getfattr"];
 
 #[test]
@@ -144,11 +172,11 @@ fn a_refresh_that_is_killed_ends_old_or_new() {
     if !able(&TOOLS) {
         return;
     }
-    let stage = Stage::new(World::new());
+    let stage = in_home();
     stage.set();
     let cases: Vec<_> =
         stage.moments().into_iter().map(|(call, n)| (call.clone(), format!("{call}:signal=KILL:when={n}"))).collect();
-    let new = each(&cases, World::new, |stage, _, how| {
+    let new = each(&cases, in_home, |stage, _, how| {
         stage.set();
         let said = stage.build(&format!("-einject={how}"));
         assert!(said.status.is_none() || said.status == Some(0), "{how}: {said:?}");
@@ -162,7 +190,7 @@ fn a_refresh_that_fails_says_so_and_ends_old_or_new() {
     if !able(&TOOLS) {
         return;
     }
-    let stage = Stage::new(World::new());
+    let stage = in_home();
     stage.set();
     let errors = [("ENOSPC", "No space left on device"), ("EIO", "Input/output error")];
     let moments = stage.moments();
@@ -170,7 +198,7 @@ fn a_refresh_that_fails_says_so_and_ends_old_or_new() {
         .iter()
         .flat_map(|(call, n)| errors.map(|(error, text)| (text.to_owned(), format!("{call}:error={error}:when={n}"))))
         .collect();
-    let new = each(&cases, World::new, |stage, text, how| {
+    let new = each(&cases, in_home, |stage, text, how| {
         stage.set();
         let said = stage.build(&format!("-einject={how}"));
         assert!(matches!(said.status, Some(0 | 1)) && !said.err.contains("panicked"), "{how}: {said:?}");
@@ -190,19 +218,19 @@ fn a_first_build_that_is_killed_made_nothing_or_all() {
     if !able(&TOOLS) {
         return;
     }
-    let stage = Stage::new(World::new());
+    let stage = in_home();
     let cases: Vec<_> =
         stage.moments().into_iter().map(|(call, n)| (call.clone(), format!("{call}:signal=KILL:when={n}"))).collect();
-    let made = each(&cases, World::new, |stage, _, how| {
+    let made = each(&cases, in_home, |stage, _, how| {
         stage.strike();
         stage.build(&format!("-einject={how}"));
-        let made = stage.world.root("b0").exists();
+        let made = stage.root().exists();
         if made {
-            assert_eq!(picture(&stage.world.root("b0")), stage.new, "{how}");
+            assert_eq!(stage.seen(), stage.new, "{how}");
             stage.verdict(how);
         }
-        let said = stage.world.ok(&["build", "b0", "-f", "new.toml"]);
-        assert_eq!(picture(&stage.world.root("b0")), stage.new, "{how}: {said}");
+        let said = stage.world.ok(&["build", stage.name, "-f", "new.toml"]);
+        assert_eq!(stage.seen(), stage.new, "{how}: {said}");
         assert!(stage.verdict(how));
         made
     });
@@ -215,16 +243,49 @@ fn killed_at_a_sync_it_ends_old_or_new() {
     if !able(&TOOLS) {
         return;
     }
-    let stage = Stage::new(World::on_disk());
+    let stage = on_disk();
     stage.set();
     let mut cases = Vec::new();
     for (call, n) in stage.moments().into_iter().filter(|(call, _)| call.contains("sync")) {
         cases.extend(["signal=KILL", "error=EIO"].map(|how| (call.clone(), format!("{call}:{how}:when={n}"))));
     }
     assert!(cases.iter().any(|(call, _)| call == "syncfs"), "a change was not synced before its journal: {cases:?}");
-    each(&cases, World::on_disk, |stage, _, how| {
+    each(&cases, on_disk, |stage, _, how| {
         stage.set();
         stage.build(&format!("-einject={how}"));
+        stage.verdict(how)
+    });
+}
+
+#[test]
+fn a_refresh_that_is_killed_where_others_may_write_ends_old_or_new() {
+    if !able(&TOOLS) {
+        return;
+    }
+    let stage = in_the_open();
+    stage.set();
+    let cases: Vec<_> =
+        stage.moments().into_iter().map(|(call, n)| (call.clone(), format!("{call}:signal=KILL:when={n}"))).collect();
+    each(&cases, in_the_open, |stage, _, how| {
+        stage.set();
+        stage.build(&format!("-einject={how}"));
+        stage.verdict(how)
+    });
+}
+
+#[test]
+fn a_first_build_in_place_that_is_killed_is_done_by_the_next() {
+    if !able(&TOOLS) {
+        return;
+    }
+    let stage = in_the_open();
+    let cases: Vec<_> =
+        stage.moments().into_iter().map(|(call, n)| (call.clone(), format!("{call}:signal=KILL:when={n}"))).collect();
+    each(&cases, in_the_open, |stage, _, how| {
+        stage.strike();
+        stage.build(&format!("-einject={how}"));
+        let said = stage.world.ok(&["build", stage.name, "-f", "new.toml"]);
+        assert_eq!(stage.seen(), stage.new, "{how}: {said}");
         stage.verdict(how)
     });
 }
@@ -239,7 +300,7 @@ fn a_full_filesystem_leaves_the_old_tree() {
         ("bytes", "size=4m", "size=64m", "head -c 6000000 /dev/urandom > big"),
         ("inodes", "nr_inodes=200", "nr_inodes=4000", "for i in $(seq 300); do echo $i > n$i; done"),
     ] {
-        let stage = Stage::new(World::new());
+        let stage = in_home();
         let said = stage.world.sh_apart(&format!(
             "mkdir -m 700 home; mount -t tmpfs -o mode=700,{small} none home
             $STOCKADE build b0 -f old.toml

@@ -62,7 +62,7 @@ fn a_bootstrapped_tarball_is_unpacked_as_tar_does() {
             world.assert_same(&world.path("want"), "b0");
         }
         world.assert_alike(&world.path("want"), "b0");
-        world.assert_tidy("b0");
+        world.assert_tidy();
         world.ok(&["remove", "b0"]);
         assert!(!world.root("b0").exists() && !world.path("home/.stockade/b0").exists(), "{ending}");
     }
@@ -148,7 +148,7 @@ fn the_running_system_becomes_a_chroot_that_works() {
     assert!(["hello ", "strace "].iter().all(|name| inside.iter().any(|row| row.starts_with(name))), "{inside:?}");
     let said = world.run(&["run", "base", "--", "sh", "-c", "dpkg --verify; apt-get -qq check"]);
     assert_eq!((said.status, &*said.out, &*said.err), (Some(0), "", ""), "dpkg sees a difference");
-    world.assert_tidy("base");
+    world.assert_tidy();
     world.ok(&["remove", "base"]);
     assert!(!root.exists());
 }

@@ -82,7 +82,7 @@ fn each_class_of_path_has_its_fate() {
         let told = |path: &str| said.out.contains(&format!("left alone: {path}: "));
         let all = ["edited", "edited-before", "edited-secretly", "deleted", "in-the-way"];
         assert!(told("stale-edited") && all.iter().all(|path| told(path) == keep), "{unknown}: {}", said.out);
-        world.assert_tidy("b0");
+        world.assert_tidy();
         // Doing it again changes nothing.
         let before = fingerprint(&world.root("b0"));
         let again = world.run(&BUILD);
@@ -164,7 +164,7 @@ fn emptying_a_chroot_needs_a_yes() {
     let before = fingerprint(&world.root("b0"));
     world.refused(&BUILD, &["59 of 61 entries would be removed", "hint: ", "--yes"]);
     assert_eq!(fingerprint(&world.root("b0")), before);
-    world.assert_tidy("b0");
+    world.assert_tidy();
     world.ok(&["build", "b0", "-f", "recipe.toml", "--yes"]);
     world.assert_same(&world.path("two"), "b0");
 }
@@ -243,5 +243,5 @@ fn the_second_of_two_commands_waits() {
     }
     drop(inside);
     assert!(first.wait().unwrap().success() && second.wait().unwrap().success());
-    world.assert_tidy("b0");
+    world.assert_tidy();
 }

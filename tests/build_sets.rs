@@ -114,7 +114,7 @@ fn signed_sets_are_laid_as_tar_lays_them() {
     let said = build(&world);
     assert!(said.contains("made: "), "{said}");
     world.assert_same(&world.path("want"), "b0");
-    world.assert_tidy("b0");
+    world.assert_tidy();
     let mode = |path: &str| std::os::unix::fs::MetadataExt::mode(&fs::metadata(world.root("b0").join(path)).unwrap());
     assert_eq!((mode("var/cron/tabs"), mode("usr/bin/crontab"), mode("tmp")), (0o041_730, 0o106_555, 0o041_777));
     for (path, why) in [("/bin/rksh", "base77.tgz"), ("/etc/passwd", "etc.tgz"), ("/usr/misc/empty", "base77.tgz")] {
@@ -162,7 +162,7 @@ fn what_is_not_as_signed_is_not_opened() {
     world.refused(&["build", "b0"], &["SHA256.sig"]);
     assert_eq!(fingerprint(&world.root("b0")), before);
     assert!(fs::read(world.path("home/.stockade/b0/manifest")).unwrap() == recorded, "the record was changed");
-    world.assert_tidy("b0");
+    world.assert_tidy();
 }
 
 /// What somebody did inside, between two snapshots.
@@ -210,7 +210,7 @@ fn a_newer_snapshot_leaves_nothing_of_the_old() {
     assert_eq!(said.status, Some(2), "an edited file that is no longer wanted was left: {said:?}");
     assert!(said.out.contains("usr/bin/gone"), "{said:?}");
     expect(&world, &["etc/myname", "var/log", "root/.ksh_history", "usr/bin/gone"]);
-    world.assert_tidy("b0");
+    world.assert_tidy();
 
     // Once the edited file is out of the way, there is nothing left to say.
     fs::remove_file(world.root("b0").join("usr/bin/gone")).unwrap();
@@ -222,5 +222,5 @@ fn a_newer_snapshot_leaves_nothing_of_the_old() {
     world.sh(PACK);
     build(&world);
     expect(&world, &["etc/myname", "var/log", "root/.ksh_history"]);
-    world.assert_tidy("b0");
+    world.assert_tidy();
 }

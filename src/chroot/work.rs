@@ -64,7 +64,8 @@ impl<'a> Work<'a> {
         self.quietly(|| private_dir(&self.anchor, &self.name, &self.path))
     }
 
-    /// Changes the entries of the anchor. Where that is the root, the root's time shall not tell.
+    /// Changes the entries of the anchor. Where that is the root, the root's time shall not tell; being killed in here
+    /// is the one moment that loses that time.
     fn quietly<T>(&self, change: impl FnOnce() -> Result<T>) -> Result<T> {
         if self.name != WORK_INSIDE.as_bytes() {
             return change();

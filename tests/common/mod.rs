@@ -64,9 +64,10 @@ impl World {
         self.temp.path().join(name)
     }
 
-    /// The chroot of this name in the home.
+    /// The chroot of this name, in the home if it has no slash.
     pub(crate) fn root(&self, name: &str) -> PathBuf {
-        self.temp.path().join("home").join(name)
+        let above = if name.contains('/') { self.path("") } else { self.path("home") };
+        above.join(name)
     }
 
     /// The program, at home in this world: what it leaves among the temporary files is found there too.
@@ -132,13 +133,14 @@ impl World {
         path
     }
 
-    /// Nothing of a finished command is left in the state of the chroot `name`, nor among the temporary files.
-    pub(crate) fn assert_tidy(&self, name: &str) {
+    /// Nothing of a finished command is left in the state of any chroot, nor among the temporary files.
+    pub(crate) fn assert_tidy(&self) {
         let known = ["archives", "built", "identity", "lock", "manifest", "recipe"];
-        let state = self.path("home/.stockade").join(name);
-        let mut left: Vec<PathBuf> = fs::read_dir(&state).unwrap().map(|e| e.unwrap().path()).collect();
+        let list = |dir: PathBuf| fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
+        let states = list(self.path("home/.stockade")).filter(|state| !state.ends_with("roots"));
+        let mut left: Vec<PathBuf> = states.flat_map(list).collect();
         left.retain(|path| !known.iter().any(|known| path.ends_with(known)));
-        left.extend(fs::read_dir(self.path("tmp")).unwrap().map(|e| e.unwrap().path()));
+        left.extend(list(self.path("tmp")));
         assert_eq!(left, Vec::<PathBuf>::new(), "left behind");
     }
 
