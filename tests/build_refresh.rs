@@ -231,17 +231,36 @@ fn the_second_of_two_commands_waits() {
         world.refused(verb, &["in use by", &holder]);
     }
     world.ok(&["check", "b0", "--no-wait"]);
-    let mut second = world.stockade(&["build", "b0"]).stdout(Stdio::null()).spawn().unwrap();
     // The kernel lists who waits for a lock.
     let waits = |pid: u32| {
         let locks = fs::read_to_string("/proc/locks").unwrap();
         locks.lines().any(|line| line.contains("->") && line.split_whitespace().any(|word| word == pid.to_string()))
     };
-    while !waits(second.id()) {
-        assert!(second.try_wait().unwrap().is_none(), "it did not wait");
-        std::thread::yield_now();
-    }
+    let start = |arguments: &[&str]| {
+        let mut child = world.stockade(arguments).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        while !waits(child.id()) {
+            assert!(child.try_wait().unwrap().is_none(), "it did not wait");
+            std::thread::yield_now();
+        }
+        child
+    };
+    let second = start(&["build", "b0"]);
     drop(inside);
-    assert!(first.wait().unwrap().success() && second.wait().unwrap().success());
+    assert!(first.wait().unwrap().success());
+    assert_eq!(second.wait_with_output().unwrap().status.code(), Some(0));
     world.assert_tidy();
+
+    // Who waited for a chroot that was then removed has no lock on what may be made in its place.
+    let lock = fs::File::open(world.path("home/.stockade/b0/lock")).unwrap();
+    lock.lock().unwrap();
+    let remove = start(&["remove", "b0"]);
+    let build = start(&["build", "b0"]);
+    drop(lock);
+    let (removed, built) = (remove.wait_with_output().unwrap(), Said::of(build.wait_with_output().unwrap()));
+    let either = [(Some(0), ""), (Some(1), "removed meanwhile")];
+    assert!(
+        removed.status.success() && either.iter().any(|(s, t)| built.status == *s && built.err.contains(t)),
+        "{built:?}"
+    );
+    assert!(!world.root("b0").exists(), "{built:?}");
 }

@@ -61,6 +61,10 @@ impl State {
         let me = format!("stockade {verb}, process {}\n", std::process::id());
         let holder = lock.holder();
         match lock.take(shared, wait, &me).on("flock", self.shown("lock"))? {
+            // `remove` takes the state away with its lock: who waited for that holds the lock of nothing.
+            Ok(_) if self.dir.find(b"lock").on("stat", self.shown("lock"))?.is_none() => {
+                Err(Error::new(ErrorKind::NotFound, "it was removed meanwhile"))
+            }
             Ok(held) => Ok(held),
             Err(_) => {
                 let holder = if holder.is_empty() { "another process".to_owned() } else { holder };
