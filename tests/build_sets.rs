@@ -178,7 +178,7 @@ fn expect(world: &World, own: &[&str]) {
     for path in own {
         world.sh(&format!(
             "p={path}; d=$(dirname $p); touch -r want/$d stamp
-            if [ -e home/b0/$p ]; then rsync -aHAX --delete home/b0/$p want/$d/; else rm -r want/$p; fi
+            if [ -e home/b0/$p ]; then rsync -aHAX --modify-window=-1 --delete home/b0/$p want/$d/; else rm -r want/$p; fi
             touch -r stamp want/$d; rm stamp"
         ));
     }
