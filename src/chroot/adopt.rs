@@ -16,6 +16,7 @@ use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::recipe::Recipe;
 use crate::sys::Dir;
 use crate::tree::Unknown;
+use crate::tree::policy::ADOPTED;
 use crate::watch::Watch;
 
 /// What `adopt` recorded, or would record.
@@ -49,7 +50,7 @@ pub fn adopt(home: &Home, name: &OsStr, dry_run: bool, wait: bool, watch: &Watch
     let entries = tree.len();
     if !dry_run {
         read_all(&root, &mut tree, watch, |_| true)?;
-        let origin = std::sync::Arc::from("adopted");
+        let origin = std::sync::Arc::from(ADOPTED);
         tree.nodes_mut().for_each(|node| node.origin = Some(std::sync::Arc::clone(&origin)));
         let state = State::create(home, &place)?;
         let _lock = state.lock(false, wait, "adopt").map_err(|e| e.at(shown))?;

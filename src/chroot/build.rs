@@ -77,20 +77,25 @@ pub struct Report {
 pub fn build(home: &Home, request: &Request, watch: &Watch) -> Result<Report> {
     let place = Place::find(home, &request.name)?;
     guard::may_build(home, &place)?;
-    let mut state = State::open(home, &place)?;
-    let mut lock = None;
-    if let Some(state) = &state {
-        lock = Some(lock_for(state, &place, request)?);
-        recover::settle(home, &place, state, watch)?;
+    let known = State::open(home, &place)?;
+    if known.is_none() {
+        // Refused before anything of ours is made beside it.
+        guard::look(home, &place)?.may_be_taken(request.adopt)?;
     }
+    let state = if request.dry_run { known } else { Some(State::create(home, &place)?) };
+    let lock = state.as_ref().map(|state| lock_for(state, &place, request)).transpose()?;
+    match &state {
+        Some(state) if !request.dry_run => drop(recover::settle(home, &place, state, watch)?),
+        Some(state) if state.is_interrupted() => {
+            let error = Error::new(ErrorKind::Interrupted, "an earlier command was interrupted").at(bytes(&place.root));
+            return Err(error.hint(format!("finish it with: stockade recover {}", place.root.display())));
+        }
+        _ => {}
+    }
+    // Once more: it may have changed while the lock was waited for.
     let found = guard::look(home, &place)?;
     found.may_be_taken(request.adopt)?;
     let recipe = recorded::recipe(state.as_ref(), request)?;
-    if state.is_none() && !request.dry_run {
-        let made = State::create(home, &place)?;
-        lock = Some(lock_for(&made, &place, request)?);
-        state = Some(made);
-    }
     let root = if request.dry_run { found.into_existing() } else { found.into_root(home, &place)? };
     let work = match &state {
         Some(state) if !request.dry_run => Work::new(&place, state, root.as_ref())?,
@@ -99,6 +104,10 @@ pub fn build(home: &Home, request: &Request, watch: &Watch) -> Result<Report> {
     let built = state.as_ref().map_or_else(|| Ok(Built::default()), Built::read)?;
     let job = Job { home, place: &place, state: state.as_ref(), request, recipe: &recipe, built: &built, work: &work };
     let mut done = job.run(root.as_ref(), watch);
+    if let (Err(_), None, Some(state), false) = (&done, &root, &state, request.dry_run) {
+        // A root that did not come to be is of no use to anybody.
+        recover::settle(home, &place, state, &Watch::default())?;
+    }
     // Bodies that were not used are of no use; an interrupted commit needs them for its recovery.
     if !state.as_ref().is_some_and(State::is_interrupted) {
         work.clear(&Watch::default())?;
@@ -145,13 +154,14 @@ struct Before {
 impl Job<'_> {
     fn run(&self, root: Option<&Dir>, watch: &Watch) -> Result<Report> {
         let mut before = self.look(root, watch)?;
-        let key = recorded::key(self.recipe, self.built, &self.work.anchor)?;
+        let inputs = recorded::host_inputs(self.recipe)?;
+        let key = recorded::key(self.recipe, self.built, &self.work.anchor, &inputs)?;
         if let Some(report) = self.unchanged(root, &mut before, key.as_deref(), watch)? {
             return Ok(report);
         }
         let (recorded, policy) = (before.recorded.as_ref(), &before.policy);
-        let inputs = Inputs { recipe: self.recipe, built: self.built, work: self.work, root, recorded, policy };
-        let mut wanted = Composer::new(inputs, watch)?.compose()?;
+        let sources = Inputs { recipe: self.recipe, built: self.built, work: self.work, root, recorded, policy };
+        let mut wanted = Composer::new(sources, watch)?.compose()?;
         let Before { have, recorded, policy } = &mut before;
         let mut read = match root {
             Some(root) => prove_root((root, have), recorded.as_ref(), &wanted.tree, policy, watch)?,
@@ -164,11 +174,12 @@ impl Job<'_> {
         if let (Some(state), false) = (self.state, self.request.dry_run) {
             let built = Built { key: None, archives: wanted.archives.clone(), actions: self.built.actions.clone() };
             let (home, place, work, recipe) = (self.home, self.place, self.work, self.recipe);
-            let decided = Decided { home, place, state, work, recipe, built };
+            let decided = Decided { home, place, state, work, recipe, built, inputs };
             match root {
                 None => decided.new_root(&mut plan, &mut wanted, watch)?,
                 Some(root) => {
-                    let known = Known { have, recorded: recorded.as_ref(), left: &settled.left };
+                    let known =
+                        Known { have, recorded: recorded.as_ref(), left: &settled.left, adopt: self.request.adopt };
                     decided.live_root(root, &mut plan, &mut wanted, &known, watch)?;
                 }
             }

@@ -11,14 +11,19 @@ use crate::tree::{Digest, Node};
 
 const ARCHIVES: &str = "archives";
 
+/// The first line: the version of what the reader of archives makes, and how many lines follow.
+const HEAD: &[u8] = b"# stockade archive 1, entries: ";
+
 /// The nodes of the archive with this digest; none if they are not known or cannot be read: then it is read again.
 pub(crate) fn read(state: &State, digest: Digest) -> Option<Vec<Node>> {
     let dir = state.subdir(ARCHIVES).ok()?;
     let mut text = Vec::new();
     std::io::Read::read_to_end(&mut dir.open_file(digest.to_string().as_bytes()).ok()?, &mut text).ok()?;
     let mut origins = Origins::default();
-    let lines = text.split(|&b| b == b'\n').filter(|line| !line.is_empty());
-    lines.map(|line| read_node(line, &mut origins).ok()).collect()
+    let mut lines = text.split(|&b| b == b'\n').filter(|line| !line.is_empty());
+    let count: usize = std::str::from_utf8(lines.next()?.strip_prefix(HEAD)?).ok()?.parse().ok()?;
+    let nodes: Vec<Node> = lines.map(|line| read_node(line, &mut origins).ok()).collect::<Option<_>>()?;
+    (nodes.len() == count).then_some(nodes)
 }
 
 /// Remembers the nodes of an archive.
@@ -26,7 +31,7 @@ pub(crate) fn write(state: &State, digest: Digest, nodes: &[Node]) -> Result<()>
     let dir = state.subdir(ARCHIVES)?;
     let name = digest.to_string();
     let new = format!("{name}.new");
-    let mut text = Vec::new();
+    let mut text = [HEAD, nodes.len().to_string().as_bytes(), b"\n"].concat();
     for node in nodes {
         write_node(node, &mut text, Dialect::Stockade);
         if text.last() != Some(&b'\n') {
@@ -39,6 +44,7 @@ pub(crate) fn write(state: &State, digest: Digest, nodes: &[Node]) -> Result<()>
     }
     let mut file = dir.create_file(new.as_bytes(), 0o600).on("create", &new)?;
     file.write_all(&text).on("write", &new)?;
+    file.sync_all().on("fsync", &new)?;
     // Half of it would read as an archive that lost entries.
     file.sync_all().on("fsync", &new)?;
     dir.rename(new.as_bytes(), &dir, name.as_bytes()).on("rename", &name)

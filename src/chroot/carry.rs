@@ -8,6 +8,7 @@ use super::built::Built;
 use super::compose::Wanted;
 use super::layer::Content;
 use super::place::{Home, Place, bytes};
+use super::recorded::HostInputs;
 use super::state::{State, register};
 use super::work::Work;
 use super::{actions, bodies, cache, recorded};
@@ -32,6 +33,8 @@ pub(crate) struct Decided<'a> {
     pub(crate) work: &'a Work<'a>,
     pub(crate) recipe: &'a Recipe,
     pub(crate) built: Built,
+    /// Of the host's own files, as they were when the sources were brought together.
+    pub(crate) inputs: HostInputs,
 }
 
 /// What was known of a root that exists, before it is changed.
@@ -39,6 +42,8 @@ pub(crate) struct Known<'a> {
     pub(crate) have: &'a Tree,
     pub(crate) recorded: Option<&'a Tree>,
     pub(crate) left: &'a [(TreePath, Left)],
+    /// What is unknown was promised to stay.
+    pub(crate) adopt: bool,
 }
 
 impl Decided<'_> {
@@ -57,6 +62,7 @@ impl Decided<'_> {
         watch.check()?;
         let (parent, name) = self.place.parent(self.home.calls)?;
         register::add(self.home, self.place)?;
+        self.state.write(recorded::RENAMING, b"")?;
         self.state.dir.rename(NEW.as_bytes(), &parent, &name).on("rename", shown)?;
         parent.sync().on("fsync", shown)?;
         recorded::promote(self.state)?;
@@ -75,11 +81,11 @@ impl Decided<'_> {
         let target = self.work.target(root)?;
         bodies::check(&target, plan, wanted)?;
         let slots = bodies::bring(plan, wanted, self.work, watch)?;
-        let record = recorded::tree(&wanted.tree, known.have, known.recorded, known.left)?;
+        let record = recorded::tree(&wanted.tree, known)?;
         let mut built = self.built.clone();
-        built.key = recorded::key(self.recipe, &built, &self.work.anchor)?;
+        built.key = recorded::key(self.recipe, &built, &self.work.anchor, &self.inputs)?;
         let applied = if plan.is_empty() {
-            recorded::renew(self.state, self.recipe, &built, &record)?;
+            recorded::renew(self.state, self.recipe, &built, &record, root)?;
             None
         } else {
             let stages = std::slice::from_ref(self.work.stage()?);
@@ -100,7 +106,7 @@ impl Decided<'_> {
     /// Runs the actions that are due in the tree at `path`.
     fn act(&self, tree: &Tree, path: &std::path::Path) -> Result<Built> {
         let mut built = self.built.clone();
-        built.key = recorded::key(self.recipe, &built, &self.work.anchor)?;
+        built.key = recorded::key(self.recipe, &built, &self.work.anchor, &self.inputs)?;
         for (name, key) in actions::due(self.recipe, tree, &built.actions) {
             actions::run(&name, path)?;
             built.actions.insert(name, key);

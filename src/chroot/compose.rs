@@ -120,7 +120,13 @@ impl<'a> Composer<'a> {
         Ok(())
     }
 
-    fn lay_made(&mut self, made: Vec<(Node, Vec<u8>)>) -> Result<()> {
+    fn lay_made(&mut self, mut made: Vec<(Node, Vec<u8>)>) -> Result<()> {
+        // Without its digest, a body that changed and kept its length would look unchanged.
+        for (node, body) in &mut made {
+            if let Kind::File { digest, .. } = &mut node.kind {
+                *digest = Some(Digest(Sha256::digest(&*body).into()));
+            }
+        }
         let bodies = made.iter().filter(|(n, _)| matches!(n.kind, Kind::File { .. }));
         let bodies = bodies.map(|(n, body)| (n.path.clone(), body.clone())).collect();
         self.lay(made.into_iter().map(|(node, _)| node).collect(), Content::Made(bodies), &TreePath::root())

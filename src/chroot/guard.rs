@@ -38,10 +38,15 @@ pub(crate) fn may_build(home: &Home, place: &Place) -> Result<()> {
     Ok(())
 }
 
-/// The homes that the host's passwd names, and the caller's.
+/// The homes of root and of people that the host's passwd names, and the caller's; those of services, `/var/www`, are
+/// normal places for a chroot.
 fn homes() -> Vec<PathBuf> {
     let passwd = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
-    let named = passwd.lines().filter_map(|line| line.split(':').nth(5)).filter(|home| home.len() > 1);
+    let named = passwd.lines().filter_map(|line| {
+        let fields: Vec<&str> = line.split(':').collect();
+        let uid: u32 = fields.get(2)?.parse().ok()?;
+        fields.get(5).copied().filter(|home| home.len() > 1 && (uid == 0 || uid >= 1000))
+    });
     named.map(PathBuf::from).chain(std::env::var_os("HOME").map(PathBuf::from)).collect()
 }
 

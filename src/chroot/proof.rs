@@ -50,7 +50,7 @@ pub(crate) fn prove_wanted(wanted: &mut Wanted, recorded: Option<&Tree>, have: &
         let Content::Directory { root, moved } = layer else { continue };
         let unread = |&(node, from): &(&Node, &Provenance)| {
             from.layer as usize == number
-                && node.from.is_some()
+                && matches!(node.kind, Kind::File { .. })
                 && node.digest().is_none()
                 && have.get(node.path.as_bytes()).is_some_and(|other| same_size(node, other))
         };

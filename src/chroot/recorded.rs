@@ -8,6 +8,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::build::Request;
 use super::built::{Built, stat_archive};
+use super::carry::Known;
 use super::place::bytes;
 use super::state::{State, identity};
 use crate::error::{Error, ErrorKind, IoContext, Result};
@@ -16,8 +17,8 @@ use crate::plan::Plan;
 use crate::recipe::{self, Origin, Recipe};
 use crate::source::dir::{ScanOptions, scan_paths};
 use crate::sys::Dir;
-use crate::tree::policy::Left;
-use crate::tree::{Digest, Kind, Tree};
+use crate::tree::policy::{ADOPTED, Left};
+use crate::tree::{Digest, Kind, Node, Tree};
 use crate::watch::Watch;
 
 /// The state files of one build. Until the tree is committed they are called `NAME.next`.
@@ -51,31 +52,47 @@ pub(crate) fn remembered(state: &State) -> Result<Option<Recipe>> {
     recipe::parse(&String::from_utf8_lossy(&text), &shown.to_string_lossy()).map(Some)
 }
 
-/// The key of all that decides the wanted tree. None unless that is the recipe and archives that have not been touched
-/// since they were read: then nothing but their stamps is looked at.
-pub(crate) fn key(recipe: &Recipe, built: &Built, anchor: &Dir) -> Result<Option<String>> {
+/// What the host's own files were: those taken into the chroot, checksum lists and keys.
+pub(crate) struct HostInputs(Digest);
+
+/// Reads them. Asked before the sources are, so that a file that changes meanwhile shows with the next build.
+pub(crate) fn host_inputs(recipe: &Recipe) -> Result<HostInputs> {
     let mut hash = Sha256::new();
-    hash.update(concat!(env!("CARGO_PKG_VERSION"), "\n"));
-    hash.update(recipe.to_toml()?);
     for source in &recipe.sources {
-        let Origin::Archive { path, verify } = &source.origin else { return Ok(None) };
-        let seen = built.archives.get(path);
-        let proved = stat_archive(path, anchor).ok().and_then(|stat| seen?.proves(&stat));
-        let Some(digest) = proved else { return Ok(None) };
-        hash.update(digest.0);
-        for file in verify.iter().flat_map(|v| [Some(&v.list), v.key.as_ref()]).flatten() {
-            hash.update(std::fs::read(file).on("read", bytes(file))?);
+        let Origin::Archive { verify: Some(verify), .. } = &source.origin else { continue };
+        for file in [Some(&verify.list), verify.key.as_ref()].into_iter().flatten() {
+            hash.update(Sha256::digest(std::fs::read(file).on("read", bytes(file))?));
         }
     }
     for path in &recipe.etc {
         let host = std::path::Path::new("/").join(path.as_os_str());
-        hash.update(std::fs::read(&host).unwrap_or_default());
+        hash.update(Sha256::digest(std::fs::read(&host).unwrap_or_default()));
     }
+    Ok(HostInputs(Digest(hash.finalize().into())))
+}
+
+/// The key of all that decides the wanted tree. None unless that is the recipe and archives that have not been touched
+/// since they were read: then nothing but their stamps is looked at.
+pub(crate) fn key(recipe: &Recipe, built: &Built, anchor: &Dir, host: &HostInputs) -> Result<Option<String>> {
+    let mut hash = Sha256::new();
+    hash.update(concat!(env!("CARGO_PKG_VERSION"), "\n"));
+    hash.update(recipe.to_toml()?);
+    for source in &recipe.sources {
+        let Origin::Archive { path, .. } = &source.origin else { return Ok(None) };
+        let seen = built.archives.get(path);
+        let proved = stat_archive(path, anchor).ok().and_then(|stat| seen?.proves(&stat));
+        let Some(digest) = proved else { return Ok(None) };
+        hash.update(digest.0);
+    }
+    hash.update(host.0.0);
     if !recipe.accounts.is_empty() {
         return Ok(None);
     }
     Ok(Some(Digest(hash.finalize().into()).to_string()))
 }
+
+/// The state file that stands while a new root is renamed in: only then do prepared files count without a journal.
+pub(crate) const RENAMING: &str = "renaming";
 
 /// Writes the files of a build as `NAME.next`.
 pub(crate) fn prepare(state: &State, recipe: &Recipe, built: &Built, tree: &Tree, root: &Dir) -> Result<()> {
@@ -87,10 +104,11 @@ pub(crate) fn prepare(state: &State, recipe: &Recipe, built: &Built, tree: &Tree
 
 /// Records a build that changed nothing in the root, file by file: each is true of the root whether the others are
 /// written or not.
-pub(crate) fn renew(state: &State, recipe: &Recipe, built: &Built, tree: &Tree) -> Result<()> {
+pub(crate) fn renew(state: &State, recipe: &Recipe, built: &Built, tree: &Tree, root: &Dir) -> Result<()> {
     state.write("recipe", recipe.to_toml()?.as_bytes())?;
     state.write_tree("manifest", tree)?;
-    built.write(state, "built")
+    built.write(state, "built")?;
+    state.write("identity", identity(root).on("stat", bytes(&state.path))?.as_bytes())
 }
 
 /// Makes the prepared files the recorded ones. May be repeated.
@@ -102,20 +120,30 @@ pub(crate) fn promote(state: &State) -> Result<()> {
             done => done.on("rename", &next)?,
         }
     }
+    state.discard(RENAMING)?;
     state.dir.sync().on("fsync", bytes(&state.path))
 }
 
-/// The tree to record after a build of `want`: what was left although it is stale stays known, and files that are as
-/// wanted carry the stamps of `have`.
-pub(crate) fn tree(want: &Tree, have: &Tree, old: Option<&Tree>, left: &[(TreePath, Left)]) -> Result<Tree> {
+/// The tree to record after a build of `want`: what was left although it is stale, or adopted, stays known, and files
+/// that are as wanted carry the stamps of `have`.
+pub(crate) fn tree(want: &Tree, known: &Known<'_>) -> Result<Tree> {
+    let Known { have, recorded: old, left, adopt } = *known;
     let mut nodes = want.nodes().to_vec();
     for node in &mut nodes {
         node.here =
             have.get(node.path.as_bytes()).filter(|is| is.same(node) && is.digest().is_some()).and_then(|is| is.here);
     }
     let present: HashSet<&[u8]> = nodes.iter().map(|n| n.path.as_bytes()).collect();
-    let stale = left.iter().filter(|(path, why)| *why == Left::Stale && !present.contains(path.as_bytes()));
-    let stale: Vec<_> = stale.filter_map(|(path, _)| old?.get(path.as_bytes()).cloned()).collect();
+    let has_room = |path: &TreePath| path.ancestors().all(|at| want.get(at.as_bytes()).is_none_or(|n| n.kind.is_dir()));
+    let stays = |(path, why): &(TreePath, Left)| match why {
+        _ if present.contains(path.as_bytes()) || !has_room(path) => None,
+        Left::Stale | Left::Adopted => old?.get(path.as_bytes()).cloned(),
+        Left::Unknown if adopt => {
+            have.get(path.as_bytes()).map(|is| Node { origin: Some(ADOPTED.into()), ..is.clone() })
+        }
+        _ => None,
+    };
+    let stale: Vec<Node> = left.iter().filter_map(stays).collect();
     // A stale entry needs its directories to be a tree.
     let mut missing: Vec<_> = Vec::new();
     for node in &stale {

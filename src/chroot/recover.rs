@@ -84,9 +84,9 @@ fn replay(state: &State, work: &Work<'_>, root: &Dir, watch: &Watch) -> Result<O
     })
 }
 
-/// Is the root the prepared one, and not the recorded one?
+/// Is the root the prepared one?
 fn renamed_in(home: &Home, place: &Place, state: &State) -> Result<bool> {
     let Ok(root) = Dir::open(&place.root, home.calls) else { return Ok(false) };
     let now = Some(identity(&root).on("stat", bytes(&place.root))?.into_bytes());
-    Ok(state.read("identity.next")? == now && state.read("identity")? != now)
+    Ok(state.read(recorded::RENAMING)?.is_some() && state.read("identity.next")? == now)
 }

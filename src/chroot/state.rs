@@ -164,12 +164,13 @@ impl State {
     }
 }
 
-/// The identity of a root: filesystem id and inode, so that a directory renamed into its place is not taken for it.
+/// The identity of a root: filesystem id, inode and time of birth, for inode numbers are used again; so that a directory renamed into its place is not taken for it.
 ///
 /// # Errors
 /// As fstat(2).
 pub(crate) fn identity(root: &Dir) -> std::io::Result<String> {
-    Ok(format!("{:016x} {}\n", root.space()?.id, root.stat_self()?.ino))
+    let birth = root.birth()?.unwrap_or_default();
+    Ok(format!("{:016x} {} {}.{:09}\n", root.space()?.id, root.stat_self()?.ino, birth.sec, birth.nsec))
 }
 
 /// The register of all chroots, for `list`: one file each, holding the root's path.

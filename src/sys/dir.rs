@@ -247,6 +247,14 @@ impl Dir {
         platform::stat(self.fd.as_fd(), b"", self.calls)
     }
 
+    /// When the directory was made, where the filesystem keeps that.
+    ///
+    /// # Errors
+    /// As statx(2).
+    pub fn birth(&self) -> io::Result<Option<Time>> {
+        platform::birth(self.fd.as_fd())
+    }
+
     /// What the kernel says of an open file.
     ///
     /// # Errors

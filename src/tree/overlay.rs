@@ -192,9 +192,14 @@ impl Overlay {
     /// Only if the layers do not make a tree, which would be a fault in here.
     pub fn finish(self) -> Result<(Tree, Vec<Provenance>)> {
         let (mut nodes, mut from) = (Vec::with_capacity(self.nodes.len()), Vec::with_capacity(self.nodes.len()));
-        for (path, entry) in self.nodes {
-            from.push(Provenance { layer: entry.layer, path: entry.key.unwrap_or(path) });
-            nodes.push(entry.node);
+        // Groups of two layers may be called alike once names of one have been replaced by the other's.
+        let mut firsts: HashMap<(u32, TreePath), TreePath> = HashMap::new();
+        for (path, Entry { mut node, layer, key }) in self.nodes {
+            if let Some(group) = node.group.take() {
+                node.group = Some(firsts.entry((layer, group)).or_insert_with(|| node.path.clone()).clone());
+            }
+            from.push(Provenance { layer, path: key.unwrap_or(path) });
+            nodes.push(node);
         }
         Ok((Tree::new(nodes)?, from))
     }
@@ -253,6 +258,18 @@ mod tests {
             let result = lay(layers, replace).map_err(|e| e.to_string());
             assert_eq!(result.as_deref().map_err(String::as_str), expect, "{layers:?}");
         }
+    }
+
+    #[test]
+    fn groups_of_two_layers_stay_apart() {
+        let mut overlay = Overlay::default();
+        for layer in [&["h a a", "h b a", "h c a"][..], &["h a a", "h d a"]] {
+            overlay.lay(tree(layer).into_nodes(), &TreePath::root(), &PathSet::default()).unwrap();
+        }
+        let (tree, _) = overlay.finish().unwrap();
+        let group = |path: &[u8]| tree.get(path).unwrap().group.as_ref().map(ToString::to_string);
+        let names = [group(b"a"), group(b"b"), group(b"c"), group(b"d")].map(Option::unwrap);
+        assert_eq!(names, ["a", "b", "b", "a"]);
     }
 
     #[test]

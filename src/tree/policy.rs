@@ -2,7 +2,7 @@
 //! [`Policy`], and [`settle`], which puts it into the wanted tree so that [`super::diff`] stays two-way (decision E9).
 #![forbid(unsafe_code)]
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use crate::error::Result;
 use crate::path::{PathSet, TreePath};
@@ -18,6 +18,9 @@ pub enum Unknown {
     /// Remove the unknown, restore the edited: the recipe's word stands.
     Remove,
 }
+
+/// The origin of what was there when a directory was adopted.
+pub const ADOPTED: &str = "adopted";
 
 /// What may be touched.
 #[derive(Debug, Clone, Default)]
@@ -52,6 +55,8 @@ pub enum Left {
     Stale,
     /// A directory that has to stay because of what lies below it.
     InUse,
+    /// There when the directory was adopted, and wanted by no source.
+    Adopted,
     /// Wanted, but below something that is left and is no directory.
     Blocked,
 }
@@ -64,6 +69,7 @@ impl Left {
             Left::Edited => "edited",
             Left::Stale => "stale but edited",
             Left::InUse => "not empty",
+            Left::Adopted => "adopted",
             Left::Blocked => "below an edited path",
         }
     }
@@ -86,7 +92,8 @@ pub struct Settled {
 /// # Errors
 /// Only if the result is no tree, which would be a fault in here.
 pub fn settle(have: &Tree, recorded: Option<&Tree>, want: &Tree, policy: &Policy) -> Result<Settled> {
-    let mut settler = Settler { recorded, policy, nodes: Vec::with_capacity(want.len()), left: Vec::new() };
+    let mut settler =
+        Settler { recorded, policy, nodes: Vec::with_capacity(want.len()), kept: HashSet::new(), left: Vec::new() };
     for (have, want) in pairs(have, want) {
         settler.decide(have, want);
     }
@@ -97,13 +104,15 @@ struct Settler<'a> {
     recorded: Option<&'a Tree>,
     policy: &'a Policy,
     nodes: Vec<Node>,
+    /// Names of link groups that stay as they are in the root.
+    kept: HashSet<TreePath>,
     left: Vec<(TreePath, Left)>,
 }
 
 impl Settler<'_> {
     fn decide(&mut self, have: Option<&Node>, want: Option<&Node>) {
         match (have, want) {
-            (Some(have), _) if self.policy.holds(&have.path) => self.nodes.push(have.clone()),
+            (Some(have), _) if self.policy.holds(&have.path) => self.keep(have),
             (Some(have), Some(want)) => self.both(have, want),
             (None, Some(want)) => self.missing(want),
             (Some(have), None) => self.unwanted(have),
@@ -113,6 +122,13 @@ impl Settler<'_> {
 
     fn was(&self, path: &TreePath) -> Option<&Node> {
         self.recorded.and_then(|tree| tree.get(path.as_bytes()))
+    }
+
+    fn keep(&mut self, have: &Node) {
+        if have.group.is_some() {
+            self.kept.insert(have.path.clone());
+        }
+        self.nodes.push(have.clone());
     }
 
     fn leave(&mut self, node: &Node, why: Left) {
@@ -132,7 +148,7 @@ impl Settler<'_> {
             self.nodes.push(node);
         } else {
             self.leave(have, Left::Edited);
-            self.nodes.push(have.clone());
+            self.keep(have);
         }
     }
 
@@ -147,18 +163,21 @@ impl Settler<'_> {
 
     fn unwanted(&mut self, have: &Node) {
         let why = match self.was(&have.path) {
+            // `adopt` promised to remove nothing; what it found was never ours.
+            Some(was) if was.origin.as_deref() == Some(ADOPTED) => Left::Adopted,
             Some(was) if have.same_but_dir_time(was) => return,
             Some(_) => Left::Stale,
             None if self.policy.unknown == Unknown::Remove => return,
             None => Left::Unknown,
         };
         self.leave(have, why);
-        self.nodes.push(have.clone());
+        self.keep(have);
     }
 
     /// Makes the decisions a tree again: whatever stays or comes keeps its directories.
     fn finish(mut self, have: &Tree, want: &Tree) -> Result<Settled> {
         self.nodes.sort_by(|a, b| a.path.cmp(&b.path));
+        part_groups(&mut self.nodes, &self.kept);
         let mut needed: HashSet<TreePath> = HashSet::new();
         for node in &self.nodes {
             for parent in node.path.ancestors() {
@@ -199,6 +218,17 @@ impl Settler<'_> {
     }
 }
 
+/// Keeps link groups of the root and of the wanted tree apart: both are called by a name, and may be called alike.
+fn part_groups(nodes: &mut [Node], kept: &HashSet<TreePath>) {
+    let mut firsts: HashMap<(bool, TreePath), TreePath> = HashMap::new();
+    for node in nodes {
+        if let Some(group) = node.group.take() {
+            let first = firsts.entry((kept.contains(&node.path), group)).or_insert_with(|| node.path.clone());
+            node.group = Some(first.clone());
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -236,6 +266,29 @@ mod tests {
         ] {
             assert_eq!(settled(have, recorded, want, &keep), kept, "keep {have:?}");
             assert_eq!(settled(have, recorded, want, &remove), removed, "remove {have:?}");
+        }
+    }
+
+    #[test]
+    fn link_groups_of_the_root_and_of_the_recipe_stay_apart() {
+        // The user's `a` and `mine` are one inode; the wanted `a` and `b` are another, called by the same first name.
+        let have = tree(&["h a a", "f b x", "h mine a"]);
+        let want = tree(&["h a a", "h b a"]);
+        let mut recorded = want.clone();
+        recorded.nodes_mut().for_each(|node| node.meta.uid = 9);
+        let policy = Policy { keep: PathSet::new(["a"]).unwrap(), unknown: Unknown::Remove, ..Policy::default() };
+        let settled = settle(&have, Some(&recorded), &want, &policy).unwrap();
+        assert_eq!(settled.want.get(b"b").unwrap().group, None);
+    }
+
+    #[test]
+    fn what_was_adopted_is_never_removed() {
+        let mut recorded = tree(&["f a x"]);
+        recorded.nodes_mut().for_each(|node| node.origin = Some(ADOPTED.into()));
+        for unknown in [Unknown::Keep, Unknown::Remove] {
+            let policy = Policy { unknown, ..Policy::default() };
+            let settled = settle(&tree(&["f a x"]), Some(&recorded), &Tree::default(), &policy).unwrap();
+            assert_eq!((settled.want.len(), settled.left[0].1), (1, Left::Adopted));
         }
     }
 

@@ -123,6 +123,13 @@ pub(super) fn stat(fd: BorrowedFd<'_>, name: &[u8], calls: Calls) -> io::Result<
     })
 }
 
+/// When the inode was made, where the filesystem keeps that.
+pub(super) fn birth(fd: BorrowedFd<'_>) -> io::Result<Option<Time>> {
+    let x = rustix::fs::statx(fd, "", AtFlags::EMPTY_PATH, StatxFlags::BTIME)?;
+    let known = x.stx_mask & StatxFlags::BTIME.bits() != 0;
+    Ok(known.then_some(Time { sec: x.stx_btime.tv_sec, nsec: x.stx_btime.tv_nsec }))
+}
+
 /// chmod that follows no symlink: fchmodat2 (Linux 6.6), else through /proc.
 pub(super) fn set_mode(fd: BorrowedFd<'_>, name: &[u8], mode: u16) -> io::Result<()> {
     const FCHMODAT2: libc::c_long = 452;

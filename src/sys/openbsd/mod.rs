@@ -84,6 +84,11 @@ pub(super) fn stat(fd: BorrowedFd<'_>, name: &[u8], _calls: Calls) -> io::Result
     })
 }
 
+/// When the inode was made: stat(2) does not say it here.
+pub(super) fn birth(_: BorrowedFd<'_>) -> io::Result<Option<Time>> {
+    Ok(None)
+}
+
 /// chmod that follows no symlink.
 pub(super) fn set_mode(fd: BorrowedFd<'_>, name: &[u8], mode: u16) -> io::Result<()> {
     Ok(rustix::fs::chmodat(fd, name, Mode::from_raw_mode(mode.into()), AtFlags::SYMLINK_NOFOLLOW)?)
