@@ -92,7 +92,7 @@ pub(crate) fn key(recipe: &Recipe, built: &Built, anchor: &Dir, host: &HostInput
 }
 
 /// The state file that stands while a new root is renamed in: only then do prepared files count without a journal.
-pub(crate) const RENAMING: &str = "renaming";
+pub(crate) const RENAMING: &str = "renaming.next";
 
 /// Writes the files of a build as `NAME.next`.
 pub(crate) fn prepare(state: &State, recipe: &Recipe, built: &Built, tree: &Tree, root: &Dir) -> Result<()> {
