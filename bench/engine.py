@@ -117,16 +117,16 @@ def packages(stockade, runs, work):
     """The host's base out of its packages, against a plain copy of the same entries."""
     subprocess.run([stockade, "build", "base"], check=True, stdout=subprocess.DEVNULL)
     manifest = subprocess.run([stockade, "manifest", "base"], check=True, capture_output=True).stdout.decode()
-    copied = [line.split(" ")[0] for line in manifest.splitlines() if " from=" in line or ("type=link" in line and "origin=made" not in line)]
+    entries = [line.split(" ")[0][2:] for line in manifest.splitlines() if "type=dir" not in line and "origin=made" not in line and line.startswith("./")]
     with open(f"{work}/list", "w") as file:
-        file.write("".join(f"/{path[2:]}\0" for path in copied if "\\" not in path))
+        file.write("".join(f"{path}\0" for path in entries if "\\" not in path and os.path.lexists(f"/{path}")))
 
     def clear():
         for name in ("home", "p"):
             shutil.rmtree(f"{work}/{name}", ignore_errors=True)
         os.mkdir(f"{work}/p")
 
-    copy = f"xargs -0 -a {work}/list cp -a --parents -t {work}/p"
+    copy = f"env -C / xargs -0 -a {work}/list cp -a --parents -t {work}/p"
     case("the host's base from packages", {"cp -a": copy, "stockade build": f"{stockade} build base"}, runs, clear)
 
 
