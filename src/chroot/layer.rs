@@ -13,7 +13,7 @@ use crate::apply::{self, Slot, Stage};
 use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::path::TreePath;
 use crate::source::archive::{Archive, Limits};
-use crate::sys::{Dir, FileType};
+use crate::sys::{Dir, FileType, Stat};
 use crate::tree::{Digest, Node};
 use crate::watch::Watch;
 
@@ -118,11 +118,15 @@ pub(crate) fn bring_files(
 /// Opens a file of a directory source, if it still is what was scanned.
 fn open_source(root: &Dir, path: &TreePath, node: &Node) -> Result<File> {
     let parent = root.walk_parent(path).on("open", path)?;
+    let same = |stat: Stat| stat.kind == FileType::File && node.from.is_none_or(|from| from.ino == stat.ino);
+    let replaced = || Error::new(ErrorKind::Refused, "the source file was replaced while it was read").at(path);
+    // A device would act on being opened: looked at first, and once more when it is open.
+    if !same(parent.stat(path.name()).on("stat", path)?) {
+        return Err(replaced());
+    }
     let file = parent.open_file(path.name()).on("open", path)?;
-    let stat = parent.stat_file(&file).on("stat", path)?;
-    let same = stat.kind == FileType::File && node.from.is_none_or(|from| from.ino == stat.ino);
-    if !same {
-        return Err(Error::new(ErrorKind::Refused, "the source file was replaced while it was read").at(path));
+    if !same(parent.stat_file(&file).on("stat", path)?) {
+        return Err(replaced());
     }
     Ok(file)
 }

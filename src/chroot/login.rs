@@ -41,11 +41,16 @@ pub(crate) fn read_below(root: &Dir, path: &TreePath) -> Result<Option<Vec<u8>>>
 }
 
 fn open_below(root: &Dir, path: &TreePath) -> Result<Option<(crate::sys::Stat, Vec<u8>)>> {
-    let opened = root.walk_parent(path).and_then(|dir| Ok((dir.open_file(path.name())?, dir)));
-    let (file, dir): (File, Dir) = match opened {
+    // A device would act on being opened: looked at first, and once more when it is open.
+    let looked = root.walk_parent(path).and_then(|dir| Ok((dir.stat(path.name())?.kind, dir)));
+    let (kind, dir): (FileType, Dir) = match looked {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        opened => opened.on("open", path)?,
+        looked => looked.on("stat", path)?,
     };
+    if kind != FileType::File {
+        return Err(Error::new(ErrorKind::Refused, "it is no regular file").at(path));
+    }
+    let file: File = dir.open_file(path.name()).on("open", path)?;
     let stat = dir.stat_file(&file).on("stat", path)?;
     if stat.kind != FileType::File || stat.size > MAX_FILE {
         return Err(Error::new(ErrorKind::Refused, "it is no regular file of a sensible size").at(path));
