@@ -86,7 +86,7 @@ mod tests {
     #[test]
     fn passwords() {
         for (text, want) in [
-            ("deb http://deb.debian.org/debian bookworm main\n", false),
+            ("deb http://mirror.example/debian bookworm main\n", false),
             ("deb https://u:p@host/x y z\n", true),
             ("deb https://u@host/x y z\n", false),
             ("# a@b:c\n", false),
