@@ -55,7 +55,7 @@ impl Decided<'_> {
         let new = self.state.subdir(NEW)?;
         watch.begin("filling", plan.changes.len() as u64);
         apply::commit_new(&new, self.work.stage()?, plan, &mut taking(slots), watch)?;
-        let built = self.act(&wanted.tree, &self.state.path.join(NEW))?;
+        let built = self.act(&self.keyed()?, &wanted.tree, &self.state.path.join(NEW))?;
         watch.begin("syncing", 0);
         new.sync_filesystem().on("syncfs", shown)?;
         recorded::prepare(self.state, self.recipe, &built, &wanted.tree, &new)?;
@@ -82,8 +82,7 @@ impl Decided<'_> {
         bodies::check(&target, plan, wanted)?;
         let slots = bodies::bring(plan, wanted, self.work, watch)?;
         let record = recorded::tree(&wanted.tree, known)?;
-        let mut built = self.built.clone();
-        built.key = recorded::key(self.recipe, &built, &self.work.anchor, &self.inputs)?;
+        let built = self.keyed()?;
         let applied = if plan.is_empty() {
             recorded::renew(self.state, self.recipe, &built, &record, root)?;
             None
@@ -96,17 +95,22 @@ impl Decided<'_> {
             Some(prepared)
         };
         register::add(self.home, self.place)?;
-        let ran = self.act(&wanted.tree, &self.place.root)?;
+        let ran = self.act(&built, &wanted.tree, &self.place.root)?;
         if ran.actions != built.actions {
             ran.write(self.state, "built")?;
         }
         self.finish(root, wanted, applied.as_ref().map_or(&Plan::default(), |prepared| prepared.plan()), watch)
     }
 
-    /// Runs the actions that are due in the tree at `path`.
-    fn act(&self, tree: &Tree, path: &std::path::Path) -> Result<Built> {
-        let mut built = self.built.clone();
-        built.key = recorded::key(self.recipe, &built, &self.work.anchor, &self.inputs)?;
+    /// What the build is made of, with the key that goes with it.
+    fn keyed(&self) -> Result<Built> {
+        let key = recorded::key(self.recipe, &self.built, &self.work.anchor, &self.inputs)?;
+        Ok(Built { key, ..self.built.clone() })
+    }
+
+    /// Runs the actions that are due in the tree at `path`; they join what the build is made of.
+    fn act(&self, built: &Built, tree: &Tree, path: &std::path::Path) -> Result<Built> {
+        let mut built = built.clone();
         for (name, key) in actions::due(self.recipe, tree, &built.actions) {
             actions::run(&name, path)?;
             built.actions.insert(name, key);
