@@ -141,9 +141,8 @@ impl Relay {
     /// The guest was stopped: so are we, until somebody continues us. Where nobody would, because no shell with job
     /// control is above us, Ctrl-Z means nothing, as the kernel has it for orphaned process groups.
     fn stop(&mut self, signal: i32) {
-        let session = |pid| rustix::process::getsid(pid).ok();
-        let above = rustix::process::getppid().and_then(|parent| session(Some(parent)));
-        if above != session(None) {
+        let above = rustix::process::getppid().and_then(|parent| signals::session(parent.as_raw_nonzero().get()));
+        if above != signals::session(0) {
             if signal == libc::SIGTSTP {
                 let _ = rustix::io::write(&self.orders, &[libc::SIGCONT as u8]);
             }

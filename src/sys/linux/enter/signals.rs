@@ -87,3 +87,11 @@ pub(super) fn send(pid: i32, signal: i32) {
     // SAFETY: no memory is involved.
     unsafe { libc::kill(pid, signal) };
 }
+
+/// getsid(2) with plain numbers, since a session whose leader is outside our pid namespace has the number 0; process 0
+/// is the caller. Nothing if there is no such process.
+pub(super) fn session(pid: i32) -> Option<i32> {
+    // SAFETY: no memory is involved.
+    let session = unsafe { libc::getsid(pid) };
+    (session >= 0).then_some(session)
+}
