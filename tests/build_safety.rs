@@ -156,6 +156,63 @@ fn a_root_may_be_a_mount_point() {
     assert!(lines[0].contains("as built") && lines[1].contains("as built") && lines[3].contains("removed"), "{said}");
 }
 
+/// Mounts and modes change from day to day; the record is where it was made.
+#[test]
+fn a_record_is_found_where_it_was_made() {
+    if !able(&["tar", "unshare", "mount", "umount"]) {
+        return;
+    }
+    let world = world();
+    world.sh("mkdir -m 755 p; mkdir -m 1777 q");
+    world.ok(&["build", "./p/b0", "-f", "old.toml"]);
+    world.sh("chmod 777 p");
+    for arguments in [&["check", "./p/b0"][..], &["build", "./p/b0", "--adopt"], &["remove", "./p/b0"]] {
+        world.refused(arguments, &["/p/.stockade/b0: ", "others may write", "chmod go-w"]);
+    }
+    world.sh("chmod 755 p");
+    world.ok(&["check", "./p/b0"]);
+
+    world.ok(&["build", "./q/b0", "-f", "old.toml"]);
+    world.sh("chmod 755 q");
+    world.ok(&["check", "./q/b0"]);
+    world.ok(&["build", "./q/b0", "-f", "new.toml"]);
+    assert!(!world.path("q/.stockade").exists(), "a second record was made");
+    world.sh("mkdir -m 700 q/.stockade; cp -a p/.stockade/b0 q/.stockade/b0");
+    world.refused(&["check", "./q/b0"], &["two records", "/q/.stockade/b0", "/home/.stockade/@", "hint: "]);
+}
+
+#[test]
+fn a_filesystem_that_is_not_mounted_is_not_taken_for_a_new_root() {
+    if !able(&["tar", "unshare", "mount", "umount"]) {
+        return;
+    }
+    let world = world();
+    let said = world.sh_apart(
+        "mkdir -m 755 x m; mount -t tmpfs -o mode=755 none x; mount --bind x m
+        $STOCKADE build ./m -f old.toml >/dev/null; umount m
+        for verb in 'build --yes' 'build --adopt' check remove adopt 'run' 'build -n'; do
+            ! $STOCKADE $verb ./m 2>&1 </dev/null; ls -A m
+        done
+        $STOCKADE list; mount --bind x m; $STOCKADE check ./m --hash; $STOCKADE list",
+    );
+    assert_eq!(said.matches("which is not mounted\nhint: mount it first").count(), 7, "{said}");
+    assert!(said.contains("missing") && said.contains("as built (by content)") && said.contains(" ok "), "{said}");
+    assert_eq!(said.lines().count(), 7 * 2 + 3, "something was made in the mount point: {said}");
+}
+
+#[test]
+fn a_dry_run_makes_nothing() {
+    if !able(&["tar"]) {
+        return;
+    }
+    let world = world();
+    assert!(world.ok(&["build", "b0", "-f", "old.toml", "--dry-run"]).contains("would be made"));
+    world.refused(&["check", "b0"], &["no such chroot"]);
+    assert_eq!(world.ok(&["list"]), "");
+    assert!(!world.path("home").exists(), "a home was made");
+    assert_eq!(fs::read_dir(world.path("tmp")).unwrap().count(), 0);
+}
+
 #[test]
 fn a_planted_state_is_an_attack() {
     if !able(&["tar"]) {

@@ -56,7 +56,7 @@ impl Desk {
         let output = self.command(line).output().unwrap();
         let told = told(&output);
         assert_eq!(output.status.code(), Some(status), "{line}: {told}");
-        let home = self.path("home").canonicalize().unwrap_or_default().display().to_string();
+        let home = self.temp.path().canonicalize().unwrap().join("home").display().to_string();
         assert_eq!(String::from_utf8_lossy(&output.stdout).replace(&home, "HOME"), out, "{line}: {told}");
     }
 

@@ -7,10 +7,11 @@ use std::path::{Path, PathBuf};
 
 use super::built::Built;
 use super::guard::{self, Found};
+use super::identity::{self, IDENTITY};
 use super::open::scan_root;
 use super::place::{Home, Place, bytes};
 use super::proof::read_all;
-use super::state::{State, identity, register};
+use super::state::{State, register};
 use super::{recorded, recover};
 use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::recipe::Recipe;
@@ -66,11 +67,10 @@ pub fn adopt(home: &Home, name: &OsStr, dry_run: bool, wait: bool, watch: &Watch
 /// The state directory, beside that of `place`, whose root this directory was before it was renamed.
 fn known_elsewhere(place: &Place, root: &Dir) -> Result<Option<PathBuf>> {
     let all = place.state.parent().unwrap_or(Path::new("/"));
-    let now = identity(root).on("stat", bytes(&place.root))?;
     let Ok(entries) = std::fs::read_dir(all) else { return Ok(None) };
     for entry in entries.flatten() {
-        let identity = entry.path().join("identity");
-        if entry.path() != place.state && std::fs::read(identity).is_ok_and(|was| was == now.as_bytes()) {
+        let Ok(was) = std::fs::read(entry.path().join(IDENTITY)) else { continue };
+        if entry.path() != place.state && identity::is(&was, root).on("stat", bytes(&place.root))? {
             return Ok(Some(entry.path()));
         }
     }

@@ -4,12 +4,13 @@
 
 use std::path::{Path, PathBuf};
 
+use super::identity::{self, IDENTITY};
 use super::open::WORK_INSIDE;
 use super::place::{Home, Place, bytes};
-use super::state::{State, identity};
+use super::state::State;
 use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::path::escape;
-use crate::sys::{Dir, FileType};
+use crate::sys::Dir;
 
 /// What is found where a chroot shall be.
 #[derive(Debug)]
@@ -53,16 +54,16 @@ fn homes() -> Vec<PathBuf> {
 /// Looks at what is there.
 pub(crate) fn look(home: &Home, place: &Place) -> Result<Found> {
     let shown = bytes(&place.root);
-    let (parent, name) = place.parent(home.calls)?;
-    match parent.find(&name).on("stat", shown)?.map(|stat| stat.kind) {
-        None => return Ok(Found::Room),
-        Some(FileType::Dir) => {}
-        Some(_) => return Err(Error::new(ErrorKind::Refused, "it is not a directory").at(shown)),
+    match place.root.symlink_metadata() {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Found::Room),
+        Err(e) => return Err(Error::io("stat", shown, &e)),
+        Ok(found) if found.is_dir() => {}
+        Ok(_) => return Err(Error::new(ErrorKind::Refused, "it is not a directory").at(shown)),
     }
     let root = Dir::open(&place.root, home.calls).on("open", shown)?;
     let state = State::open(home, place)?;
-    let recorded = state.map(|s| s.read("identity")).transpose()?.flatten();
-    if recorded.is_some_and(|was| identity(&root).is_ok_and(|now| now.as_bytes() == was)) {
+    let recorded = state.map(|s| s.read(IDENTITY)).transpose()?.flatten();
+    if recorded.is_some_and(|was| identity::is(&was, &root).is_ok_and(|same| same)) {
         return Ok(Found::Ours(root));
     }
     let ignored = |name: &[u8]| name == WORK_INSIDE.as_bytes() || name == b"lost+found";

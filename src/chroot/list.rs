@@ -4,10 +4,11 @@
 
 use std::path::PathBuf;
 
+use super::identity::{self, IDENTITY};
 use super::open::Chroot;
 use super::place::{Home, Place, bytes};
 use super::recorded;
-use super::state::{State, identity, register};
+use super::state::{State, register};
 use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::path::TreePath;
 use crate::sys::Dir;
@@ -36,7 +37,7 @@ pub struct Listed {
 pub enum Condition {
     /// All is well.
     Ok,
-    /// The directory is gone.
+    /// The directory is gone, or the filesystem that it is is not mounted.
     Missing,
     /// Another directory is in its place.
     Replaced,
@@ -81,15 +82,20 @@ fn examine(home: &Home, listed: &mut Listed) -> Result<()> {
         listed.condition = Condition::Missing;
         return Ok(());
     };
-    let place = Place::find(home, listed.root.as_os_str())?;
+    let place = match Place::find(home, listed.root.as_os_str()) {
+        Err(e) if e.kind() == ErrorKind::NotFound => {
+            listed.condition = Condition::Missing;
+            return Ok(());
+        }
+        place => place?,
+    };
     let Some(state) = State::open(home, &place)? else { return Ok(()) };
     listed.description = recorded::remembered(&state)?.and_then(|recipe| recipe.description);
     let tree = state.read_tree("manifest")?.unwrap_or_default();
     (listed.entries, listed.bytes) = (tree.len(), tree.bytes());
-    let now = identity(&dir).on("stat", bytes(&listed.root))?;
-    listed.condition = match state.read("identity")? {
+    listed.condition = match state.read(IDENTITY)? {
         _ if state.is_interrupted() => Condition::Interrupted,
-        Some(was) if was == now.as_bytes() => Condition::Ok,
+        Some(was) if identity::is(&was, &dir).on("stat", bytes(&listed.root))? => Condition::Ok,
         _ => Condition::Replaced,
     };
     Ok(())

@@ -18,6 +18,7 @@ mod devices;
 pub mod doctor;
 mod guard;
 mod host;
+mod identity;
 mod ingest;
 mod layer;
 pub mod list;

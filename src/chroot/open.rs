@@ -4,9 +4,10 @@
 
 use std::ffi::OsStr;
 
+use super::identity::{self, IDENTITY};
 use super::made::status::STATUS;
 use super::place::{Home, Place, bytes};
-use super::state::{State, identity};
+use super::state::State;
 use super::{actions, login, recorded, recover};
 use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::path::PathSet;
@@ -78,8 +79,8 @@ impl Chroot {
 
     fn verify_identity(&self) -> Result<()> {
         let shown = bytes(&self.place.root);
-        let recorded = self.state.read("identity")?.ok_or_else(|| unknown(shown))?;
-        if recorded != identity(&self.root).on("stat", shown)?.as_bytes() {
+        let recorded = self.state.read(IDENTITY)?.ok_or_else(|| unknown(shown))?;
+        if !identity::is(&recorded, &self.root).on("stat", shown)? {
             return Err(Error::new(ErrorKind::Refused, "the directory was renamed or replaced since it was recorded")
                 .at(shown)
                 .hint(format!("record it anew with: stockade adopt {}", self.place.root.display())));

@@ -6,8 +6,10 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
+use super::identity::{self, IDENTITY};
 use crate::bail;
 use crate::error::{Error, ErrorKind, IoContext, Result};
+use crate::path::escape;
 use crate::sys::{self, Calls, Dir, FileType, Stat};
 
 /// The directory in which state directories lie.
@@ -43,7 +45,18 @@ impl Home {
         if !path.is_absolute() {
             return Err(Error::new(ErrorKind::Usage, "the stockade home must be an absolute path").at(bytes(&path)));
         }
-        Ok(Home { path, calls: Calls::from_env() })
+        Ok(Home { path: with_real_parent(&path), calls: Calls::from_env() })
+    }
+
+    /// Opens the home if there is one.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Refused`] if it belongs to somebody else or others may write to it.
+    pub fn look(&self) -> Result<Option<Dir>> {
+        match Dir::open(self.path.parent().unwrap_or(Path::new("/")), self.calls) {
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            above => trusted_dir(&above.on("open", bytes(&self.path))?, name_of(&self.path)?, &self.path),
+        }
     }
 
     /// Opens the home, which is made with mode 0700 if it is missing: set-id programs inside its chroots are not for
@@ -60,20 +73,37 @@ impl Home {
     }
 }
 
-/// Opens the directory `name` in `above`, made 0700 if it is missing. It must be ours and not writable by others, else
-/// it was planted. `shown` is its path for messages.
+/// The path with the links above its last name resolved, as far as what is above exists.
+fn with_real_parent(path: &Path) -> PathBuf {
+    match (path.parent(), path.file_name()) {
+        (Some(above), Some(name)) => above.canonicalize().unwrap_or_else(|_| with_real_parent(above)).join(name),
+        _ => path.to_owned(),
+    }
+}
+
+/// Opens the directory `name` in `above`, made 0700 if it is missing, as [`trusted_dir`] does.
 pub(crate) fn private_dir(above: &Dir, name: &[u8], shown: &Path) -> Result<Dir> {
     match above.make_dir(name, 0o700) {
         Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => {}
         made => made.on("mkdir", bytes(shown))?,
     }
-    let dir = above.open_dir(name).on("open", bytes(shown))?;
+    let gone = || Error::new(ErrorKind::NotFound, "it was removed meanwhile").at(bytes(shown));
+    trusted_dir(above, name, shown)?.ok_or_else(gone)
+}
+
+/// Opens the directory `name` in `above`, if there is one. It must be ours and not writable by others, else it was
+/// planted. `shown` is its path for messages.
+pub(crate) fn trusted_dir(above: &Dir, name: &[u8], shown: &Path) -> Result<Option<Dir>> {
+    let dir = match above.open_dir(name) {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        dir => dir.on("open", bytes(shown))?,
+    };
     let stat = dir.stat_self().on("stat", bytes(shown))?;
     if !is_ours(&stat) {
         let reason = "it belongs to somebody else or others may write to it";
         return Err(Error::new(ErrorKind::Refused, reason).at(bytes(shown)));
     }
-    Ok(dir)
+    Ok(Some(dir))
 }
 
 /// Ours and nobody else's to write.
@@ -93,22 +123,26 @@ pub struct Place {
 }
 
 impl Place {
-    /// Finds the place of the chroot that the user calls `name`: a name without a slash lives under the home.
+    /// Finds the place of the chroot that the user calls `name`: a name without a slash lives under the home. Makes
+    /// nothing.
+    ///
+    /// The state is where a record lies; without one, beside the root if nobody else may write there.
     ///
     /// # Errors
-    /// [`ErrorKind::NotFound`] if the parent directory does not exist; [`ErrorKind::Usage`] for a name like `..`.
+    /// [`ErrorKind::NotFound`] if the parent directory does not exist, or if the chroot is a filesystem that is not
+    /// mounted now; [`ErrorKind::Refused`] if there are two records, or one that others may have planted;
+    /// [`ErrorKind::Usage`] for a name like `..`.
     pub fn find(home: &Home, name: &OsStr) -> Result<Place> {
-        if !name.as_bytes().contains(&b'/') {
-            // `roots` and `@...` are the register's and the escaped paths' own names in the state directory.
-            let reserved = matches!(name.as_bytes(), b"" | b"." | b".." | b".stockade" | b"roots");
-            if reserved || name.as_bytes().starts_with(b"@") {
-                return Err(Error::new(ErrorKind::Usage, "not a name for a chroot").at(name.as_bytes()));
-            }
-            home.open()?;
-        }
         let given = if name.as_bytes().contains(&b'/') {
             std::env::current_dir().on("getcwd", ".")?.join(name)
         } else {
+            if matches!(name.as_bytes(), b"" | b"." | b"..") {
+                return Err(not_a_name(name));
+            }
+            if home.look()?.is_none() {
+                let state = home.path.join(STATE).join(name);
+                return reserved(home, Place { root: home.path.join(name), state, beside: true });
+            }
             home.path.join(name)
         };
         if given == Path::new("/") {
@@ -117,13 +151,7 @@ impl Place {
         let parent = given.parent().unwrap_or(Path::new("/"));
         let parent = parent.canonicalize().on("open", bytes(parent))?;
         let root = parent.join(OsStr::from_bytes(name_of(&given)?));
-        let above = Dir::open(&parent, home.calls).on("open", bytes(&parent))?;
-        let stat = above.stat_self().on("stat", bytes(&parent))?;
-        let found = above.find(name_of(&root)?).on("stat", bytes(&root))?;
-        let mounted = found.is_some_and(|f| f.kind == FileType::Dir && f.mount != stat.mount);
-        let beside = !mounted && is_ours(&stat) && !above.space().on("statfs", bytes(&parent))?.read_only;
-        let state = if beside { parent.join(STATE).join(name_of_os(&root)?) } else { escaped(home, &root) };
-        Ok(Place { root, state, beside })
+        reserved(home, Ground::look(&root, &parent, home.calls)?.place(home, root)?)
     }
 
     /// The directory that holds the root, and the root's name in it; none for `/`.
@@ -134,6 +162,82 @@ impl Place {
         let parent = self.root.parent().unwrap_or(Path::new("/"));
         Ok((Dir::open(parent, calls).on("open", bytes(parent))?, name_of(&self.root)?.to_vec()))
     }
+}
+
+/// `roots` and `@...` are the register's and the escaped paths' own names in the home's state directory.
+fn reserved(home: &Home, place: Place) -> Result<Place> {
+    let name = name_of_os(&place.root)?;
+    let in_home = place.root.parent() == Some(&home.path);
+    let taken = name == STATE || (in_home && (name == "roots" || name.as_bytes().starts_with(b"@")));
+    if taken { Err(not_a_name(name)) } else { Ok(place) }
+}
+
+fn not_a_name(name: &OsStr) -> Error {
+    Error::new(ErrorKind::Usage, "not a name for a chroot").at(name.as_bytes())
+}
+
+/// What decides where the state of a root lies.
+struct Ground {
+    /// Absolute path of the directory that holds the root.
+    parent: PathBuf,
+    /// The parent is ours, and nobody else may write to it.
+    ours: bool,
+    read_only: bool,
+    /// The root is a mount point now.
+    mounted: bool,
+}
+
+impl Ground {
+    fn look(root: &Path, parent: &Path, calls: Calls) -> Result<Ground> {
+        let above = Dir::open(parent, calls).on("open", bytes(parent))?;
+        let stat = above.stat_self().on("stat", bytes(parent))?;
+        let found = above.find(name_of(root)?).on("stat", bytes(root))?;
+        Ok(Ground {
+            parent: parent.to_owned(),
+            ours: is_ours(&stat),
+            read_only: above.space().on("statfs", bytes(parent))?.read_only,
+            mounted: found.is_some_and(|f| f.kind == FileType::Dir && f.mount != stat.mount),
+        })
+    }
+
+    /// Mounts and modes may be others than when the record was made: the record decides.
+    fn place(&self, home: &Home, root: PathBuf) -> Result<Place> {
+        let near = self.parent.join(STATE).join(name_of_os(&root)?);
+        let away = escaped(home, &root);
+        let fit = self.ours && !self.read_only && !self.mounted;
+        match (has_record(&near), has_record(&away)) {
+            (true, true) => {
+                let reason = format!("there are two records of it: {} and {}", near.display(), away.display());
+                let hint = "move away the one that is not of this chroot";
+                Err(Error::new(ErrorKind::Refused, reason).at(bytes(&root)).hint(hint))
+            }
+            (true, false) if !self.ours => Err(planted(&near, &self.parent)),
+            (true, false) => Ok(Place { root, state: near, beside: fit }),
+            (false, true) => {
+                if !self.mounted && std::fs::read(away.join(IDENTITY)).is_ok_and(|was| identity::is_of_mount(&was)) {
+                    let reason = "it is a filesystem of its own, which is not mounted";
+                    let hint = format!("mount it first; if it is gone for good: rm -r {}", escape(bytes(&away)));
+                    return Err(Error::new(ErrorKind::NotFound, reason).at(bytes(&root)).hint(hint));
+                }
+                Ok(Place { root, state: away, beside: false })
+            }
+            (false, false) if fit => Ok(Place { root, state: near, beside: true }),
+            (false, false) => Ok(Place { root, state: away, beside: false }),
+        }
+    }
+}
+
+/// Does the state directory hold a record, or one that is being made? A directory that we may not look into is not
+/// ours.
+fn has_record(state: &Path) -> bool {
+    [IDENTITY, "identity.next"].iter().any(|name| state.join(name).symlink_metadata().is_ok())
+}
+
+fn planted(record: &Path, parent: &Path) -> Error {
+    let (shown, parent) = (escape(bytes(record)), escape(bytes(parent)));
+    Error::new(ErrorKind::Refused, "this record lies where others may write: they may have planted it")
+        .at(bytes(record))
+        .hint(format!("if it is yours: chmod go-w {parent}; if not: rm -r {shown}"))
 }
 
 /// `HOME/.stockade/@ESCAPED-PATH`: `/` becomes `-`, `-` and `%` become `%2d` and `%25`.
@@ -184,9 +288,13 @@ mod tests {
     fn places() {
         let temp = tempfile::tempdir().unwrap();
         let home = Home { path: temp.path().join("home"), calls: Calls::Native };
-        let base = Place::find(&home, OsStr::new("base")).unwrap();
-        assert_eq!(base.state, home.path.join(".stockade/base"));
-        assert!(base.beside);
+        for _ in 0..2 {
+            let base = Place::find(&home, OsStr::new("base")).unwrap();
+            assert_eq!(base.state, home.path.join(".stockade/base"));
+            assert!(base.beside);
+            assert!(!home.path.join("base").exists(), "looking makes nothing");
+            home.open().unwrap();
+        }
         let open = temp.path().join("open");
         std::fs::create_dir(&open).unwrap();
         std::fs::set_permissions(&open, std::os::unix::fs::PermissionsExt::from_mode(0o777)).unwrap();
@@ -195,7 +303,8 @@ mod tests {
         assert!(foreign.state.starts_with(home.path.join(".stockade")));
         let here = Place::find(&home, OsStr::new("./b0")).unwrap();
         assert_eq!(here.root, std::env::current_dir().unwrap().canonicalize().unwrap().join("b0"));
-        for bad in ["..", ".", "", ".stockade", "roots", "@a"] {
+        let in_home = |name: &str| home.path.join(name).display().to_string();
+        for bad in ["..", ".", "", ".stockade", "roots", "@a", &in_home("roots"), &in_home("@a"), "./.stockade"] {
             assert!(Place::find(&home, OsStr::new(bad)).is_err(), "{bad:?}");
         }
     }

@@ -9,8 +9,9 @@ use sha2::{Digest as _, Sha256};
 use super::build::Request;
 use super::built::{Built, stat_archive};
 use super::carry::Known;
+use super::identity::{self, IDENTITY};
 use super::place::bytes;
-use super::state::{State, identity};
+use super::state::State;
 use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::path::TreePath;
 use crate::plan::Plan;
@@ -22,7 +23,7 @@ use crate::tree::{Digest, Kind, Node, Tree};
 use crate::watch::Watch;
 
 /// The state files of one build. Until the tree is committed they are called `NAME.next`.
-const FILES: [&str; 4] = ["recipe", "manifest", "built", "identity"];
+const FILES: [&str; 4] = ["recipe", "manifest", "built", IDENTITY];
 
 /// The recipe to build with: the one asked for, else the remembered one, else an embedded one; with the archives and
 /// packages of the command line added.
@@ -99,7 +100,7 @@ pub(crate) fn prepare(state: &State, recipe: &Recipe, built: &Built, tree: &Tree
     state.write("recipe.next", recipe.to_toml()?.as_bytes())?;
     state.write_tree("manifest.next", tree)?;
     built.write(state, "built.next")?;
-    state.write("identity.next", identity(root).on("stat", bytes(&state.path))?.as_bytes())
+    state.write("identity.next", &identity::of(root).on("stat", bytes(&state.path))?)
 }
 
 /// Records a build that changed nothing in the root, file by file: each is true of the root whether the others are
@@ -108,7 +109,7 @@ pub(crate) fn renew(state: &State, recipe: &Recipe, built: &Built, tree: &Tree, 
     state.write("recipe", recipe.to_toml()?.as_bytes())?;
     state.write_tree("manifest", tree)?;
     built.write(state, "built")?;
-    state.write("identity", identity(root).on("stat", bytes(&state.path))?.as_bytes())
+    state.write(IDENTITY, &identity::of(root).on("stat", bytes(&state.path))?)
 }
 
 /// Makes the prepared files the recorded ones. May be repeated.

@@ -5,10 +5,11 @@
 use std::ffi::OsStr;
 
 use super::carry::NEW;
+use super::identity;
 use super::place::{Home, Place, bytes};
 use super::recorded;
 use super::remove::OLD;
-use super::state::{State, identity};
+use super::state::State;
 use super::work::Work;
 use crate::apply::{self, Recovered, remove_tree};
 use crate::error::{Error, ErrorKind, IoContext, Result};
@@ -59,7 +60,7 @@ pub(crate) fn settle(home: &Home, place: &Place, state: &State, watch: &Watch) -
         Err(e) => return Err(Error::io("open", bytes(&place.root), &e)),
     }
     // Prepared files count only if their root was renamed in; a journal would have promoted them itself.
-    if state.read("identity.next")?.is_some() && renamed_in(home, place, state)? {
+    if renamed_in(home, place, state)? {
         recorded::promote(state)?;
         outcome = Outcome::Finished;
     }
@@ -87,6 +88,8 @@ fn replay(state: &State, work: &Work<'_>, root: &Dir, watch: &Watch) -> Result<O
 /// Is the root the prepared one?
 fn renamed_in(home: &Home, place: &Place, state: &State) -> Result<bool> {
     let Ok(root) = Dir::open(&place.root, home.calls) else { return Ok(false) };
-    let now = Some(identity(&root).on("stat", bytes(&place.root))?.into_bytes());
-    Ok(state.read(recorded::RENAMING)?.is_some() && state.read("identity.next")? == now)
+    let (Some(_), Some(next)) = (state.read(recorded::RENAMING)?, state.read("identity.next")?) else {
+        return Ok(false);
+    };
+    identity::is(&next, &root).on("stat", bytes(&place.root))
 }

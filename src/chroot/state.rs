@@ -164,15 +164,6 @@ impl State {
     }
 }
 
-/// The identity of a root: filesystem id, inode and time of birth, for inode numbers are used again; so that a directory renamed into its place is not taken for it.
-///
-/// # Errors
-/// As fstat(2).
-pub(crate) fn identity(root: &Dir) -> std::io::Result<String> {
-    let birth = root.birth()?.unwrap_or_default();
-    Ok(format!("{:016x} {} {}.{:09}\n", root.space()?.id, root.stat_self()?.ino, birth.sec, birth.nsec))
-}
-
 /// The register of all chroots, for `list`: one file each, holding the root's path.
 pub(crate) mod register {
     use super::{Home, IoContext, Place, Result, STATE, bytes, escape_name, private_dir};
@@ -180,6 +171,7 @@ pub(crate) mod register {
     use std::io::Write;
     use std::os::unix::ffi::OsStringExt;
 
+    /// Opens the register, which is made if it is missing.
     fn open(home: &Home) -> Result<crate::sys::Dir> {
         let state = private_dir(&home.open()?, STATE.as_bytes(), &home.path.join(STATE))?;
         private_dir(&state, b"roots", &home.path.join(STATE).join("roots"))
@@ -204,9 +196,12 @@ pub(crate) mod register {
 
     /// The roots' paths, sorted.
     pub(crate) fn all(home: &Home) -> Result<Vec<OsString>> {
-        let roots = open(home)?;
         let shown = home.path.join(STATE).join("roots");
         let mut out = Vec::new();
+        if !shown.exists() {
+            return Ok(out);
+        }
+        let roots = open(home)?;
         for entry in roots.entries().on("readdir", bytes(&shown))? {
             let file = roots.open_file(&entry.name).on("open", &entry.name)?;
             let mut path = Vec::new();
