@@ -3,8 +3,10 @@
 //! clears set-id bits and capabilities; an ACL changes the mode, and only who may write sets attributes.
 #![forbid(unsafe_code)]
 
+use std::fs::File;
+
 use crate::error::{Error, ErrorKind, IoContext, Result};
-use crate::sys::{Dir, FileType, Stat, effective_uid};
+use crate::sys::{Dir, FileType, Stat, effective_uid, set_file_meta};
 use crate::tree::{Kind, Node, Xattrs};
 
 /// What becomes of the owners that a tree names.
@@ -26,6 +28,33 @@ pub(super) enum Attributes {
     Exact,
     /// They are right already.
     Leave,
+}
+
+/// Owner and group that a new file in `dir` gets by itself.
+pub(super) fn native_owner(dir: &Dir) -> Result<(u32, u32)> {
+    const PROBE: &[u8] = b"0";
+    let made = dir.create_file(PROBE, 0o600).on("create", PROBE)?;
+    let stat = dir.stat_file(&made).on("stat", PROBE)?;
+    dir.unlink(PROBE).on("unlink", PROBE)?;
+    Ok((stat.uid, stat.gid))
+}
+
+/// Gives a file that was just written, as `name` in `dir`, its metadata in as few calls as its node allows. `native`
+/// is the [`native_owner`] there.
+pub(super) fn finish(
+    (dir, name): (&Dir, &[u8]),
+    file: &File,
+    node: &Node,
+    native: (u32, u32),
+    owners: Owners,
+) -> Result<()> {
+    let meta = &node.meta;
+    if meta.xattrs.is_some() || meta.flags != 0 {
+        return settle(dir, name, node, Attributes::Fresh, owners);
+    }
+    let chown = owners == Owners::Set && (meta.uid, meta.gid) != native;
+    let owner = chown.then_some((meta.uid, meta.gid));
+    set_file_meta(file, owner, meta.mode, meta.mtime).on("set metadata", &node.path).map_err(not_ours)
 }
 
 /// Gives `name` in `dir` the metadata of `node` where it differs from what is there.

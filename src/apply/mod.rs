@@ -8,6 +8,7 @@
 mod body;
 mod check;
 mod commit;
+mod copy;
 mod journal;
 mod machine;
 mod meta;
@@ -22,6 +23,7 @@ mod steps;
 pub use body::Body;
 pub use check::{Checked, Need, check};
 pub use commit::{Recovered, commit, discard, recover};
+pub use copy::{Means, copy_tree};
 pub use meta::Owners;
 pub use new::commit_new;
 pub use prepare::{Prepared, prepare};

@@ -7,19 +7,19 @@ use std::io::Write;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use crate::error::{Error, ErrorKind, IoContext, Result};
-use crate::sys::{Dir, FileType, set_file_meta};
+use crate::sys::{Dir, FileType};
 use crate::tree::{Digest, Kind, Node};
 use crate::watch::Watch;
 
 use super::body::{Body, Job, copy, digest, hash};
-use super::meta::{Attributes, Owners, not_ours, settle};
+use super::meta::{Attributes, Owners, finish, native_owner, settle};
 use super::shards::{Place, Shards};
 
 /// The name of the stage in an area's work directory.
 pub(super) const STAGE: &[u8] = b"stage";
 
 /// From this size on it pays to ask whether a file has holes, or whether its blocks can be shared.
-const LARGE: u64 = 32 * 1024;
+pub(super) const LARGE: u64 = 32 * 1024;
 
 /// The number of something staged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -65,11 +65,7 @@ impl Stage {
         for dir in shards.dirs() {
             dir.set_xattrs(b".", FileType::Dir, &Vec::new()).on("setxattr", STAGE)?;
         }
-        let probe = shards.place(0);
-        let made = probe.dir.create_file(&probe.name, 0o600).on("create", STAGE)?;
-        let stat = probe.dir.stat_file(&made).on("stat", STAGE)?;
-        probe.dir.unlink(&probe.name).on("unlink", STAGE)?;
-        let native = (stat.uid, stat.gid);
+        let native = native_owner(shards.place(0).dir)?;
         Ok(Stage { shards, next: AtomicU32::new(1), native, owners, no_clone: AtomicBool::new(false) })
     }
 
@@ -94,7 +90,7 @@ impl Stage {
             Body::File(from) => self.copy_file(from, &file, &place, &job)?,
         };
         verify(node, size, digest)?;
-        self.finish(node, &place, &file)?;
+        finish((place.dir, &place.name), &file, node, self.native, self.owners)?;
         Ok(Staged { slot, size, digest })
     }
 
@@ -112,17 +108,6 @@ impl Stage {
         }
         let stat = place.dir.stat_file(from).on("stat", job.path)?;
         copy(&mut from, to, stat.allocated < stat.size, job)
-    }
-
-    /// Owner, mode, extended attributes and time of a file just written, in as few calls as its node allows.
-    fn finish(&self, node: &Node, place: &Place<'_>, file: &File) -> Result<()> {
-        let meta = &node.meta;
-        let chown = self.owners == Owners::Set && (meta.uid, meta.gid) != self.native;
-        let owner = chown.then_some((meta.uid, meta.gid));
-        if meta.xattrs.is_none() && meta.flags == 0 {
-            return set_file_meta(file, owner, meta.mode, meta.mtime).on("set metadata", &node.path).map_err(not_ours);
-        }
-        settle(place.dir, &place.name, node, Attributes::Fresh, self.owners)
     }
 
     /// Opens a staged file for reading.

@@ -60,12 +60,7 @@ impl Decided<'_> {
         new.sync_filesystem().on("syncfs", shown)?;
         recorded::prepare(self.state, self.recipe, &built, &wanted.tree, &new)?;
         watch.check()?;
-        let (parent, name) = self.place.parent(self.home.calls)?;
-        register::add(self.home, self.place)?;
-        self.state.write(recorded::RENAMING, b"")?;
-        self.state.dir.rename(NEW.as_bytes(), &parent, &name).on("rename", shown)?;
-        parent.sync().on("fsync", shown)?;
-        recorded::promote(self.state)?;
+        rename_in(self.home, self.place, self.state)?;
         self.finish(&new, wanted, plan, watch)
     }
 
@@ -128,6 +123,17 @@ impl Decided<'_> {
         let keep: Vec<String> = wanted.layers.iter().filter_map(digest).collect();
         cache::keep_only(self.state, &keep)
     }
+}
+
+/// Gives the new root its name, and makes what is prepared in the state its record.
+pub(crate) fn rename_in(home: &Home, place: &Place, state: &State) -> Result<()> {
+    let shown = bytes(&place.root);
+    let (parent, name) = place.parent(home.calls)?;
+    register::add(home, place)?;
+    state.write(recorded::RENAMING, b"")?;
+    state.dir.rename(NEW.as_bytes(), &parent, &name).on("rename", shown)?;
+    parent.sync().on("fsync", shown)?;
+    recorded::promote(state)
 }
 
 /// Hands out each slot once.

@@ -2,10 +2,12 @@
 //! `list` and `why`: what chroots there are, and why a file is in one.
 #![forbid(unsafe_code)]
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use super::disk::{self, Disk};
 use super::identity::{self, IDENTITY};
 use super::open::Chroot;
+use super::origin::Origin;
 use super::place::{Home, Place, bytes};
 use super::recorded;
 use super::state::{State, register};
@@ -30,6 +32,10 @@ pub struct Listed {
     pub entries: usize,
     /// Bytes in its manifest.
     pub bytes: u64,
+    /// Where it comes from, if it is a clone.
+    pub origin: Option<Origin>,
+    /// What it takes on the disk, if that was asked for.
+    pub disk: Option<Disk>,
 }
 
 /// The condition of a chroot.
@@ -60,18 +66,34 @@ impl Condition {
     }
 }
 
-/// All registered chroots, by path.
+/// All registered chroots, by path; with what they take on the `disk`, for which every entry is looked at.
 ///
 /// # Errors
 /// If the register cannot be read.
-pub fn list(home: &Home) -> Result<Vec<Listed>> {
-    register::all(home)?.into_iter().map(|root| Ok(describe(home, &root))).collect()
+pub fn list(home: &Home, disk: bool) -> Result<Vec<Listed>> {
+    register::all(home)?.into_iter().map(|root| Ok(describe(home, &root, disk))).collect()
 }
 
-fn describe(home: &Home, root: &std::ffi::OsStr) -> Listed {
+/// The name by which the user knows a chroot.
+pub(crate) fn name_of(home: &Home, root: &Path) -> String {
+    root.strip_prefix(&home.path).unwrap_or(root).display().to_string()
+}
+
+fn describe(home: &Home, root: &std::ffi::OsStr, disk: bool) -> Listed {
     let root = PathBuf::from(root);
-    let name = root.strip_prefix(&home.path).unwrap_or(&root).display().to_string();
-    let mut listed = Listed { name, root, condition: Condition::Broken, description: None, entries: 0, bytes: 0 };
+    let mut listed = Listed {
+        name: name_of(home, &root),
+        root,
+        condition: Condition::Broken,
+        description: None,
+        entries: 0,
+        bytes: 0,
+        origin: None,
+        disk: None,
+    };
+    if disk {
+        listed.disk = Dir::open(&listed.root, home.calls).ok().and_then(|dir| disk::used(&dir).ok());
+    }
     // What cannot be read stays as it stands there: the list names it as broken, and goes on.
     let _ = examine(home, &mut listed);
     listed
@@ -90,6 +112,7 @@ fn examine(home: &Home, listed: &mut Listed) -> Result<()> {
         place => place?,
     };
     let Some(state) = State::open(home, &place)? else { return Ok(()) };
+    listed.origin = Origin::read(&state)?;
     listed.description = recorded::remembered(&state)?.and_then(|recipe| recipe.description);
     let tree = state.read_tree("manifest")?.unwrap_or_default();
     (listed.entries, listed.bytes) = (tree.len(), tree.bytes());

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: ISC
-//! What Stockade knows of a chroot and does with it: build, check, remove, list, why.
+//! What Stockade knows of a chroot and does with it: build, check, clone, remove, list, why.
 //!
 //! Every verb is a composition of three trees: what there is, what was recorded, what is wanted.
 #![forbid(unsafe_code)]
@@ -13,8 +13,10 @@ mod built;
 mod cache;
 mod carry;
 pub mod check;
+pub mod clone;
 mod compose;
 mod devices;
+pub mod disk;
 pub mod doctor;
 mod guard;
 mod host;
@@ -25,6 +27,7 @@ pub mod list;
 mod login;
 pub mod made;
 mod open;
+pub mod origin;
 mod place;
 mod proof;
 mod recorded;

@@ -100,6 +100,6 @@ impl<'a> Work<'a> {
 }
 
 /// Only root can give files away.
-fn owners() -> Owners {
+pub(crate) fn owners() -> Owners {
     if sys::effective_uid() == 0 { Owners::Set } else { Owners::Caller }
 }

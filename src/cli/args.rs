@@ -24,10 +24,12 @@ pub(super) enum Verb {
     Check(Check),
     /// Run a login shell or a command in a chroot
     Run(Run),
+    /// Make a chroot like another one
+    Clone(Clone),
     /// Remove a chroot
     Remove(Change),
     /// List the chroots
-    List(Plain),
+    List(List),
     /// Say which source, package or step brought a path
     Why(Why),
     /// Print the manifest of a chroot
@@ -54,6 +56,7 @@ impl Verb {
             Verb::Build(_) => "build",
             Verb::Check(_) => "check",
             Verb::Run(_) => "run",
+            Verb::Clone(_) => "clone",
             Verb::Remove(_) => "remove",
             Verb::List(_) => "list",
             Verb::Why(_) => "why",
@@ -73,6 +76,7 @@ impl Verb {
             Verb::Build(args) => args.json.json,
             Verb::Check(args) => args.json.json,
             Verb::Run(args) => args.json.json,
+            Verb::Clone(args) => args.json.json,
             Verb::Remove(args) | Verb::Adopt(args) => args.json.json,
             Verb::List(args) => args.json.json,
             Verb::Why(args) => args.json.json,
@@ -99,7 +103,10 @@ pub(super) struct Lock {
 }
 
 #[derive(Debug, Args)]
-pub(super) struct Plain {
+pub(super) struct List {
+    /// Look at every entry, and say what each chroot takes on the disk
+    #[arg(short, long)]
+    pub(super) disk: bool,
     #[command(flatten)]
     pub(super) json: Json,
 }
@@ -193,6 +200,35 @@ pub(super) struct Run {
     /// The command and its arguments; a login shell without it
     #[arg(last = true, value_hint = ValueHint::CommandWithArguments)]
     pub(super) command: Vec<OsString>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Clone {
+    /// The chroot to clone: a directory, or a name below the stockade home
+    #[arg(value_hint = ValueHint::DirPath)]
+    pub(super) root: PathBuf,
+    /// The clone to make: a directory, or a name below the stockade home
+    #[arg(value_hint = ValueHint::DirPath)]
+    pub(super) new: PathBuf,
+    /// How it comes to its contents
+    #[arg(long, value_enum, default_value_t = How::Auto)]
+    pub(super) how: How,
+    /// Show what would be done, and do nothing
+    #[arg(short = 'n', long)]
+    pub(super) dry_run: bool,
+    #[command(flatten)]
+    pub(super) lock: Lock,
+    #[command(flatten)]
+    pub(super) json: Json,
+}
+
+/// How a clone is made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum How {
+    Auto,
+    Reflink,
+    Link,
+    Copy,
 }
 
 #[derive(Debug, Args)]

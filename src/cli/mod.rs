@@ -6,6 +6,7 @@ mod adopt;
 mod args;
 mod build;
 mod check;
+mod clone;
 mod completions;
 mod doctor;
 mod json;
@@ -80,8 +81,9 @@ fn dispatch(verb: &Verb, out: &mut Out) -> Result<Exit> {
         Verb::Build(args) => build::run(args, out),
         Verb::Check(args) => check::run(args, out),
         Verb::Run(args) => run::run(args),
+        Verb::Clone(args) => clone::run(args, out),
         Verb::Remove(args) => remove::run(args, out),
-        Verb::List(_) => list::run(out),
+        Verb::List(args) => list::run(args, out),
         Verb::Why(args) => why::run(args, out),
         Verb::Manifest(args) => manifest::run(args, out),
         Verb::Doctor(args) => doctor::run(args, out),

@@ -27,7 +27,7 @@ pub use lock::{Held, Lock};
 pub use occupant::{Occupant, Process};
 pub use platform::{
     HAS_XATTRS, MOUNT_POINTS, Mount, SEARCH_PATH, USER_NAMESPACE_SETTINGS, can_enter, device_set, enter, mounts,
-    occupants,
+    next_data, occupants, shares_blocks,
 };
 
 /// Which system calls may be used.

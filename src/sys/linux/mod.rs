@@ -7,15 +7,17 @@ mod mounts;
 mod occupants;
 mod xattr;
 
+use std::fs::File;
 use std::io;
 use std::mem::MaybeUninit;
+use std::ops::Range;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 
-use rustix::fs::{AtFlags, Mode, OFlags, RawDir, ResolveFlags, StatVfsMountFlags, StatxFlags};
+use rustix::fs::{AtFlags, Mode, OFlags, RawDir, ResolveFlags, SeekFrom, StatVfsMountFlags, StatxFlags};
 use rustix::io::Errno;
 
 use super::Calls;
-use super::dir::{FileType, Space, Stat, Visit};
+use super::dir::{Dir, FileType, Space, Stat, Visit};
 use crate::tree::Time;
 
 pub use devices::device_set;
@@ -188,4 +190,34 @@ pub(super) fn clone_file(from: BorrowedFd<'_>, to: BorrowedFd<'_>, calls: Calls)
         Calls::Native => Ok(rustix::fs::ioctl_ficlone(to, from)?),
         Calls::Portable => Err(Errno::OPNOTSUPP.into()),
     }
+}
+
+/// The next range of `file`, of `size` bytes, at or after `at` that holds data; holes lie between.
+///
+/// # Errors
+/// As lseek(2).
+pub fn next_data(file: &File, at: u64, size: u64) -> io::Result<Option<Range<u64>>> {
+    if at >= size {
+        return Ok(None);
+    }
+    let start = match rustix::fs::seek(file, SeekFrom::Data(at)) {
+        Err(Errno::NXIO) => return Ok(None),
+        found => found?,
+    };
+    let end = rustix::fs::seek(file, SeekFrom::Hole(start))?.min(size);
+    Ok((start < end).then_some(start..end))
+}
+
+/// Can files in `to` share blocks with files in `from`? Found out with two files without a name.
+pub fn shares_blocks(from: &Dir, to: &Dir) -> bool {
+    let nameless = |dir: &Dir| {
+        let flags = OFlags::RDWR | OFlags::TMPFILE | OFlags::CLOEXEC;
+        rustix::fs::openat(dir, c".", flags, Mode::RUSR | Mode::WUSR)
+    };
+    let attempt = || -> Result<(), Errno> {
+        let (source, copy) = (nameless(from)?, nameless(to)?);
+        rustix::io::write(&source, &[1; 4096])?;
+        rustix::fs::ioctl_ficlone(copy, source)
+    };
+    from.calls() == Calls::Native && attempt().is_ok()
 }

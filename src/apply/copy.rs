@@ -1,0 +1,304 @@
+// SPDX-License-Identifier: ISC
+//! [`copy_tree`]: a second tree like the first, made where nobody looks yet: no journal, no undo, no syncs. The caller
+//! renames it in.
+#![forbid(unsafe_code)]
+
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use crate::error::{Error, ErrorKind, IoContext, Result};
+use crate::sys::{self, Dir, FileType, Stat};
+use crate::tree::{Kind, Node, Stamp, Tree};
+use crate::watch::Watch;
+
+use super::meta::{Attributes, Owners, finish, native_owner, settle};
+use super::parents::Parents;
+use super::stage::{LARGE, make_special};
+
+/// How the content of files comes into the copy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Means {
+    /// Copied; large files share their blocks where the filesystem can.
+    Copy,
+    /// Every file shares its blocks with its source, or it is an error.
+    Reflink,
+    /// Files and symlinks are further names of the same inodes: whoever writes to one writes to both.
+    Link,
+}
+
+/// How many neighbours a thread takes at once: most share a directory, and two threads seldom meet in one.
+const BATCH: usize = 32;
+/// Files up to this size are read and written whole; beyond it the kernel copies without us.
+const WHOLE: usize = 128 * 1024;
+
+/// Fills the empty directory `to` with what `tree`, a fresh scan of `from`, says of it.
+///
+/// Returns by index the stamp of each file of the copy; none for a file that changed since the scan, whose content is
+/// then whatever was found. The stamps hold if nobody can write to the copy for the next 20 ms.
+///
+/// # Errors
+/// [`ErrorKind::Refused`] for an entry that became another; [`ErrorKind::Unsupported`] where the filesystem cannot share
+/// as asked; what the system says. What was made so far stays: the caller removes it.
+pub fn copy_tree(
+    (from, to): (&Dir, &Dir),
+    tree: &Tree,
+    means: Means,
+    owners: Owners,
+    watch: &Watch,
+) -> Result<Vec<Option<Stamp>>> {
+    // A default ACL, inherited from above, would go on to every directory made below.
+    to.set_xattrs(b".", FileType::Dir, &Vec::new()).on("setxattr", b".")?;
+    let native = native_owner(to)?;
+    let (from, to) = (from.try_clone().on("dup", b".")?, to.try_clone().on("dup", b".")?);
+    let (from, to) = (Arc::new(from), Arc::new(to));
+    let no_clone = AtomicBool::new(false);
+    let copier = Copier { from: &from, to: &to, nodes: tree.nodes(), means, owners, native, no_clone, watch };
+    copier.directories()?;
+    let mut stamps = copier.leaves()?;
+    copier.join(&mut stamps)?;
+    copier.settle_directories()?;
+    Ok(stamps)
+}
+
+struct Copier<'a> {
+    from: &'a Arc<Dir>,
+    to: &'a Arc<Dir>,
+    nodes: &'a [Node],
+    means: Means,
+    owners: Owners,
+    native: (u32, u32),
+    /// Sharing blocks was tried and does not work.
+    no_clone: AtomicBool,
+    watch: &'a Watch,
+}
+
+impl Copier<'_> {
+    fn directories(&self) -> Result<()> {
+        let mut parents = Parents::new(self.to);
+        for node in self.nodes.iter().filter(|node| node.kind.is_dir() && !node.path.is_root()) {
+            let (dir, name) = parents.of(&node.path)?;
+            dir.make_dir(name, 0o700).on("mkdir", &node.path)?;
+        }
+        Ok(())
+    }
+
+    /// Everything but directories and further names, by several threads.
+    fn leaves(&self) -> Result<Vec<Option<Stamp>>> {
+        let jobs = self.jobs();
+        let next = AtomicUsize::new(0);
+        let work = || -> Result<Vec<(usize, Stamp)>> {
+            let mut worker =
+                Worker { copier: self, from: Parents::new(self.from), to: Parents::new(self.to), buffer: Vec::new() };
+            let mut stamps = Vec::new();
+            while let Some(job) = jobs.get(next.fetch_add(1, Ordering::Relaxed)) {
+                if let Err(error) = worker.job(job.clone(), &mut stamps) {
+                    next.store(jobs.len(), Ordering::Relaxed); // the other threads need not go on
+                    return Err(error);
+                }
+            }
+            Ok(stamps)
+        };
+        let threads = std::thread::available_parallelism().map_or(1, usize::from).min(8).min(jobs.len());
+        let mut all = vec![None; self.nodes.len()];
+        std::thread::scope(|scope| {
+            let workers: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
+            for worker in workers {
+                for (index, stamp) in worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))? {
+                    all[index] = Some(stamp);
+                }
+            }
+            Ok(all)
+        })
+    }
+
+    /// Runs of neighbours in one directory.
+    fn jobs(&self) -> Vec<Range<usize>> {
+        let mut jobs: Vec<Range<usize>> = Vec::new();
+        for (index, node) in self.nodes.iter().enumerate().filter(|(_, node)| !node.kind.is_dir()) {
+            let near = |job: &&mut Range<usize>| {
+                job.end == index
+                    && job.len() < BATCH
+                    && self.nodes[job.start].path.parent_bytes() == node.path.parent_bytes()
+            };
+            match jobs.last_mut().filter(near) {
+                Some(job) => job.end = index + 1,
+                None => jobs.push(index..index + 1),
+            }
+        }
+        jobs
+    }
+
+    /// Is the entry another name of one that comes earlier?
+    fn joins(&self, node: &Node) -> bool {
+        !self.links(node) && node.group.as_ref().is_some_and(|first| *first != node.path)
+    }
+
+    /// Does it become another name of its source? A FIFO would be a way from one root into the other, and who changes
+    /// the mode of a device would change both.
+    fn links(&self, node: &Node) -> bool {
+        self.means == Means::Link && matches!(node.kind, Kind::File { .. } | Kind::Symlink(_))
+    }
+
+    /// Gives the inodes with several names their further ones, and stamps them again: each name moved their ctime.
+    fn join(&self, stamps: &mut [Option<Stamp>]) -> Result<()> {
+        for node in self.nodes.iter().filter(|node| self.joins(node)) {
+            let Some(first) = &node.group else { continue };
+            let from = self.to.walk_parent(first).on("open", first)?;
+            let to = self.to.walk_parent(&node.path).on("open", &node.path)?;
+            from.link(first.name(), &to, node.path.name()).on("link", &node.path)?;
+        }
+        let mut proved = std::collections::HashSet::new();
+        for (index, node) in self.nodes.iter().enumerate() {
+            let Some(group) = node.group.as_ref().filter(|_| matches!(node.kind, Kind::File { .. })) else { continue };
+            if stamps[index].is_some() {
+                proved.insert(group);
+            }
+            stamps[index] = None;
+            if proved.contains(group) {
+                let dir = self.to.walk_parent(&node.path).on("open", &node.path)?;
+                stamps[index] = Some(stamp(&dir.stat(node.path.name()).on("stat", &node.path)?));
+            }
+        }
+        Ok(())
+    }
+
+    /// Deepest first: whatever comes into a directory moves its times.
+    fn settle_directories(&self) -> Result<()> {
+        let mut parents = Parents::new(self.to);
+        for node in self.nodes.iter().rev().filter(|node| node.kind.is_dir()) {
+            let (dir, name) = parents.of(&node.path)?;
+            settle(&dir, name, node, Attributes::Fresh, self.owners)?;
+        }
+        Ok(())
+    }
+}
+
+/// One thread.
+struct Worker<'a> {
+    copier: &'a Copier<'a>,
+    from: Parents<'a>,
+    to: Parents<'a>,
+    buffer: Vec<u8>,
+}
+
+impl Worker<'_> {
+    fn job(&mut self, job: Range<usize>, stamps: &mut Vec<(usize, Stamp)>) -> Result<()> {
+        let copier = self.copier;
+        for index in job {
+            let node = &copier.nodes[index];
+            if copier.joins(node) {
+                continue;
+            }
+            let (to, name) = self.to.of(&node.path)?;
+            if copier.links(node) || matches!(node.kind, Kind::File { .. }) {
+                let (from, _) = self.from.of(&node.path)?;
+                let made = match copier.links(node) {
+                    true => link(node, &from, &to)?,
+                    false => self.file(node, &from, &to)?,
+                };
+                stamps.extend(made.map(|stamp| (index, stamp)));
+            } else {
+                make_special(&to, name, node, copier.owners)?;
+            }
+            copier.watch.count(1, node.size())?;
+        }
+        Ok(())
+    }
+
+    /// Copies one file. Its stamp, if the source is the one that was scanned, then and now.
+    fn file(&mut self, node: &Node, from: &Dir, to: &Dir) -> Result<Option<Stamp>> {
+        let (path, name) = (&node.path, node.path.name());
+        // A device would act on being opened: looked at first, and once more when it is open (decision E14).
+        let named = from.stat(name).on("stat", path)?;
+        if named.kind != FileType::File {
+            return Err(changed(node));
+        }
+        let source = from.open_file(name).on("open", path)?;
+        let before = from.stat_file(&source).on("stat", path)?;
+        if (before.kind, before.ino) != (FileType::File, named.ino) {
+            return Err(changed(node));
+        }
+        let file = to.create_file(name, 0o600).on("create", path)?;
+        self.content(&source, &before, &file, to).map_err(|error| self.cannot(node, &error))?;
+        finish((to, name), &file, node, self.copier.native, self.copier.owners)?;
+        let after = from.stat_file(&source).on("stat", path)?;
+        if !is_scanned(node, &before) || !is_scanned(node, &after) {
+            return Ok(None);
+        }
+        to.stat_file(&file).map(|stat| Some(stamp(&stat))).on("stat", path)
+    }
+
+    fn content(&mut self, mut source: &File, stat: &Stat, mut file: &File, dir: &Dir) -> io::Result<()> {
+        let must = self.copier.means == Means::Reflink && stat.size > 0;
+        if must || (stat.size >= LARGE && !self.copier.no_clone.load(Ordering::Relaxed)) {
+            match dir.clone_file(source, file) {
+                Err(error) if must => return Err(error),
+                Err(_) => self.copier.no_clone.store(true, Ordering::Relaxed),
+                Ok(()) => return Ok(()),
+            }
+        }
+        if stat.allocated < stat.size {
+            return sparse(source, stat.size, file);
+        }
+        if stat.size > WHOLE as u64 {
+            return io::copy(&mut source, &mut file).map(drop);
+        }
+        self.buffer.clear();
+        source.take(stat.size).read_to_end(&mut self.buffer)?;
+        file.write_all(&self.buffer)
+    }
+
+    fn cannot(&self, node: &Node, error: &io::Error) -> Error {
+        let failed = Error::io("copy", &node.path, error);
+        match self.copier.means {
+            Means::Reflink => {
+                let reason = format!("its blocks cannot be shared here: {}", failed.reason());
+                Error::new(ErrorKind::Unsupported, reason).at(&node.path)
+            }
+            _ => failed,
+        }
+    }
+}
+
+/// Copies the ranges that hold data.
+fn sparse(mut source: &File, size: u64, mut file: &File) -> io::Result<()> {
+    file.set_len(size)?;
+    let mut at = 0;
+    while let Some(data) = sys::next_data(source, at, size)? {
+        source.seek(SeekFrom::Start(data.start))?;
+        file.seek(SeekFrom::Start(data.start))?;
+        io::copy(&mut source.take(data.end - data.start), &mut file)?;
+        at = data.end;
+    }
+    Ok(())
+}
+
+/// Makes the entry another name of its source.
+fn link(node: &Node, from: &Dir, to: &Dir) -> Result<Option<Stamp>> {
+    let (path, name) = (&node.path, node.path.name());
+    let before = from.stat(name).on("stat", path)?;
+    from.link(name, to, name).on("link", path)?;
+    let after = to.stat(name).on("stat", path)?;
+    if after.ino != before.ino || !super::meta::same_type(after.kind, &node.kind) {
+        return Err(changed(node));
+    }
+    Ok(is_scanned(node, &before).then(|| stamp(&after)))
+}
+
+/// Is it the very file that was scanned, untouched?
+fn is_scanned(node: &Node, stat: &Stat) -> bool {
+    node.here == Some(stamp(stat)) && (node.size(), node.meta.mtime) == (stat.size, stat.mtime)
+}
+
+fn stamp(stat: &Stat) -> Stamp {
+    Stamp { ctime: stat.ctime, ino: stat.ino }
+}
+
+fn changed(node: &Node) -> Error {
+    Error::new(ErrorKind::Refused, "it was replaced while it was copied")
+        .at(&node.path)
+        .hint("end what runs there, then repeat")
+}

@@ -1,0 +1,193 @@
+// SPDX-License-Identifier: ISC
+//! `clone`: a chroot like another one, edits and all.
+//!
+//! The tree is made beside its name and renamed in. The record is the base's own: what was built, so that `check` says
+//! of the clone what it says of the base. A file that is proved unchanged in the base is proved in the clone too.
+#![forbid(unsafe_code)]
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use super::built::Built;
+use super::carry::{NEW, rename_in};
+use super::guard::{self, Found};
+use super::open::{Chroot, Locking};
+use super::origin::{How, Origin};
+use super::place::{Home, Place, bytes};
+use super::state::State;
+use super::work::owners;
+use super::{recorded, recover};
+use crate::apply::{Means, copy_tree};
+use crate::error::{Error, ErrorKind, IoContext, Result};
+use crate::path::escape;
+use crate::sys::{Dir, shares_blocks};
+use crate::tree::{Kind, Stamp, Tree};
+use crate::watch::Watch;
+
+/// Stamps taken while the clone was made prove something once the clock has moved on by two ticks (decision E11).
+const TICKS: Duration = Duration::from_millis(20);
+
+/// What the user asks of `clone`.
+#[derive(Debug, Clone)]
+pub struct Request {
+    /// The chroot to be cloned.
+    pub base: OsString,
+    /// The clone to be made.
+    pub name: OsString,
+    /// How; none: the cheapest that the filesystem can.
+    pub how: Option<How>,
+    /// Only say what would be done.
+    pub dry_run: bool,
+    /// Wait for the locks.
+    pub wait: bool,
+}
+
+/// What `clone` did, or would do.
+#[derive(Debug)]
+pub struct Report {
+    /// Absolute path of the clone.
+    pub root: PathBuf,
+    /// Absolute path of its base.
+    pub base: PathBuf,
+    /// How it was made.
+    pub how: How,
+    /// Entries in it.
+    pub entries: usize,
+    /// What the user should know.
+    pub notes: Vec<String>,
+}
+
+/// Clones a chroot.
+///
+/// # Errors
+/// [`ErrorKind::Refused`] if something is there under the new name; [`ErrorKind::Unsupported`] if it cannot be made as
+/// asked; whatever reading the base or writing the clone says. Nothing is left of it then.
+pub fn clone(home: &Home, request: &Request, watch: &Watch) -> Result<Report> {
+    // Links move the ctimes of the base's own inodes: its stamps are taken again.
+    let shared = request.how != Some(How::Link);
+    let base = Chroot::open(home, &request.base, Locking { shared, wait: request.wait, verb: "clone" })?;
+    let place = free_place(home, &base, &request.name)?;
+    if request.dry_run {
+        let entries = base.manifest()?.len();
+        let how = request.how.map_or_else(|| choose(&base, &place, home), Ok)?;
+        return Ok(Report { root: place.root, base: base.place.root, how, entries, notes: Vec::new() });
+    }
+    let state = State::create(home, &place)?;
+    let _lock = state.lock(false, request.wait, "clone").map_err(|e| e.at(bytes(&place.root)))?;
+    recover::settle(home, &place, &state, watch)?;
+    let place = free_place(home, &base, &request.name)?;
+    let job = Job { home, base: &base, place: &place, state: &state };
+    let done = job.run(request.how, watch);
+    if done.is_err() {
+        // A clone that did not come to be is of no use to anybody.
+        recover::settle(home, &place, &state, &Watch::default())?;
+    }
+    done
+}
+
+/// The place of a clone, where nothing is yet.
+fn free_place(home: &Home, base: &Chroot, name: &OsString) -> Result<Place> {
+    let place = Place::find(home, name)?;
+    let shown = bytes(&place.root);
+    guard::may_build(home, &place)?;
+    if place.root.starts_with(&base.place.root) {
+        return Err(Error::new(ErrorKind::Refused, "a clone inside its base would be part of it").at(shown));
+    }
+    if !matches!(guard::look(home, &place)?, Found::Room) {
+        let error = Error::new(ErrorKind::Refused, "something is there already").at(shown);
+        return Err(error.hint(format!("remove it first, if it may go: stockade remove {}", escape(shown))));
+    }
+    if !place.beside {
+        let reason = "others may write to the directory above it, or a filesystem is mounted there";
+        let error = Error::new(ErrorKind::Refused, reason).at(shown);
+        return Err(error.hint("clone to a name below a directory that only you may write to"));
+    }
+    Ok(place)
+}
+
+/// The cheapest way that works between the base and the place of its clone.
+fn choose(base: &Chroot, place: &Place, home: &Home) -> Result<How> {
+    let parent = place.parent(home.calls)?.0;
+    Ok(if shares_blocks(&base.root, &parent) { How::Reflink } else { How::Copy })
+}
+
+/// One clone, once it is clear what it works on.
+struct Job<'a> {
+    home: &'a Home,
+    base: &'a Chroot,
+    place: &'a Place,
+    state: &'a State,
+}
+
+impl Job<'_> {
+    fn run(&self, how: Option<How>, watch: &Watch) -> Result<Report> {
+        let how = how.map_or_else(|| choose(self.base, self.place, self.home), Ok)?;
+        let new = self.state.subdir(NEW)?;
+        let (tree, notes) = self.scan(watch)?;
+        watch.begin("cloning", tree.bytes());
+        let means = match how {
+            How::Copy => Means::Copy,
+            How::Reflink => Means::Reflink,
+            How::Link => Means::Link,
+        };
+        let stamps = copy_tree((&self.base.root, &new), &tree, means, owners(), watch).map_err(|e| hinted(e, how))?;
+        let copied = Instant::now();
+        let record = restamped(self.base.manifest()?, &tree, &stamps);
+        if how == How::Link {
+            self.base.state.write_tree("manifest", &record)?;
+        }
+        self.record(&record, how, &new)?;
+        std::thread::sleep(TICKS.saturating_sub(copied.elapsed()));
+        watch.check()?;
+        rename_in(self.home, self.place, self.state)?;
+        let (root, base) = (self.place.root.clone(), self.base.place.root.clone());
+        Ok(Report { root, base, how, entries: tree.len(), notes })
+    }
+
+    /// The base as it is, and what of it cannot come along.
+    fn scan(&self, watch: &Watch) -> Result<(Tree, Vec<String>)> {
+        let scan = self.base.scan(watch)?;
+        let mut notes: Vec<String> = Vec::new();
+        let mounted = "a filesystem is mounted there; only its directory is cloned";
+        notes.extend(scan.mounts.iter().map(|path| format!("{path}: {mounted}")));
+        let (sockets, nodes): (Vec<_>, Vec<_>) =
+            scan.tree.into_nodes().into_iter().partition(|node| node.kind == Kind::Socket);
+        notes.extend(sockets.iter().map(|node| format!("{}: a socket is not cloned", node.path)));
+        Ok((Tree::new(nodes)?, notes))
+    }
+
+    /// Writes what is known of the clone, and syncs it with the clone itself.
+    fn record(&self, tree: &Tree, how: How, new: &Dir) -> Result<()> {
+        let shown = bytes(&self.place.root);
+        if !new.space().on("statfs", shown)?.volatile {
+            new.sync_filesystem().on("syncfs", shown)?;
+        }
+        let recipe = self.base.recipe()?;
+        recorded::prepare(self.state, &recipe, &Built::read(&self.base.state)?, tree, new)?;
+        Origin { base: self.base.place.root.clone(), how }.prepare(self.state)
+    }
+}
+
+fn hinted(error: Error, how: How) -> Error {
+    match (how, error.errno()) {
+        (How::Reflink, _) if error.kind() == ErrorKind::Unsupported => error.hint("use --how copy"),
+        (How::Link, Some(_)) if error.operation() == Some("link") => {
+            error.hint("hard links work only within one filesystem; use --how copy")
+        }
+        _ => error,
+    }
+}
+
+/// `recorded` with the stamps of the clone for every file of which the base's own stamp proves that it is as recorded.
+fn restamped(mut recorded: Tree, have: &Tree, stamps: &[Option<Stamp>]) -> Tree {
+    let mut found = have.nodes().iter().zip(stamps).peekable();
+    for node in recorded.nodes_mut() {
+        while found.next_if(|(is, _)| is.path < node.path).is_some() {}
+        let same = found.peek().filter(|(is, _)| {
+            is.path == node.path && is.here == node.here && (is.size(), is.meta.mtime) == (node.size(), node.meta.mtime)
+        });
+        node.here = node.here.and_then(|_| *same?.1);
+    }
+    recorded
+}

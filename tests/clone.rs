@@ -1,0 +1,161 @@
+// SPDX-License-Identifier: ISC
+//! Clones: as faithful as cp(1) makes them, a record of their own, nothing left of one that did not come to be.
+
+mod common;
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+
+use common::{World, able, fingerprint, picture, rsync_differences};
+use serde_json::Value;
+
+/// Every kind of entry, and every kind of metadata.
+const ZOO: &str = r#"
+umask 022; mkdir -p zoo/a/b/c zoo/etc zoo/empty zoo/sticky zoo/private/in; cd zoo
+echo one > a/one; ln a/one a/b/two; ln a/one zzz; echo x > a/b/c/x; printf 'a\nb' > 'odd
+name'; : > none; head -c 300000 /dev/urandom > large; ln -s one a/link; ln -s /nowhere dangling; ln a/link a/b/link
+mkfifo pipe; mknod null c 1 3; mknod disk b 8 0; chmod 640 disk
+truncate -s 5M sparse; printf data | dd of=sparse bs=1 seek=3000000 conv=notrunc status=none
+echo s > suid; chown 1:2 suid; chmod 6755 suid; chmod 1777 sticky; chown 33:33 private; chmod 700 private; chmod 0 none
+chmod 2775 empty; chown 0:5 empty; chown -h 7:8 dangling
+setfattr -n user.a -v b a/one; setfattr -n user.d -v e a; setfattr -n trusted.t -v v large; setcap cap_net_raw+ep large
+setfacl -m u:5:r etc; setfacl -d -m u:6:rwx a/b
+find . -depth -exec touch -h -d @1600000000.123456789 {} +
+"#;
+
+const RECIPE: &str = "devices = \"none\"\nactions = [\"-ldconfig\"]\n[policy]\nunknown = \"remove\"\n\
+    volatile = [\"log\"]\n[[source]]\ndirectory = \"zoo\"\n";
+
+/// A world with the chroot `base`, built of the zoo; none if it cannot be made here.
+fn world() -> Option<World> {
+    if !able(&["setfattr", "setfacl", "setcap", "rsync", "strace"]) {
+        return None;
+    }
+    let world = World::new();
+    world.sh(ZOO);
+    world.write("recipe.toml", RECIPE);
+    world.ok(&["build", "base", "-f", "./recipe.toml"]);
+    Some(world)
+}
+
+fn json(world: &World, arguments: &[&str]) -> Value {
+    serde_json::from_str(&world.run(arguments).out).unwrap()
+}
+
+#[test]
+fn a_copy_is_the_same_to_the_last_attribute() {
+    let Some(world) = world() else { return };
+    world.sh("cd home/base; echo edited > a/b/c/x; echo mine > unknown; rm -r private; echo day > log");
+    let before = fingerprint(&world.root("base"));
+    let said = world.ok(&["clone", "base", "w1", "--how", "copy"]);
+    assert!(said.contains("/w1: cloned from ") && said.contains(" by copy: "), "{said}");
+    assert_eq!(fingerprint(&world.root("base")), before, "the base is not touched");
+    assert_eq!(rsync_differences(&world.root("base"), &world.root("w1")), "");
+    assert_eq!(picture(&world.root("base")), picture(&world.root("w1")));
+    let file = |name: &str| fs::metadata(world.root("w1").join(name)).unwrap();
+    assert!(file("sparse").blocks() * 512 < 1_000_000, "holes stay holes");
+    assert_eq!((file("a/one").nlink(), file("a/one").ino()), (3, file("zzz").ino()));
+    assert_ne!(file("a/one").ino(), fs::metadata(world.root("base").join("a/one")).unwrap().ino());
+    world.assert_tidy();
+}
+
+/// What the record of a clone says, and that a file which is proved in the base needs no reading in the clone.
+#[test]
+fn the_record_of_a_clone_is_that_of_its_base() {
+    let Some(world) = world() else { return };
+    world.sh("cd home/base; echo y > a/b/c/x; echo mine > unknown; rm -r private; echo day > log");
+    let base = json(&world, &["check", "base", "--json"]);
+    for how in ["copy", "link"] {
+        world.ok(&["clone", "base", how, "--how", how]);
+        let clone = json(&world, &["check", how, "--json"]);
+        let paths = |report: &Value| -> Vec<(String, String)> {
+            let changes = report["changes"].as_array().unwrap().iter();
+            changes.map(|c| (c["change"].to_string(), c["path"].to_string())).collect()
+        };
+        assert_eq!(paths(&clone), paths(&base), "{how}");
+        assert_eq!(clone["read"], 1, "{how}: only what was edited is read");
+        assert_eq!(json(&world, &["check", "base", "--json"])["read"], 1, "{how}: nor is more of the base");
+        let mut listed = json(&world, &["list", "--json"]);
+        let listed = listed.as_array_mut().unwrap().iter_mut().find(|one| one["name"] == how).unwrap().take();
+        assert_eq!((&listed["how"], listed["base"].as_str()), (&how.into(), world.root("base").to_str()));
+    }
+    // The clone is a chroot like any other: it is brought up to date, and goes, without its base.
+    world.ok(&["remove", "base"]);
+    world.ok(&["build", "copy", "--yes"]);
+    world.ok(&["check", "copy", "--hash"]);
+    assert_eq!(rsync_differences(&world.path("zoo"), &world.root("copy")), "*deleting   log\n");
+    world.ok(&["remove", "copy"]);
+    world.ok(&["remove", "link"]);
+    assert_eq!(world.ok(&["list"]), "");
+}
+
+#[test]
+fn links_share_inodes_and_check_sees_what_was_written_through() {
+    let Some(world) = world() else { return };
+    world.ok(&["clone", "base", "w1", "--how", "link"]);
+    assert_eq!(picture(&world.root("base")), picture(&world.root("w1")));
+    let ino = |chroot: &str, name: &str| fs::symlink_metadata(world.root(chroot).join(name)).unwrap().ino();
+    for (name, shared) in [("a/one", true), ("large", true), ("dangling", true), ("pipe", false), ("null", false)] {
+        assert_eq!(ino("base", name) == ino("w1", name), shared, "{name}");
+    }
+    for chroot in ["base", "w1"] {
+        assert_eq!(json(&world, &["check", chroot, "--json"])["read"], 0, "{chroot}");
+    }
+    let listed = json(&world, &["list", "--json", "--disk"]);
+    let (own, shared) = (&listed[1]["disk"]["own"], &listed[1]["disk"]["shared"]);
+    assert!(shared.as_u64() > Some(300_000) && own.as_u64() < Some(200_000), "{listed}");
+    world.sh("echo through > home/w1/a/b/c/x; chmod 600 home/w1/large");
+    for chroot in ["base", "w1"] {
+        let said = world.run(&["check", chroot]);
+        assert_eq!(said.status, Some(2));
+        assert!(said.out.contains("* a/b/c/x ") && said.out.contains("m large "), "{chroot}: {}", said.out);
+    }
+}
+
+#[test]
+fn what_cannot_be_a_clone_is_refused() {
+    let Some(world) = world() else { return };
+    world.sh("mkdir full; echo precious > full/data; mkdir -m 1777 open; echo x > file; mkdir room");
+    world.ok(&["clone", "base", "taken"]);
+    for (name, words) in [
+        ("taken", &["something is there already", "stockade remove"][..]),
+        ("base", &["would be part of it"]),
+        ("home/base/in", &["would be part of it"]),
+        ("./full", &["something is there already"]),
+        ("./file", &["not a directory"]),
+        ("./open/w1", &["others may write to the directory above it"]),
+        ("/", &["running system"]),
+        ("./no/w1", &["No such file"]),
+    ] {
+        let name = if name.starts_with("home") { format!("./{name}") } else { name.to_owned() };
+        world.refused(&["clone", "base", &name], words);
+    }
+    world.refused(&["clone", "nothing", "w1"], &["there is no such chroot"]);
+    world.refused(
+        &["clone", "base", "w1", "--how", "reflink"],
+        &["its blocks cannot be shared here", "hint: use --how copy"],
+    );
+    world.refused(&["clone", "base", "./w1", "--how", "reflink"], &["cannot be shared"]);
+    assert_eq!(fs::read_to_string(world.path("full/data")).unwrap(), "precious\n");
+    let said = world.ok(&["clone", "base", "w1", "--dry-run"]);
+    assert!(said.contains("would be cloned") && said.contains(" by copy"), "{said}");
+    assert!(!world.root("w1").exists() && !world.path("w1").exists());
+    // An empty directory is room.
+    world.ok(&["clone", "base", "./room"]);
+    assert_eq!(picture(&world.root("base")), picture(&world.path("room")));
+    world.assert_tidy();
+}
+
+/// A mount below the base is not entered, a socket is not made, and both are said.
+#[test]
+fn what_does_not_come_along_is_said() {
+    let Some(world) = world() else { return };
+    let said = world.sh_apart(
+        "mount -t tmpfs none home/base/empty; echo in > home/base/empty/in
+        python3 -c 'import socket; socket.socket(socket.AF_UNIX).bind(\"home/base/etc/s\")'
+        $STOCKADE clone base w1",
+    );
+    assert!(said.contains("note: empty: ") && said.contains("note: etc/s: a socket"), "{said}");
+    assert_eq!(fs::read_dir(world.root("w1").join("empty")).unwrap().count(), 0);
+    assert!(!world.root("w1").join("etc/s").exists());
+}
