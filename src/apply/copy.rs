@@ -3,6 +3,7 @@
 //! renames it in.
 #![forbid(unsafe_code)]
 
+use std::collections::HashSet;
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::ops::Range;
@@ -150,17 +151,13 @@ impl Copier<'_> {
             let to = self.to.walk_parent(&node.path).on("open", &node.path)?;
             from.link(first.name(), &to, node.path.name()).on("link", &node.path)?;
         }
-        let mut proved = std::collections::HashSet::new();
-        for (index, node) in self.nodes.iter().enumerate() {
-            let Some(group) = node.group.as_ref().filter(|_| matches!(node.kind, Kind::File { .. })) else { continue };
-            if stamps[index].is_some() {
-                proved.insert(group);
-            }
-            stamps[index] = None;
-            if proved.contains(group) {
-                let dir = self.to.walk_parent(&node.path).on("open", &node.path)?;
-                stamps[index] = Some(stamp(&dir.stat(node.path.name()).on("stat", &node.path)?));
-            }
+        let grouped =
+            self.nodes.iter().enumerate().filter_map(|(index, node)| Some((index, node, node.group.as_ref()?)));
+        let proved: HashSet<_> =
+            grouped.clone().filter(|(index, ..)| stamps[*index].is_some()).map(|(.., group)| group).collect();
+        for (index, node, _) in grouped.filter(|(.., group)| proved.contains(group)) {
+            let dir = self.to.walk_parent(&node.path).on("open", &node.path)?;
+            stamps[index] = Some(stamp(&dir.stat(node.path.name()).on("stat", &node.path)?));
         }
         Ok(())
     }

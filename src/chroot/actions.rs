@@ -11,6 +11,7 @@ use sha2::{Digest as _, Sha256};
 use super::place::bytes;
 use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::path::{TreePath, escape};
+use crate::plan::Plan;
 use crate::recipe::{self, Recipe};
 use crate::tree::{Digest, Kind, Node, Tree};
 
@@ -48,6 +49,12 @@ pub(crate) fn due(recipe: &Recipe, tree: &Tree, ran: &BTreeMap<String, String>) 
     let wanted = ACTIONS.iter().filter(|action| recipe.actions.contains(&action.recipe) && has_program(tree, action));
     let keyed = wanted.map(|action| (action.recipe.name().to_owned(), key(tree, action)));
     keyed.filter(|(name, key)| ran.get(name) != Some(key)).collect()
+}
+
+/// Does `plan` change anything that the action `name` reads?
+pub(crate) fn concerns(name: &str, plan: &Plan) -> bool {
+    let nodes = || plan.changes.iter().flat_map(|change| change.before.iter().chain(&change.after));
+    ACTIONS.iter().any(|action| action.recipe.name() == name && nodes().any(action.reads))
 }
 
 fn has_program(tree: &Tree, action: &Action) -> bool {

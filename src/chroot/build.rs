@@ -170,7 +170,9 @@ impl Job<'_> {
         read += prove_wanted(&mut wanted, recorded.as_ref(), have, watch)?;
         let settled = settle(have, recorded.as_ref(), &wanted.tree, policy)?;
         let mut plan = diff(have, &settled.want);
-        self.may_remove(&plan, have.len())?;
+        if !self.request.yes && !self.request.dry_run {
+            may_remove(self.place, &plan, have.len())?;
+        }
         if let (Some(state), false) = (self.state, self.request.dry_run) {
             let built = Built { key: None, archives: wanted.archives.clone(), actions: self.built.actions.clone() };
             let (home, place, work, recipe) = (self.home, self.place, self.work, self.recipe);
@@ -222,19 +224,6 @@ impl Job<'_> {
         Ok(nothing.then(report))
     }
 
-    /// A refresh that would empty the chroot is more likely a mistake than a wish (decision E9).
-    fn may_remove(&self, plan: &Plan, entries: usize) -> Result<()> {
-        let removed = plan.stats().removed;
-        let many = removed > 1000 || (removed >= 10 && removed * 10 > entries);
-        if many && !self.request.yes && !self.request.dry_run {
-            let reason = format!("{removed} of {entries} entries would be removed");
-            return Err(Error::new(ErrorKind::Refused, reason)
-                .at(bytes(&self.place.root))
-                .hint("look at them with --dry-run, then repeat with --yes"));
-        }
-        Ok(())
-    }
-
     fn report(
         &self,
         new: bool,
@@ -246,4 +235,15 @@ impl Job<'_> {
         let (read, entries) = counts;
         Report { root: self.place.root.clone(), new, plan, left, notes, read, entries }
     }
+}
+
+/// A change that would empty the chroot is more likely a mistake than a wish (decision E9).
+pub(crate) fn may_remove(place: &Place, plan: &Plan, entries: usize) -> Result<()> {
+    let removed = plan.stats().removed;
+    if removed <= 1000 && (removed < 10 || removed * 10 <= entries) {
+        return Ok(());
+    }
+    let reason = format!("{removed} of {entries} entries would be removed");
+    let hint = "look at them with --dry-run, then repeat with --yes";
+    Err(Error::new(ErrorKind::Refused, reason).at(bytes(&place.root)).hint(hint))
 }

@@ -137,7 +137,7 @@ pub(crate) fn rename_in(home: &Home, place: &Place, state: &State) -> Result<()>
 }
 
 /// Hands out each slot once.
-fn taking(mut slots: HashMap<TreePath, Slot>) -> impl FnMut(&Change) -> Result<Slot> {
+pub(crate) fn taking(mut slots: HashMap<TreePath, Slot>) -> impl FnMut(&Change) -> Result<Slot> {
     move |change| {
         let missing = || Error::new(ErrorKind::NotFound, "its content was not staged").at(&change.path);
         slots.remove(&change.path).ok_or_else(missing)

@@ -70,7 +70,7 @@ pub fn clone(home: &Home, request: &Request, watch: &Watch) -> Result<Report> {
     let place = free_place(home, &base, &request.name)?;
     if request.dry_run {
         let entries = base.manifest()?.len();
-        let how = request.how.map_or_else(|| choose(&base, &place, home), Ok)?;
+        let how = request.how.unwrap_or_else(|| choose(&base, &place, home));
         return Ok(Report { root: place.root, base: base.place.root, how, entries, notes: Vec::new() });
     }
     let state = State::create(home, &place)?;
@@ -107,9 +107,11 @@ fn free_place(home: &Home, base: &Chroot, name: &OsString) -> Result<Place> {
 }
 
 /// The cheapest way that works between the base and the place of its clone.
-fn choose(base: &Chroot, place: &Place, home: &Home) -> Result<How> {
-    let parent = place.parent(home.calls)?.0;
-    Ok(if shares_blocks(&base.root, &parent) { How::Reflink } else { How::Copy })
+fn choose(base: &Chroot, place: &Place, home: &Home) -> How {
+    match place.parent(home.calls) {
+        Ok((parent, _)) if shares_blocks(&base.root, &parent) => How::Reflink,
+        _ => How::Copy,
+    }
 }
 
 /// One clone, once it is clear what it works on.
@@ -122,7 +124,7 @@ struct Job<'a> {
 
 impl Job<'_> {
     fn run(&self, how: Option<How>, watch: &Watch) -> Result<Report> {
-        let how = how.map_or_else(|| choose(self.base, self.place, self.home), Ok)?;
+        let how = how.unwrap_or_else(|| choose(self.base, self.place, self.home));
         let new = self.state.subdir(NEW)?;
         let (tree, notes) = self.scan(watch)?;
         watch.begin("cloning", tree.bytes());

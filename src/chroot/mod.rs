@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: ISC
-//! What Stockade knows of a chroot and does with it: build, check, clone, remove, list, why.
+//! What Stockade knows of a chroot and does with it: build, check, clone, reset, remove, list, why.
 //!
 //! Every verb is a composition of three trees: what there is, what was recorded, what is wanted.
 #![forbid(unsafe_code)]
@@ -33,6 +33,7 @@ mod proof;
 mod recorded;
 pub mod recover;
 pub mod remove;
+pub mod reset;
 mod state;
 mod work;
 

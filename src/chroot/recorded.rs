@@ -161,16 +161,22 @@ pub(crate) fn tree(want: &Tree, known: &Known<'_>) -> Result<Tree> {
 }
 
 /// Stamps the files that `plan` put in place, and records the tree again.
-///
-/// A stamp is worth something only once the clock has moved on: a later write in the same tick would not show.
 pub(crate) fn stamp(root: &Dir, state: &State, plan: &Plan, watch: &Watch) -> Result<()> {
     if plan.is_empty() {
         return Ok(());
     }
     let Some(mut tree) = state.read_tree("manifest")? else { return Ok(()) };
-    std::thread::sleep(std::time::Duration::from_millis(20));
     let paths: Vec<TreePath> = plan.changes.iter().map(|change| change.path.clone()).collect();
-    let scan = scan_paths(root, &paths, &ScanOptions::default(), watch)?;
+    restamp(root, &mut tree, &paths, watch)?;
+    state.write_tree("manifest", &tree)
+}
+
+/// Stamps the files of `tree` at `paths`, which are known to be as it says.
+///
+/// A stamp is worth something only once the clock has moved on: a later write in the same tick would not show.
+pub(crate) fn restamp(root: &Dir, tree: &mut Tree, paths: &[TreePath], watch: &Watch) -> Result<()> {
+    std::thread::sleep(std::time::Duration::from_millis(20));
+    let scan = scan_paths(root, paths, &ScanOptions::default(), watch)?;
     let mut now = scan.tree.nodes().iter().peekable();
     for node in tree.nodes_mut() {
         while now.next_if(|n| n.path < node.path).is_some() {}
@@ -180,5 +186,5 @@ pub(crate) fn stamp(root: &Dir, state: &State, plan: &Plan, watch: &Watch) -> Re
             node.here = is.here;
         }
     }
-    state.write_tree("manifest", &tree)
+    Ok(())
 }

@@ -26,6 +26,8 @@ pub(super) enum Verb {
     Run(Run),
     /// Make a chroot like another one
     Clone(Clone),
+    /// Take a chroot back to what was built
+    Reset(Reset),
     /// Remove a chroot
     Remove(Change),
     /// List the chroots
@@ -57,6 +59,7 @@ impl Verb {
             Verb::Check(_) => "check",
             Verb::Run(_) => "run",
             Verb::Clone(_) => "clone",
+            Verb::Reset(_) => "reset",
             Verb::Remove(_) => "remove",
             Verb::List(_) => "list",
             Verb::Why(_) => "why",
@@ -77,6 +80,7 @@ impl Verb {
             Verb::Check(args) => args.json.json,
             Verb::Run(args) => args.json.json,
             Verb::Clone(args) => args.json.json,
+            Verb::Reset(args) => args.json.json,
             Verb::Remove(args) | Verb::Adopt(args) => args.json.json,
             Verb::List(args) => args.json.json,
             Verb::Why(args) => args.json.json,
@@ -229,6 +233,23 @@ pub(super) enum How {
     Reflink,
     Link,
     Copy,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Reset {
+    /// The chroot: a directory, or a name below the stockade home
+    #[arg(value_hint = ValueHint::DirPath)]
+    pub(super) root: PathBuf,
+    /// Go on although many entries would be removed
+    #[arg(short = 'y', long)]
+    pub(super) yes: bool,
+    /// Show what would be done, and do nothing
+    #[arg(short = 'n', long)]
+    pub(super) dry_run: bool,
+    #[command(flatten)]
+    pub(super) lock: Lock,
+    #[command(flatten)]
+    pub(super) json: Json,
 }
 
 #[derive(Debug, Args)]

@@ -16,6 +16,7 @@ mod out;
 mod progress;
 mod recover;
 mod remove;
+mod reset;
 mod run;
 mod why;
 
@@ -82,6 +83,7 @@ fn dispatch(verb: &Verb, out: &mut Out) -> Result<Exit> {
         Verb::Check(args) => check::run(args, out),
         Verb::Run(args) => run::run(args),
         Verb::Clone(args) => clone::run(args, out),
+        Verb::Reset(args) => reset::run(args, out),
         Verb::Remove(args) => remove::run(args, out),
         Verb::List(args) => list::run(args, out),
         Verb::Why(args) => why::run(args, out),
