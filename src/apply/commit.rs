@@ -5,6 +5,7 @@
 use std::io::Write;
 
 use crate::error::{Error, ErrorKind, IoContext, Result};
+use crate::path::TreePath;
 use crate::plan::Plan;
 use crate::sys::{Calls, Dir, effective_uid};
 use crate::tree::Kind;
@@ -25,6 +26,9 @@ const UNDO: &[u8] = b"undo";
 const RESERVE: &[u8] = b"reserve";
 pub(super) const RESERVE_BYTES: usize = 256 * 1024;
 
+/// How many files a message names.
+const MAX_NAMED: usize = 5;
+
 /// What [`recover`] found.
 #[derive(Debug)]
 pub enum Recovered {
@@ -34,7 +38,8 @@ pub enum Recovered {
     Discarded,
     /// The change is done.
     Finished,
-    /// The change is taken back: for the reason given, or because that was under way.
+    /// The change is taken back: for the reason given, or because that was under way. The reason also names files that
+    /// could not become what they were, because somebody wrote to them meanwhile.
     TurnedBack(Option<Error>),
 }
 
@@ -75,8 +80,8 @@ pub fn commit(
 /// neither be finished nor be taken back, naming what is in the way.
 pub fn recover(target: &Target, state: &Dir, finish: &dyn Fn() -> Result<()>, watch: &Watch) -> Result<Recovered> {
     if let Some(prepared) = journal::read(state, BACK, target)? {
-        Change { target, state, prepared: &prepared, watch }.go_back()?;
-        return Ok(Recovered::TurnedBack(None));
+        let written = Change { target, state, prepared: &prepared, watch }.go_back()?;
+        return Ok(Recovered::TurnedBack(written));
     }
     if let Some(prepared) = journal::read(state, FORWARD, target)? {
         let change = Change { target, state, prepared: &prepared, watch };
@@ -119,7 +124,7 @@ struct Change<'a> {
 impl Change<'_> {
     /// Goes on to the end, or back if that fails; then the reason is returned.
     fn forward(&self, pass: Pass, finish: &dyn Fn() -> Result<()>) -> Result<Option<Error>> {
-        let done = self.drive(&self.prepared.plan, pass).and_then(|()| self.sync());
+        let done = self.drive(&self.prepared.plan, pass).and_then(|_| self.sync());
         if let Err(reason) = done {
             for area in &self.target.areas {
                 // If even that fails, there may still be space enough.
@@ -127,7 +132,8 @@ impl Change<'_> {
             }
             let back = journal::rename(self.state, FORWARD, BACK).and_then(|()| self.go_back());
             return match back {
-                Ok(()) => Ok(Some(reason)),
+                Ok(None) => Ok(Some(reason)),
+                Ok(Some(written)) => Ok(Some(Error::new(reason.kind(), format!("{reason}; and {written}")))),
                 Err(error) => Err(stuck(&reason, &error)),
             };
         }
@@ -138,18 +144,21 @@ impl Change<'_> {
         Ok(None)
     }
 
-    /// Puts everything back, in the same order of steps, with before and after exchanged.
-    fn go_back(&self) -> Result<()> {
+    /// Puts everything back, in the same order of steps, with before and after exchanged. Returns what cannot be what it
+    /// was: files that were written to meanwhile.
+    fn go_back(&self) -> Result<Option<Error>> {
         let mut reversed = self.prepared.plan.clone().reversed();
         for node in reversed.changes.iter_mut().filter_map(|change| change.before.as_mut()) {
             // Whatever stamp a wanted node has, it is of no inode that was put here.
             node.here = None;
         }
-        self.drive(&reversed, Pass::Back).and_then(|()| self.sync())?;
-        self.end(BACK)
+        let files = self.drive(&reversed, Pass::Back)?;
+        self.sync()?;
+        self.end(BACK)?;
+        Ok(written(&files))
     }
 
-    fn drive(&self, plan: &Plan, pass: Pass) -> Result<()> {
+    fn drive(&self, plan: &Plan, pass: Pass) -> Result<Vec<TreePath>> {
         let open = |name: &'static [u8]| -> Result<Vec<Shards>> {
             self.target.areas.iter().map(|area| Shards::make(&area.work, name).on("mkdir", name)).collect()
         };
@@ -209,6 +218,15 @@ fn sync_bodies(target: &Target, prepared: &Prepared) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Says which files were written to while they were set aside.
+fn written(files: &[TreePath]) -> Option<Error> {
+    let named: Vec<String> = files.iter().take(MAX_NAMED).map(ToString::to_string).collect();
+    let more = files.len().saturating_sub(MAX_NAMED);
+    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+    let reason = format!("written to while set aside, and put back with that: {}{more}", named.join(", "));
+    (!files.is_empty()).then(|| Error::new(ErrorKind::Refused, reason))
 }
 
 /// Neither forward nor back.

@@ -8,12 +8,14 @@
 #![forbid(unsafe_code)]
 
 use crate::error::{Error, ErrorKind, IoContext, Result};
+use crate::path::TreePath;
 use crate::plan::{Change, Plan};
 use crate::sys::{Dir, FileType, Stat};
 use crate::tree::{Kind, Node};
 use crate::watch::Watch;
 
 use super::Target;
+use super::body;
 use super::meta::{Attributes, matches, same_type, settle};
 use super::parents::{Parents, mounted};
 use super::shards::{Place, Shards};
@@ -49,6 +51,8 @@ pub(super) struct Machine<'a> {
     /// By area.
     parents: Vec<Parents<'a>>,
     mounts: Vec<u64>,
+    /// Files that were put back with other content than they had: somebody held them open and wrote.
+    written: Vec<TreePath>,
 }
 
 impl<'a> Machine<'a> {
@@ -56,12 +60,12 @@ impl<'a> Machine<'a> {
         let areas = &job.target.areas;
         let mounts = areas.iter().map(|area| Ok(area.root.stat_self().on("stat", &area.at)?.mount));
         let parents = areas.iter().map(|area| Parents::new(&area.root)).collect();
-        Ok(Machine { job, parents, mounts: mounts.collect::<Result<_>>()? })
+        Ok(Machine { job, parents, mounts: mounts.collect::<Result<_>>()?, written: Vec::new() })
     }
 
     /// Takes all steps. Forwards the first error ends it; on the way back everything that can be put back is, and the
-    /// first error is returned at the end.
-    pub(super) fn run(&mut self, steps: &[Step], watch: &Watch) -> Result<()> {
+    /// first error is returned at the end. Returns the files that somebody wrote to while they were set aside.
+    pub(super) fn run(mut self, steps: &[Step], watch: &Watch) -> Result<Vec<TreePath>> {
         let mut failed = Ok(());
         for step in steps {
             let done = self.take(step);
@@ -72,7 +76,7 @@ impl<'a> Machine<'a> {
                 watch.count(1, 0)?;
             }
         }
-        failed
+        failed.map(|()| self.written)
     }
 
     fn take(&mut self, step: &Step) -> Result<()> {
@@ -115,6 +119,10 @@ impl<'a> Machine<'a> {
             (None, Some(_)) if job.pass == Pass::Back => {}
             (None, None) => {}
             _ => return Err(at.conflict()),
+        }
+        if job.pass == Pass::Back && !at.is_as_set_aside(&coming, &new)? {
+            // What was written to it is somebody's work: it goes back, and is told of.
+            self.written.push(path.clone());
         }
         new.dir.rename(&new.name, &at.dir, &at.name).on("rename", path)
     }
@@ -264,6 +272,24 @@ impl Spot<'_> {
             }
             Some(before) => matches(now, &self.dir, &self.name, before).on("readlink", &self.change.path),
             None => Ok(false),
+        }
+    }
+
+    /// Does a file that was set aside hold what it held then? Whoever had it open may have written to it since
+    /// (decision E2).
+    fn is_as_set_aside(&self, coming: &Stat, kept: &Place<'_>) -> Result<bool> {
+        let (path, Some(was)) = (&self.change.path, &self.change.after) else { return Ok(true) };
+        match was.digest() {
+            Some(digest) if coming.size == was.size() => {
+                let mut file = kept.dir.open_file(&kept.name).on("open", path)?;
+                // Nothing stops the way back.
+                let job = body::Job { path, limit: was.size(), watch: &Watch::default() };
+                Ok(body::hash(&mut file, &job)?.1 == digest)
+            }
+            Some(_) => Ok(false),
+            // Another name of the inode may have moved its time.
+            None if coming.links > 1 => Ok(coming.size == was.size()),
+            None => matches(coming, kept.dir, &kept.name, was).on("readlink", path),
         }
     }
 

@@ -93,6 +93,60 @@ proptest! {
     }
 }
 
+/// A daemon holds a file open that is replaced or removed, and writes to it; then the change is taken back.
+#[test]
+fn what_was_written_to_a_file_set_aside_is_not_lost() {
+    let time = Time { sec: 7, nsec: 7 };
+    // What is written, and how; is it told of with a digest, and without?
+    for (body, keeps_time, told) in [
+        (&b"old"[..], true, [false, false]),
+        (b"OLD", true, [true, false]),
+        (b"OLD", false, [true, true]),
+        (b"longer", true, [true, true]),
+    ] {
+        for (known, told) in [true, false].into_iter().zip(told) {
+            let place = Place::new();
+            for name in [b"a", b"b"] {
+                std::io::Write::write_all(&mut place.root().create_file(name, 0o644).unwrap(), b"old").unwrap();
+                place.root().set_mtime(name, time).unwrap();
+            }
+            let mut held = place.root().open_or_create(b"a", 0).unwrap();
+            let mut have = scan(place.root());
+            if !known {
+                let strip = |node: &mut Node| {
+                    if let Kind::File { digest, .. } = &mut node.kind {
+                        *digest = None;
+                    }
+                };
+                have.nodes_mut().for_each(strip);
+            }
+            let want = Tree::new(have.nodes().iter().filter(|n| n.path.is_root()).cloned().collect()).unwrap();
+            let stage = Stage::create(place.work(), Owners::Set).unwrap();
+            let none = |_: &Change| unreachable!("files only go");
+            let prepared =
+                prepare(&place.target, &[stage], diff(&have, &want), &mut { none }, &Watch::default()).unwrap();
+            let fails = || Err(Error::new(ErrorKind::Io, "for this test"));
+            commit(&place.target, &place.state, &prepared, &fails, &Watch::default()).unwrap_err();
+            assert_eq!(place.root().find(b"a").unwrap().map(|s| s.size), None);
+
+            std::io::Write::write_all(&mut held, body).unwrap();
+            if keeps_time {
+                held.set_modified(std::time::UNIX_EPOCH + std::time::Duration::new(7, 7)).unwrap();
+            }
+            journal::rename(&place.state, journal::FORWARD, journal::BACK).unwrap();
+            let found = recover(&place.target, &place.state, &|| Ok(()), &Watch::default()).unwrap();
+            let Recovered::TurnedBack(reason) = found else { panic!("{found:?}") };
+            let case = format!("{body:?} {keeps_time} {known}");
+            let names = reason.map(|e| e.reason().rsplit_once(": ").unwrap().1.to_owned());
+            assert_eq!(names.as_deref(), told.then_some("a"), "{case}");
+            let mut now = Vec::new();
+            std::io::Read::read_to_end(&mut place.root().open_file(b"a").unwrap(), &mut now).unwrap();
+            assert_eq!(now, body, "{case}");
+            assert!(is_clean(&place));
+        }
+    }
+}
+
 /// A file of one name that is replaced or removed.
 fn goes(change: &Change) -> bool {
     let alone = |n: &Node| matches!(n.kind, Kind::File { .. }) && n.group.is_none();
