@@ -7,7 +7,7 @@ mod common;
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -57,7 +57,7 @@ impl Stage {
                 &format!("devices = \"none\"\n[policy]\nunknown = \"remove\"\n{source}"),
             );
         }
-        let (old, new) = (seen(chroot, &world.path("old")), seen(chroot, &world.path("new")));
+        let (old, new) = (picture(&world.path("old")), picture(&world.path("new")));
         world.sh("mkdir -m 1777 open");
         Stage { world, name: chroot, old, new }
     }
@@ -67,7 +67,7 @@ impl Stage {
     }
 
     fn seen(&self) -> String {
-        seen(self.name, &self.root())
+        picture(&self.root())
     }
 
     /// The chroot is the old one again, whatever it was.
@@ -128,10 +128,13 @@ impl Stage {
     }
 }
 
-/// The picture of a tree that is, or shall be, the chroot `name`. Where the work space lies in the root, the time of the
-/// root itself is lost if the kill comes between making that directory and giving the root its time back.
-fn seen(name: &str, root: &Path) -> String {
-    picture(root).lines().skip(usize::from(name.contains('/'))).collect::<Vec<_>>().join("\n")
+impl Stage {
+    /// How many states hold more than a lock.
+    fn states(&self) -> usize {
+        let states = fs::read_dir(self.world.path("home/.stockade")).unwrap().map(|state| state.unwrap().path());
+        let full = |state: &PathBuf| fs::read_dir(state).unwrap().any(|file| file.unwrap().file_name() != "lock");
+        states.filter(|state| !state.ends_with("roots")).filter(full).count()
+    }
 }
 
 /// Every case, on two threads with a stage each; how many are true.
@@ -226,6 +229,10 @@ fn a_first_build_that_is_killed_made_nothing_or_all() {
         stage.build(&format!("-einject={how}"));
         let made = stage.root().exists();
         if made {
+            // Nobody is told to adopt what only has to be finished.
+            let checked = stage.world.run(&["check", stage.name]);
+            let finish = checked.status == Some(1) && checked.err.contains("stockade recover b0");
+            assert!(checked.status == Some(0) || finish, "{how}: {checked:?}");
             assert_eq!(stage.seen(), stage.new, "{how}");
             stage.verdict(how);
         }
@@ -235,6 +242,90 @@ fn a_first_build_that_is_killed_made_nothing_or_all() {
         made
     });
     assert!(made > 5 && made + 30 < cases.len(), "{made} of {} made it", cases.len());
+}
+
+/// A root that is moved away half changed is not given up, unless somebody says so.
+#[test]
+fn half_changed_and_moved_away_it_is_recovered_once_it_is_back() {
+    if !able(&TOOLS) {
+        return;
+    }
+    for new in [in_home, in_the_open] {
+        let stage = new();
+        stage.set();
+        let moments = stage.moments();
+        let (call, n) = moments.iter().rfind(|(call, _)| call.starts_with("rename")).unwrap();
+        let half = format!("-einject={call}:signal=KILL:when={}", n / 2);
+        let (root, away) = (stage.root(), stage.world.path("away"));
+        let interrupt = || {
+            stage.set();
+            stage.build(&half);
+            fs::rename(&root, &away).unwrap();
+            for arguments in [&["recover", stage.name][..], &["build", stage.name], &["build", stage.name, "--adopt"]] {
+                stage.world.refused(arguments, &["interrupted, and now it is gone", "hint: move it back"]);
+            }
+            assert!(!root.exists(), "it was made anew");
+        };
+        interrupt();
+        fs::rename(&away, &root).unwrap();
+        assert!(stage.world.ok(&["recover", stage.name]).contains("complete"));
+        assert!(stage.verdict("moved away and back"));
+
+        interrupt();
+        assert!(stage.world.ok(&["remove", stage.name]).contains("gone already"));
+        assert_eq!(stage.world.ok(&["list"]), "");
+        assert_eq!(stage.states(), 0);
+    }
+}
+
+#[test]
+fn a_removal_that_is_killed_is_not_begun_or_done() {
+    if !able(&TOOLS) {
+        return;
+    }
+    let strike = |stage: &Stage, option: &str| {
+        stage.set();
+        let mut command = Command::new("strace");
+        command.args(["-f", "-qq", "-o"]).arg(stage.world.path("log")).arg(option);
+        command.arg(env!("CARGO_BIN_EXE_stockade")).args(["remove", stage.name]);
+        stage.world.settle(&mut command);
+        Said::of(command.output().unwrap())
+    };
+    let stage = in_home();
+    let count = |calls: &str| {
+        strike(&stage, &format!("-etrace={calls}"));
+        fs::read_to_string(stage.world.path("log"))
+            .unwrap()
+            .lines()
+            .filter(|l| l.contains("at(") || l.contains("ir("))
+            .count()
+    };
+    let mut cases = Vec::new();
+    for call in ["renameat", "unlinkat"] {
+        let count = count(call);
+        assert!(count > 0, "{call}");
+        cases.extend((1..=count).map(|n| (call.to_owned(), format!("{call}:signal=KILL:when={n}"))));
+    }
+    assert!(cases.len() > 20, "{}", cases.len());
+    let gone = each(&cases, in_home, |stage, _, how| {
+        strike(stage, &format!("-einject={how}"));
+        if stage.root().exists() {
+            assert_eq!(picture(&stage.root()), stage.old, "{how}");
+            assert!(!stage.verdict(how));
+            return false;
+        }
+        // Either finishes it; where nothing but the directory of the state is left, there is nothing to finish.
+        let verb = if how.len() % 2 == 0 { "recover" } else { "remove" };
+        let said = stage.world.run(&[verb, stage.name]);
+        assert!(
+            said.status == Some(0) || said.err.contains("no such chroot") || said.err.contains("no record"),
+            "{how}: {said:?}"
+        );
+        assert_eq!(stage.world.ok(&["list"]), "", "{how}");
+        assert_eq!(stage.states(), 0, "{how}");
+        true
+    });
+    assert!(gone > 10 && gone < cases.len(), "{gone} of {}", cases.len());
 }
 
 /// On a disk, where syncs are made.

@@ -270,3 +270,40 @@ fn a_renamed_or_replaced_root_is_unknown_until_adopted() {
     assert!(world.ok(&["list"]).contains("replaced"));
     assert_eq!(fs::read_to_string(world.root("b1").join("f")).unwrap(), "precious\n");
 }
+
+/// A backup under the name of the chroot keeps its recipe, and nothing in it is removed or overwritten by `adopt`.
+#[test]
+fn a_restored_root_keeps_its_recipe() {
+    if !able(&["tar"]) {
+        return;
+    }
+    let world = world();
+    world.ok(&["build", "b0", "-f", "old.toml"]);
+    world.sh(
+        "cp -a home/b0 backup; rm -r home/b0; cp -a backup home/b0
+        cd home/b0; echo mine > mine; mkdir -p sub/dir; echo deep > sub/dir/f; rm etc/stale; mkdir etc/stale; echo x > etc/stale/x",
+    );
+    let before = fingerprint(&world.root("b0"));
+    for verb in ["check", "remove"] {
+        world.refused(&[verb, "b0"], &["renamed or replaced", "hint: ", "stockade adopt"]);
+    }
+    let said = world.ok(&["adopt", "b0", "--dry-run"]);
+    assert!(said.contains("would be bound to the record"), "{said}");
+    world.refused(&["check", "b0"], &["renamed or replaced"]);
+    let said = world.ok(&["adopt", "b0"]);
+    assert!(said.contains("recipe and manifest stay; 6 entries"), "{said}");
+    assert_eq!(fingerprint(&world.root("b0")), before);
+    assert!(world.ok(&["why", "b0", "mine"]).contains("adopted"));
+    assert!(world.ok(&["why", "b0", "etc/f"]).contains("old.tar"));
+    world.ok(&["check", "b0", "--hash"]);
+
+    // The recipe removes what it does not know; what was adopted stays all the same.
+    world.sh("echo edited > home/b0/etc/f");
+    let said = world.run(&["build", "b0"]);
+    assert_eq!(said.status, Some(2), "{said:?}");
+    let read = |path: &str| fs::read_to_string(world.root("b0").join(path)).unwrap();
+    assert_eq!(
+        [read("etc/f"), read("mine"), read("sub/dir/f"), read("etc/stale/x")],
+        ["old\n", "mine\n", "deep\n", "x\n"]
+    );
+}

@@ -8,25 +8,38 @@ use std::path::{Path, PathBuf};
 use super::built::Built;
 use super::guard::{self, Found};
 use super::identity::{self, IDENTITY};
-use super::open::scan_root;
+use super::open::{policy_of, scan_root};
 use super::place::{Home, Place, bytes};
 use super::proof::read_all;
 use super::state::{State, register};
 use super::{recorded, recover};
 use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::recipe::Recipe;
-use crate::sys::Dir;
-use crate::tree::Unknown;
+use crate::sys::{Dir, Held};
+use crate::tree::diff::pairs;
 use crate::tree::policy::ADOPTED;
+use crate::tree::{Node, Tree, Unknown};
 use crate::watch::Watch;
 
-/// What `adopt` recorded, or would record.
+/// What `adopt` did, or would do.
 #[derive(Debug)]
 pub struct Adopted {
     /// Absolute path of the chroot.
     pub root: PathBuf,
-    /// How many entries were recorded anew; none if an earlier record was found and bound again.
-    pub entries: Option<usize>,
+    /// How it came by its record.
+    pub how: How,
+}
+
+/// How an adopted directory came by its record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum How {
+    /// All of these many entries were recorded as they are.
+    Recorded(usize),
+    /// It is the directory that a record here is of, which had another name.
+    Renamed,
+    /// Another directory has the name of one that was recorded: recipe and manifest stay, and these many entries that
+    /// they do not know were recorded as they are.
+    Restored(usize),
 }
 
 /// Records the directory that the user calls `name`. Nothing in it is changed.
@@ -39,29 +52,78 @@ pub fn adopt(home: &Home, name: &OsStr, dry_run: bool, wait: bool, watch: &Watch
     let shown = bytes(&place.root);
     let root = Dir::open(&place.root, home.calls).on("open", shown)?;
     if matches!(guard::look(home, &place)?, Found::Ours(_)) {
-        return Ok(Adopted { root: place.root, entries: None });
+        return Ok(Adopted { root: place.root, how: How::Renamed });
     }
     if let Some(known) = known_elsewhere(&place, &root)? {
         if !dry_run {
-            bind_again(home, &place, &known)?;
+            bind_again(home, &place, &known, wait)?;
         }
-        return Ok(Adopted { root: place.root, entries: None });
+        return Ok(Adopted { root: place.root, how: How::Renamed });
     }
-    let mut tree = scan_root(&root, watch).map_err(|e| e.at(shown))?.tree;
-    let entries = tree.len();
-    if !dry_run {
-        read_all(&root, &mut tree, watch, |_| true)?;
-        let origin = std::sync::Arc::from(ADOPTED);
-        tree.nodes_mut().for_each(|node| node.origin = Some(std::sync::Arc::clone(&origin)));
-        let state = State::create(home, &place)?;
-        let _lock = state.lock(false, wait, "adopt").map_err(|e| e.at(shown))?;
-        recover::settle(home, &place, &state, watch)?;
+    if dry_run {
+        let record = match State::open(home, &place)? {
+            Some(state) => Record::of(&state, &root, watch)?,
+            None => Record::anew(&root, watch)?,
+        };
+        return Ok(Adopted { root: place.root, how: record.how });
+    }
+    let state = State::create(home, &place)?;
+    let _lock = state.lock(false, wait, "adopt").map_err(|e| e.at(shown))?;
+    recover::settle(home, &place, &state, watch)?;
+    let mut record = Record::of(&state, &root, watch).map_err(|e| e.at(shown))?;
+    read_all(&root, &mut record.tree, watch, is_adopted)?;
+    recorded::prepare(&state, &record.recipe, &record.built, &record.tree, &root)?;
+    recorded::promote(&state)?;
+    register::add(home, &place)?;
+    Ok(Adopted { root: place.root, how: record.how })
+}
+
+/// What will be known of the directory.
+struct Record {
+    recipe: Recipe,
+    built: Built,
+    tree: Tree,
+    how: How,
+}
+
+impl Record {
+    /// The record in `state` with what it does not know of `root`; all of `root` if there is none.
+    fn of(state: &State, root: &Dir, watch: &Watch) -> Result<Record> {
+        let (Some(recipe), Some(known)) = (recorded::remembered(state)?, state.read_tree("manifest")?) else {
+            return Record::anew(root, watch);
+        };
+        let policy = policy_of(&recipe)?;
+        let have = scan_root(root, watch)?;
+        let mut nodes = Vec::with_capacity(known.len());
+        for (was, is) in pairs(&known, &have.tree) {
+            match (was, is) {
+                // Something lies below what was no directory: a record of both would be no tree.
+                (Some(was), Some(is)) if is.kind.is_dir() && !was.kind.is_dir() => nodes.push(adopted(is)),
+                (Some(was), _) => nodes.push(was.clone()),
+                (None, Some(is)) if !policy.holds(&is.path) => nodes.push(adopted(is)),
+                _ => {}
+            }
+        }
+        let count = nodes.iter().filter(|node| is_adopted(node)).count();
+        // Of the archives that it was made of all is still true; that nothing has to be done is not.
+        let built = Built { key: None, ..Built::read(state)? };
+        Ok(Record { recipe, built, tree: Tree::new(nodes)?, how: How::Restored(count) })
+    }
+
+    fn anew(root: &Dir, watch: &Watch) -> Result<Record> {
+        let tree = Tree::new(scan_root(root, watch)?.tree.nodes().iter().map(adopted).collect())?;
         let recipe = Recipe { unknown: Unknown::Keep, ..Recipe::default() };
-        recorded::prepare(&state, &recipe, &Built::default(), &tree, &root)?;
-        recorded::promote(&state)?;
-        register::add(home, &place)?;
+        let how = How::Recorded(tree.len());
+        Ok(Record { recipe, built: Built::default(), tree, how })
     }
-    Ok(Adopted { root: place.root, entries: Some(entries) })
+}
+
+fn adopted(node: &Node) -> Node {
+    Node { origin: Some(ADOPTED.into()), ..node.clone() }
+}
+
+fn is_adopted(node: &Node) -> bool {
+    node.origin.as_deref() == Some(ADOPTED)
 }
 
 /// The state directory, beside that of `place`, whose root this directory was before it was renamed.
@@ -78,13 +140,24 @@ fn known_elsewhere(place: &Place, root: &Dir) -> Result<Option<PathBuf>> {
 }
 
 /// Moves the record of a renamed root to its new name.
-fn bind_again(home: &Home, place: &Place, known: &Path) -> Result<()> {
-    if place.state.exists() {
-        return Err(Error::new(ErrorKind::Refused, "another record stands under its name").at(bytes(&place.state)));
-    }
+fn bind_again(home: &Home, place: &Place, known: &Path, wait: bool) -> Result<()> {
     let old =
         known.parent().and_then(Path::parent).unwrap_or(Path::new("/")).join(known.file_name().unwrap_or_default());
+    let from = Place { root: old, state: known.to_owned(), beside: place.beside };
+    // Whoever waits for one of these locks is told that the state was moved.
+    let lock = |place: &Place| -> Result<(State, Held)> {
+        let state = State::create(home, place)?;
+        let held = state.lock(false, wait, "adopt").map_err(|e| e.at(bytes(&place.root)))?;
+        Ok((state, held))
+    };
+    let (_known, _held) = lock(&from)?;
+    let (other, _held) = lock(place)?;
+    if other.read(IDENTITY)?.is_some() {
+        return Err(Error::new(ErrorKind::Refused, "another record stands under its name").at(bytes(&place.state)));
+    }
+    other.clear_but(&[])?;
+    other.vacate()?;
     std::fs::rename(known, &place.state).on("rename", bytes(&place.state))?;
-    register::remove(home, &Place { root: old, ..place.clone() })?;
+    register::remove(home, &from.root)?;
     register::add(home, place)
 }

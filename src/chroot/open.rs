@@ -7,10 +7,10 @@ use std::ffi::OsStr;
 use super::identity::{self, IDENTITY};
 use super::made::status::STATUS;
 use super::place::{Home, Place, bytes};
-use super::state::State;
+use super::state::{State, register};
 use super::{actions, login, recorded, recover};
 use crate::error::{Error, ErrorKind, IoContext, Result};
-use crate::path::PathSet;
+use crate::path::{PathSet, escape};
 use crate::recipe::Recipe;
 use crate::source::dir::{Scan, ScanOptions, scan};
 use crate::sys::{Dir, Held};
@@ -55,11 +55,7 @@ impl Chroot {
         let shown = bytes(&place.root).to_vec();
         let shown = shown.as_slice();
         let root = match Dir::open(&place.root, home.calls) {
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
-                return Err(Error::new(ErrorKind::NotFound, "there is no such chroot")
-                    .at(shown)
-                    .hint(format!("make it with: stockade build {}", name.to_string_lossy())));
-            }
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Err(no_chroot(home, &place)),
             root => root.on("open", shown)?,
         };
         let state = State::open(home, &place)?.ok_or_else(|| unknown(shown))?;
@@ -67,7 +63,7 @@ impl Chroot {
         if locking.shared && state.is_interrupted() {
             return Err(Error::new(ErrorKind::Interrupted, "an earlier command was interrupted")
                 .at(shown)
-                .hint(format!("finish it with: stockade recover {}", name.to_string_lossy())));
+                .hint(format!("finish it with: stockade recover {}", place.called(home))));
         }
         if !locking.shared {
             recover::settle(home, &place, &state, &Watch::default())?;
@@ -83,7 +79,7 @@ impl Chroot {
         if !identity::is(&recorded, &self.root).on("stat", shown)? {
             return Err(Error::new(ErrorKind::Refused, "the directory was renamed or replaced since it was recorded")
                 .at(shown)
-                .hint(format!("record it anew with: stockade adopt {}", self.place.root.display())));
+                .hint(format!("bind its record to it with: stockade adopt {}", escape(shown))));
         }
         Ok(())
     }
@@ -138,8 +134,19 @@ pub(crate) fn scan_root(root: &Dir, watch: &Watch) -> Result<Scan> {
     scan(root, &ScanOptions { xattrs: true, skip: PathSet::new([WORK_INSIDE])? }, watch)
 }
 
+/// There is no root.
+pub(crate) fn no_chroot(home: &Home, place: &Place) -> Error {
+    let (root, shown) = (bytes(&place.root), escape(bytes(&place.root)));
+    if register::knows(home, &place.root).unwrap_or(false) {
+        let hint = format!("move it back, or forget it with: stockade remove {shown}");
+        return Error::new(ErrorKind::NotFound, "the chroot is gone; only its record is left").at(root).hint(hint);
+    }
+    let hint = format!("make it with: stockade build {}", place.called(home));
+    Error::new(ErrorKind::NotFound, "there is no such chroot").at(root).hint(hint)
+}
+
 fn unknown(shown: &[u8]) -> Error {
     Error::new(ErrorKind::Refused, "no chroot of ours: there is no record of it")
         .at(shown)
-        .hint(format!("record it as it is with: stockade adopt {}", crate::path::escape(shown)))
+        .hint(format!("record it as it is with: stockade adopt {}", escape(shown)))
 }

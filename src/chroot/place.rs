@@ -154,6 +154,14 @@ impl Place {
         reserved(home, Ground::look(&root, &parent, home.calls)?.place(home, root)?)
     }
 
+    /// What the user may call it: its name, if it lives under the home; else its path. For messages.
+    pub fn called(&self, home: &Home) -> String {
+        match self.root.strip_prefix(&home.path) {
+            Ok(name) if name.components().count() == 1 => escape(bytes(name)),
+            _ => escape(bytes(&self.root)),
+        }
+    }
+
     /// The directory that holds the root, and the root's name in it; none for `/`.
     ///
     /// # Errors

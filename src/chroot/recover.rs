@@ -5,14 +5,15 @@
 use std::ffi::OsStr;
 
 use super::carry::NEW;
-use super::identity;
+use super::identity::{self, IDENTITY};
 use super::place::{Home, Place, bytes};
 use super::recorded;
-use super::remove::OLD;
+use super::remove::{OLD, forget};
 use super::state::State;
 use super::work::Work;
 use crate::apply::{self, Recovered, remove_tree};
 use crate::error::{Error, ErrorKind, IoContext, Result};
+use crate::path::escape;
 use crate::sys::Dir;
 use crate::watch::Watch;
 
@@ -38,26 +39,34 @@ pub fn recover(home: &Home, name: &OsStr, wait: bool, watch: &Watch) -> Result<O
     let unknown = || Error::new(ErrorKind::NotFound, "there is no record of such a chroot").at(bytes(&place.root));
     let state = State::open(home, &place)?.ok_or_else(unknown)?;
     let _lock = state.lock(false, wait, "recover").map_err(|e| e.at(bytes(&place.root)))?;
-    settle(home, &place, &state, watch)
+    let outcome = settle(home, &place, &state, watch)?;
+    if state.read(IDENTITY)?.is_none() {
+        // Nothing came of it, or it was removed.
+        state.vacate()?;
+    }
+    Ok(outcome)
 }
 
 /// Settles what an earlier command left in the state of `place`. Needs the lock, alone.
 pub(crate) fn settle(home: &Home, place: &Place, state: &State, watch: &Watch) -> Result<Outcome> {
+    if state.dir.find(OLD.as_bytes()).on("stat", bytes(&state.path))?.is_some() {
+        forget(home, place, state, &Watch::default())?;
+        return Ok(Outcome::Finished);
+    }
     let mut outcome = Outcome::Nothing;
     match Dir::open(&place.root, home.calls) {
         Ok(root) => {
             let work = Work::new(place, state, Some(&root))?;
-            if state.is_interrupted() {
+            work.settle()?;
+            if state.has_journal() {
                 outcome = replay(state, &work, &root, watch)?;
             }
             work.clear(&Watch::default())?;
         }
-        // What was planned for a root that is gone went with it.
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
-            apply::JOURNALS.iter().try_for_each(|name| state.discard(&String::from_utf8_lossy(name)))?;
-            Work::new(place, state, None)?.clear(&Watch::default())?;
-        }
-        Err(e) => return Err(Error::io("open", bytes(&place.root), &e)),
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(Error::io("open", bytes(&place.root), &e)),
+        // What it was, or shall be, is in the journal alone: perhaps it was only moved away.
+        Err(_) if state.has_journal() => return Err(half_changed(place)),
+        Err(_) => Work::new(place, state, None)?.clear(&Watch::default())?,
     }
     // Prepared files count only if their root was renamed in; a journal would have promoted them itself.
     if renamed_in(home, place, state)? {
@@ -65,13 +74,19 @@ pub(crate) fn settle(home: &Home, place: &Place, state: &State, watch: &Watch) -
         outcome = Outcome::Finished;
     }
     state.forget_unfinished()?;
-    for left in [NEW, OLD] {
-        if state.dir.find(left.as_bytes()).on("stat", bytes(&state.path))?.is_some() {
-            remove_tree(&state.dir, left.as_bytes(), &Watch::default())?;
-            outcome = if outcome == Outcome::Nothing { Outcome::Discarded } else { outcome };
-        }
+    if state.dir.find(NEW.as_bytes()).on("stat", bytes(&state.path))?.is_some() {
+        remove_tree(&state.dir, NEW.as_bytes(), &Watch::default())?;
+        outcome = if outcome == Outcome::Nothing { Outcome::Discarded } else { outcome };
     }
     Ok(outcome)
+}
+
+/// A change was interrupted and its root is gone.
+fn half_changed(place: &Place) -> Error {
+    let shown = escape(bytes(&place.root));
+    Error::new(ErrorKind::Interrupted, "a change of it was interrupted, and now it is gone")
+        .at(bytes(&place.root))
+        .hint(format!("move it back and run: stockade recover {shown}; or give it up with: stockade remove {shown}"))
 }
 
 /// Finishes or takes back what the journal says.

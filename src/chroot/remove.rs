@@ -4,14 +4,15 @@
 
 use std::ffi::OsStr;
 use std::io::ErrorKind;
+use std::path::PathBuf;
 
-use super::open::{Chroot, Locking};
-use super::place::{Home, bytes};
-use super::state::register;
+use super::identity::IDENTITY;
+use super::open::{Chroot, Locking, no_chroot};
+use super::place::{Home, Place, bytes};
+use super::state::{State, register};
 use crate::apply::remove_tree;
 use crate::error::{IoContext, Result};
 use crate::session;
-use crate::sys;
 use crate::watch::Watch;
 
 /// The name, in the state, of a root that is being removed.
@@ -21,9 +22,11 @@ pub(crate) const OLD: &str = "old";
 #[derive(Debug)]
 pub struct Removed {
     /// Absolute path of the root.
-    pub root: std::path::PathBuf,
+    pub root: PathBuf,
     /// Entries in its manifest.
     pub entries: usize,
+    /// The directory was gone already: only its record was removed.
+    pub gone: bool,
 }
 
 /// Removes the chroot that the user calls `name`, its state and its registration.
@@ -33,10 +36,14 @@ pub struct Removed {
 /// # Errors
 /// [`crate::ErrorKind::Refused`] naming the mounts below it and the processes in it.
 pub fn remove(home: &Home, name: &OsStr, dry_run: bool, wait: bool, watch: &Watch) -> Result<Removed> {
+    let place = Place::find(home, name)?;
+    if is_gone(&place) {
+        return remove_record(home, &place, dry_run, wait);
+    }
     let chroot = Chroot::open(home, name, Locking { shared: false, wait, verb: "remove" })?;
     refuse_if_in_use(&chroot)?;
     let entries = chroot.state.read_tree("manifest")?.map_or(0, |tree| tree.len());
-    let removed = Removed { root: chroot.place.root.clone(), entries };
+    let removed = Removed { root: chroot.place.root.clone(), entries, gone: false };
     if dry_run {
         return Ok(removed);
     }
@@ -44,18 +51,43 @@ pub fn remove(home: &Home, name: &OsStr, dry_run: bool, wait: bool, watch: &Watc
     if chroot.place.beside {
         let (parent, last) = chroot.place.parent(home.calls)?;
         parent.rename(&last, &chroot.state.dir, OLD.as_bytes()).on("rename", bytes(&removed.root))?;
-        remove_tree(&chroot.state.dir, OLD.as_bytes(), watch)?;
     } else {
         let shown = bytes(&removed.root);
         for entry in chroot.root.entries().on("readdir", shown)? {
             remove_tree(&chroot.root, &entry.name, watch).map_err(|e| e.at(shown))?;
         }
-    }
-    forget(home, &chroot)?;
-    if !chroot.place.beside {
         remove_empty(home, &chroot)?;
     }
+    forget(home, &chroot.place, &chroot.state, watch)?;
+    chroot.state.vacate()?;
     Ok(removed)
+}
+
+fn is_gone(place: &Place) -> bool {
+    place.root.symlink_metadata().is_err_and(|e| e.kind() == ErrorKind::NotFound)
+}
+
+/// Removes what is known of a chroot whose directory somebody else removed, or moved away for good.
+fn remove_record(home: &Home, place: &Place, dry_run: bool, wait: bool) -> Result<Removed> {
+    let state = State::open(home, place)?;
+    let lock = |state: &State| state.lock(false, wait, "remove").map_err(|e| e.at(bytes(&place.root)));
+    let _lock = state.as_ref().map(lock).transpose()?;
+    let holds = |state: &State| [IDENTITY, OLD].iter().any(|name| !matches!(state.dir.find(name.as_bytes()), Ok(None)));
+    let known = state.as_ref().is_some_and(holds) || register::knows(home, &place.root)?;
+    if !known || !is_gone(place) {
+        return Err(no_chroot(home, place));
+    }
+    let entries = state.as_ref().map(|state| state.read_tree("manifest")).transpose()?.flatten();
+    if !dry_run {
+        match &state {
+            Some(state) => {
+                forget(home, place, state, &Watch::default())?;
+                state.vacate()?;
+            }
+            None => drop(register::remove(home, &place.root)?),
+        }
+    }
+    Ok(Removed { root: place.root.clone(), entries: entries.map_or(0, |tree| tree.len()), gone: true })
 }
 
 /// Removes the root itself, unless it is a mount point or lies where we may not remove it: then somebody else made it.
@@ -67,13 +99,13 @@ fn remove_empty(home: &Home, chroot: &Chroot) -> Result<()> {
     }
 }
 
-/// Removes state and registration.
-fn forget(home: &Home, chroot: &Chroot) -> Result<()> {
-    register::remove(home, &chroot.place)?;
-    let all = chroot.place.state.parent().unwrap_or(&chroot.place.state);
-    let above = sys::Dir::open(all, home.calls).on("open", bytes(all))?;
-    let name = chroot.place.state.file_name().map(std::os::unix::ffi::OsStrExt::as_bytes).unwrap_or_default();
-    remove_tree(&above, name, &Watch::default())
+/// Removes the record, the registration, and the old root if it lies in the state. May be repeated: as long as there is
+/// more to do, there is an identity or an old root.
+pub(crate) fn forget(home: &Home, place: &Place, state: &State, watch: &Watch) -> Result<()> {
+    state.clear_but(&[IDENTITY, OLD])?;
+    register::remove(home, &place.root)?;
+    state.discard(IDENTITY)?;
+    remove_tree(&state.dir, OLD.as_bytes(), watch)
 }
 
 /// Refuses while processes run in the root or mounts lie below it.

@@ -6,10 +6,15 @@ use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 
 use super::place::{Home, Place, STATE, bytes, escape_name, private_dir};
+use super::recorded::RENAMING;
 use crate::apply;
 use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::sys::{Dir, Held, Lock};
 use crate::tree::{Tree, text};
+use crate::watch::Watch;
+
+/// The lock of a chroot.
+const LOCK: &[u8] = b"lock";
 
 /// State files are ours; still, none is read beyond this size.
 const MAX_STATE: u64 = 1 << 32;
@@ -54,23 +59,70 @@ impl State {
 
     /// Takes the chroot's lock; `verb` is written into it for others to read.
     ///
+    /// Only the holder moves a state directory or removes its lock file ([`State::vacate`]). So who holds the file that
+    /// is called `lock` in the directory that bears the state's name is alone with it, and stays so.
+    ///
     /// # Errors
-    /// [`ErrorKind::Locked`] naming the holder, if it is taken and `wait` is false.
+    /// [`ErrorKind::Locked`] naming the holder, if it is taken and `wait` is false; [`ErrorKind::NotFound`] if the state
+    /// was removed or moved while the lock was waited for.
     pub fn lock(&self, shared: bool, wait: bool, verb: &str) -> Result<Held> {
-        let mut lock = Lock::open(&self.dir, b"lock").on("open", self.shown("lock"))?;
+        let meanwhile = || {
+            let error = Error::new(ErrorKind::NotFound, "it was removed or renamed meanwhile");
+            error.hint("run the command again if it is still wanted")
+        };
+        let mut lock = match Lock::open(&self.dir, LOCK) {
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Err(meanwhile()),
+            lock => lock.on("open", self.shown("lock"))?,
+        };
         let me = format!("stockade {verb}, process {}\n", std::process::id());
         let holder = lock.holder();
         match lock.take(shared, wait, &me).on("flock", self.shown("lock"))? {
-            // `remove` takes the state away with its lock: who waited for that holds the lock of nothing.
-            Ok(_) if self.dir.find(b"lock").on("stat", self.shown("lock"))?.is_none() => {
-                Err(Error::new(ErrorKind::NotFound, "it was removed meanwhile"))
-            }
-            Ok(held) => Ok(held),
+            Ok(held) if self.is_held_by(&held).on("stat", self.shown("lock"))? => Ok(held),
+            Ok(_) => Err(meanwhile()),
             Err(_) => {
                 let holder = if holder.is_empty() { "another process".to_owned() } else { holder };
                 Err(Error::new(ErrorKind::Locked, format!("in use by {holder}"))
                     .hint("wait for it to end, or leave out --no-wait"))
             }
+        }
+    }
+
+    fn is_held_by(&self, held: &Held) -> std::io::Result<bool> {
+        let named = match Dir::open(&self.path, self.dir.calls()) {
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(false),
+            named => named?.stat_self()?,
+        };
+        let mine = self.dir.stat_self()?;
+        Ok((named.dev, named.ino) == (mine.dev, mine.ino) && held.is_called(LOCK, &self.dir)?)
+    }
+
+    /// Removes all that is in the state but its lock and `names`. Needs the lock, alone.
+    ///
+    /// # Errors
+    /// As readdir(3), unlink(2).
+    pub fn clear_but(&self, names: &[&str]) -> Result<()> {
+        for entry in self.dir.entries().on("readdir", bytes(&self.path))? {
+            if *entry.name != *LOCK && !names.iter().any(|name| name.as_bytes() == &*entry.name) {
+                apply::remove_tree(&self.dir, &entry.name, &Watch::default())?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes the directory with its lock, if nothing else is in it. Needs the lock, alone; whoever waits for it is
+    /// told that the state is gone.
+    ///
+    /// # Errors
+    /// As unlink(2), rmdir(2).
+    pub fn vacate(&self) -> Result<()> {
+        let name = self.path.file_name().map(std::os::unix::ffi::OsStrExt::as_bytes).unwrap_or_default();
+        let all = self.path.parent().unwrap_or(Path::new("/"));
+        let all = Dir::open(all, self.dir.calls()).on("open", bytes(all))?;
+        self.discard("lock")?;
+        match all.remove_dir(name) {
+            // Somebody made a lock of his own in that moment: the directory is his.
+            Err(e) if e.kind() == std::io::ErrorKind::DirectoryNotEmpty => Ok(()),
+            done => done.on("rmdir", bytes(&self.path)),
         }
     }
 
@@ -128,8 +180,13 @@ impl State {
     }
 
     /// Does a journal stand? Also if nobody can tell.
-    pub fn is_interrupted(&self) -> bool {
+    pub fn has_journal(&self) -> bool {
         apply::JOURNALS.iter().any(|name| !matches!(self.dir.find(name), Ok(None)))
+    }
+
+    /// Has an earlier command to be finished or taken back before the chroot is used?
+    pub fn is_interrupted(&self) -> bool {
+        self.has_journal() || !matches!(self.dir.find(RENAMING.as_bytes()), Ok(None))
     }
 
     /// The tree recorded under `name`; none if there is none.
@@ -170,6 +227,7 @@ pub(crate) mod register {
     use std::ffi::OsString;
     use std::io::Write;
     use std::os::unix::ffi::OsStringExt;
+    use std::path::Path;
 
     /// Opens the register, which is made if it is missing.
     fn open(home: &Home) -> Result<crate::sys::Dir> {
@@ -187,11 +245,17 @@ pub(crate) mod register {
         }
     }
 
-    pub(crate) fn remove(home: &Home, place: &Place) -> Result<()> {
-        match open(home)?.unlink(&escape_name(&place.root)) {
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(()),
-            done => done.on("unregister", bytes(&place.root)),
+    /// Forgets a root. Was it known?
+    pub(crate) fn remove(home: &Home, root: &Path) -> Result<bool> {
+        match open(home)?.unlink(&escape_name(root)) {
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(false),
+            done => done.map(|()| true).on("unregister", bytes(root)),
         }
+    }
+
+    /// Is a root known?
+    pub(crate) fn knows(home: &Home, root: &Path) -> Result<bool> {
+        Ok(all(home)?.iter().any(|known| known == root.as_os_str()))
     }
 
     /// The roots' paths, sorted.
@@ -210,5 +274,99 @@ pub(crate) mod register {
         }
         out.sort();
         Ok(out)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ffi::OsStr;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+    use crate::sys::Calls;
+
+    fn world() -> (tempfile::TempDir, Home, Place) {
+        let temp = tempfile::tempdir().unwrap();
+        let home = Home { path: temp.path().join("home"), calls: Calls::from_env() };
+        let place = Place::find(&home, OsStr::new("b0")).unwrap();
+        (temp, home, place)
+    }
+
+    fn taken(home: &Home, place: &Place) -> Result<()> {
+        State::create(home, place)?.lock(false, false, "build").map(drop)
+    }
+
+    /// Whoever opened the state before it was removed, moved or made anew does not get its lock.
+    #[test]
+    fn the_lock_of_what_is_gone_is_not_given_out() {
+        type Change = fn(&State, &Home, &Place) -> Result<()>;
+        let changes: [Change; 5] = [
+            |state, _, _| state.vacate(),
+            |state, home, place| state.vacate().and_then(|()| State::create(home, place)).map(drop),
+            |state, home, place| state.vacate().and_then(|()| taken(home, place)),
+            |state, _, _| std::fs::rename(&state.path, state.path.with_file_name("b1")).on("rename", "b0"),
+            // In the middle of `vacate` another makes a lock there: the directory is his.
+            |state, home, place| {
+                state.discard("lock")?;
+                taken(home, place)?;
+                std::fs::remove_dir(&state.path).expect_err("it is not empty");
+                Ok(())
+            },
+        ];
+        for (number, change) in changes.into_iter().enumerate() {
+            let (_temp, home, place) = world();
+            let state = State::create(&home, &place).unwrap();
+            let held = state.lock(false, false, "remove").unwrap();
+            let waiting = State::create(&home, &place).unwrap();
+            let lock = Lock::open(&waiting.dir, LOCK).unwrap();
+            std::thread::scope(|scope| {
+                let waiter = scope.spawn(|| lock.take(false, true, "waiter").unwrap().unwrap());
+                change(&state, &home, &place).unwrap();
+                drop(held);
+                let got = waiter.join().unwrap();
+                assert!(!waiting.is_held_by(&got).unwrap(), "{number}");
+            });
+            assert_eq!(waiting.lock(false, false, "build").is_ok(), number == 4, "{number}");
+            State::create(&home, &place).unwrap().lock(false, false, "build").unwrap();
+        }
+    }
+
+    /// Many at once make, use and remove one state: at any time one of them is in it, and what he wrote is there.
+    #[test]
+    fn only_one_is_in_a_state_at_a_time() {
+        let (_temp, home, place) = world();
+        let (inside, entered, turned_away) = (AtomicUsize::new(0), AtomicUsize::new(0), AtomicUsize::new(0));
+        let worker = |me: usize| {
+            for round in 0..150 {
+                let state = match State::create(&home, &place) {
+                    Err(e) if e.kind() == ErrorKind::NotFound => continue,
+                    state => state.unwrap(),
+                };
+                let _held = match state.lock(false, round % 2 == 0, "test") {
+                    Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::Locked) => {
+                        turned_away.fetch_add(1, Ordering::Relaxed);
+                        continue;
+                    }
+                    held => held.unwrap(),
+                };
+                assert_eq!(inside.fetch_add(1, Ordering::SeqCst), 0, "two are in it");
+                std::fs::write(place.state.join("mine"), me.to_string()).unwrap();
+                std::thread::yield_now();
+                assert_eq!(std::fs::read_to_string(place.state.join("mine")).unwrap(), me.to_string());
+                if (round + me).is_multiple_of(3) {
+                    state.clear_but(&[]).unwrap();
+                    // The last that is done before others may come in.
+                    inside.fetch_sub(1, Ordering::SeqCst);
+                    state.vacate().unwrap();
+                } else {
+                    inside.fetch_sub(1, Ordering::SeqCst);
+                }
+                entered.fetch_add(1, Ordering::Relaxed);
+            }
+        };
+        std::thread::scope(|scope| {
+            (0..4).for_each(|me| drop(scope.spawn(move || worker(me))));
+        });
+        assert!(entered.into_inner() > 100 && turned_away.into_inner() > 0);
     }
 }

@@ -3,18 +3,22 @@
 #![forbid(unsafe_code)]
 
 use std::cell::OnceCell;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::open::WORK_INSIDE;
-use super::place::{Home, Place, bytes, private_dir};
+use super::place::{Home, Place, bytes, private_dir, trusted_dir};
 use super::state::State;
 use crate::apply::{Owners, Stage, Target, remove_tree};
-use crate::error::{IoContext, Result};
+use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::sys::{self, Dir};
+use crate::tree::Time;
 use crate::watch::Watch;
 
 /// The name of the work directory beside the root, in its state.
 const WORK: &str = "work";
+
+/// The state file that holds the root's time while the work space comes or goes.
+const ROOT_TIME: &str = "root-time";
 
 /// The work space of one command.
 #[derive(Debug)]
@@ -61,19 +65,33 @@ impl<'a> Work<'a> {
 
     /// The directory itself, made if it is missing.
     pub(crate) fn dir(&self) -> Result<Dir> {
-        self.quietly(|| private_dir(&self.anchor, &self.name, &self.path))
+        match trusted_dir(&self.anchor, &self.name, &self.path)? {
+            Some(dir) => Ok(dir),
+            None => self.quietly(|| private_dir(&self.anchor, &self.name, &self.path)),
+        }
     }
 
-    /// Changes the entries of the anchor. Where that is the root, the root's time shall not tell; being killed in here
-    /// is the one moment that loses that time.
+    /// Changes the entries of the anchor. Where that is the root, the root's time shall not tell; it is written down
+    /// first, for [`Work::settle`].
     fn quietly<T>(&self, change: impl FnOnce() -> Result<T>) -> Result<T> {
-        if self.name != WORK_INSIDE.as_bytes() {
-            return change();
-        }
-        let before = self.anchor.stat_self().on("stat", bytes(&self.path))?.mtime;
+        let Some(state) = self.state.filter(|_| self.name == WORK_INSIDE.as_bytes()) else { return change() };
+        let stat = self.anchor.stat_self().on("stat", bytes(&self.path))?;
+        let text = format!("{} {} {}\n", stat.ino, stat.mtime.sec, stat.mtime.nsec);
+        state.write(ROOT_TIME, text.as_bytes())?;
         let done = change()?;
-        self.anchor.set_mtime(b".", before).on("utimensat", bytes(&self.path))?;
+        self.settle()?;
         Ok(done)
+    }
+
+    /// Gives the root the time back that it had before the work space came or went.
+    pub(crate) fn settle(&self) -> Result<()> {
+        let Some(state) = self.state.filter(|_| self.name == WORK_INSIDE.as_bytes()) else { return Ok(()) };
+        let Some(text) = state.read(ROOT_TIME)? else { return Ok(()) };
+        let (ino, time) = parse_time(&text).ok_or_else(|| broken(&state.path))?;
+        if self.anchor.stat_self().on("stat", bytes(&self.path))?.ino == ino {
+            self.anchor.set_mtime(b".", time).on("utimensat", bytes(&self.path))?;
+        }
+        state.discard(ROOT_TIME)
     }
 
     /// The stage in it, made with the first call.
@@ -97,6 +115,17 @@ impl<'a> Work<'a> {
             None => Ok(()),
         }
     }
+}
+
+/// `INODE SECONDS NANOSECONDS`
+fn parse_time(text: &[u8]) -> Option<(u64, Time)> {
+    let words: Vec<&str> = std::str::from_utf8(text).ok()?.split_whitespace().collect();
+    let [ino, sec, nsec] = words.as_slice() else { return None };
+    Some((ino.parse().ok()?, Time { sec: sec.parse().ok()?, nsec: nsec.parse().ok()? }))
+}
+
+fn broken(state: &Path) -> Error {
+    Error::new(ErrorKind::BadInput, "the recorded time is malformed").at(bytes(&state.join(ROOT_TIME)))
 }
 
 /// Only root can give files away.

@@ -4,7 +4,8 @@
 
 use serde_json::json;
 
-use crate::chroot::{Home, adopt};
+use crate::chroot::Home;
+use crate::chroot::adopt::{self, How};
 use crate::cli::args::Change;
 use crate::cli::out::{Out, shown};
 use crate::cli::progress::watched;
@@ -17,15 +18,25 @@ pub(super) fn run(args: &Change, out: &mut Out) -> Result<Exit> {
         watched(out.json, |watch| adopt::adopt(&home, args.root.as_os_str(), args.dry_run, !args.lock.no_wait, watch))?;
     let root = shown(&adopted.root);
     if out.json {
+        let (how, entries) = match adopted.how {
+            How::Recorded(entries) => ("recorded", entries),
+            How::Renamed => ("renamed", 0),
+            How::Restored(entries) => ("restored", entries),
+        };
         let root = json::host_path(&adopted.root);
-        out.value(&json!({ "root": root, "entries": adopted.entries, "dry_run": args.dry_run }))?;
+        out.value(&json!({ "root": root, "how": how, "entries": entries, "dry_run": args.dry_run }))?;
         return Ok(Exit::Done);
     }
-    match (adopted.entries, args.dry_run) {
-        (Some(entries), false) => out.line(format_args!("{root}: recorded: {entries} entries"))?,
-        (Some(entries), true) => out.line(format_args!("{root}: would be recorded: {entries} entries"))?,
-        (None, false) => out.line(format_args!("{root}: bound to its record"))?,
-        (None, true) => out.line(format_args!("{root}: would be bound to its record"))?,
+    let would = if args.dry_run { "would be " } else { "" };
+    match adopted.how {
+        How::Recorded(entries) => out.line(format_args!("{root}: {would}recorded: {entries} entries"))?,
+        How::Renamed => out.line(format_args!("{root}: {would}bound to its record"))?,
+        How::Restored(entries) => {
+            out.line(format_args!("{root}: {would}bound to the record of the directory that had its name"))?;
+            out.line(format_args!(
+                "recipe and manifest stay; {entries} entries are new to them and will be left alone"
+            ))?;
+        }
     }
     Ok(Exit::Done)
 }

@@ -18,10 +18,15 @@ pub(super) fn run(args: &Change, out: &mut Out) -> Result<Exit> {
     })?;
     if out.json {
         let root = json::host_path(&removed.root);
-        out.value(&json!({ "root": root, "entries": removed.entries, "dry_run": args.dry_run }))?;
+        out.value(&json!({ "root": root, "entries": removed.entries, "gone": removed.gone, "dry_run": args.dry_run }))?;
         return Ok(Exit::Done);
     }
-    let did = if args.dry_run { "would remove" } else { "removed" };
+    let did = match (removed.gone, args.dry_run) {
+        (false, false) => "removed",
+        (false, true) => "would remove",
+        (true, false) => "was gone already; removed the record of",
+        (true, true) => "is gone already; would remove the record of",
+    };
     out.line(format_args!("{did} {}: {} entries", shown(&removed.root), removed.entries))?;
     Ok(Exit::Done)
 }

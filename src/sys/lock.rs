@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: ISC
-//! Locks: flock(2) on files that are never removed; the text in them only names the holder (decision E13).
+//! Locks: flock(2) on files; the text in them only names the holder (decision E13).
+//!
+//! Only the holder may remove a lock file. Whoever waited for it then holds the lock of nothing: ask
+//! [`Held::is_called`].
 
 use std::fs::{File, TryLockError};
 use std::io::{self, Read, Seek, Write};
@@ -17,6 +20,17 @@ pub struct Lock {
 /// A lock that is held until it is dropped, or until the process ends however it ends.
 #[derive(Debug)]
 pub struct Held(File);
+
+impl Held {
+    /// Is its file the one that is called `name` in `dir` now?
+    ///
+    /// # Errors
+    /// As fstatat(2).
+    pub fn is_called(&self, name: &[u8], dir: &Dir) -> io::Result<bool> {
+        let mine = dir.stat_file(&self.0)?;
+        Ok(dir.find(name)?.is_some_and(|found| (found.dev, found.ino) == (mine.dev, mine.ino)))
+    }
+}
 
 impl AsFd for Held {
     fn as_fd(&self) -> BorrowedFd<'_> {
