@@ -145,7 +145,9 @@ impl Stage {
 pub(super) fn make_special(dir: &Dir, name: &[u8], node: &Node, owners: Owners) -> Result<()> {
     match &node.kind {
         Kind::Symlink(target) => dir.make_symlink(target, name).on("symlink", &node.path)?,
-        Kind::Char(..) | Kind::Block(..) => dir.make_node(name, &node.kind, 0o600).on("mknod", &node.path)?,
+        Kind::Char(..) | Kind::Block(..) => {
+            dir.make_node(name, &node.kind, 0o600).on("mknod", &node.path).map_err(not_allowed)?;
+        }
         Kind::Fifo => dir.make_node(name, &node.kind, 0o600).on("mkfifo", &node.path)?,
         Kind::Socket => {
             let error = Error::new(ErrorKind::Unsupported, "a socket belongs to the program that listens on it");
@@ -154,6 +156,11 @@ pub(super) fn make_special(dir: &Dir, name: &[u8], node: &Node, owners: Owners) 
         Kind::Dir | Kind::File { .. } => unreachable!("neither is special"),
     }
     settle(dir, name, node, Attributes::Fresh, owners)
+}
+
+/// Says what mends a device that could not be made.
+fn not_allowed(error: Error) -> Error {
+    error.hint("devices are for root to make: run it as root, or leave them out with: devices = \"none\"")
 }
 
 /// Is the content what the node promises?

@@ -162,6 +162,9 @@ impl Job<'_> {
         let (recorded, policy) = (before.recorded.as_ref(), &before.policy);
         let sources = Inputs { recipe: self.recipe, built: self.built, work: self.work, root, recorded, policy };
         let mut wanted = Composer::new(sources, watch)?.compose()?;
+        if let Some(owner) = self.work.owner_of_all()? {
+            wanted.belong_to(owner, root.is_none());
+        }
         let Before { have, recorded, policy } = &mut before;
         let mut read = match root {
             Some(root) => prove_root((root, have), recorded.as_ref(), &wanted.tree, policy, watch)?,

@@ -39,6 +39,20 @@ pub(crate) struct Wanted {
     pub(crate) archives: BTreeMap<PathBuf, Seen>,
 }
 
+impl Wanted {
+    /// Gives every entry this owner and group: what cannot be made is not wanted, lest no build were ever done with.
+    pub(crate) fn belong_to(&mut self, owner: (u32, u32), tell: bool) {
+        let mut others = 0;
+        for node in self.tree.nodes_mut() {
+            others += usize::from((node.meta.uid, node.meta.gid) != owner);
+            (node.meta.uid, node.meta.gid) = owner;
+        }
+        if tell && others > 0 {
+            self.notes.push(format!("{others} entries belong to you instead of their owners: only root sets owners"));
+        }
+    }
+}
+
 /// What composing needs besides the recipe.
 pub(crate) struct Composer<'a> {
     pub(crate) recipe: &'a Recipe,

@@ -103,6 +103,18 @@ impl<'a> Work<'a> {
         self.stage.get().ok_or_else(|| crate::Error::new(crate::ErrorKind::Io, "no stage"))
     }
 
+    /// Owner and group of all that this user can make; none for root, who makes what is wanted.
+    pub(crate) fn owner_of_all(&self) -> Result<Option<(u32, u32)>> {
+        match owners() {
+            Owners::Set => Ok(None),
+            // Not the process's own group: some filesystems and directories hand down theirs.
+            Owners::Caller => {
+                let made = self.dir()?.stat_self().on("stat", bytes(&self.path))?;
+                Ok(Some((made.uid, made.gid)))
+            }
+        }
+    }
+
     /// The root as a target whose stage and undo lie here.
     pub(crate) fn target(&self, root: &Dir) -> Result<Target> {
         Ok(Target::single(root.try_clone().on("open", bytes(&self.path))?, self.dir()?, owners()))
