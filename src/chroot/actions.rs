@@ -3,8 +3,10 @@
 #![forbid(unsafe_code)]
 
 use std::collections::BTreeMap;
+use std::io::{self, Read};
 use std::path::Path;
-use std::process::Stdio;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
 
 use sha2::{Digest as _, Sha256};
 
@@ -84,14 +86,99 @@ pub(crate) fn run(name: &str, root: &Path) -> Result<()> {
     let Some(action) = ACTIONS.iter().find(|action| action.recipe.name() == name) else { return Ok(()) };
     let me = std::env::current_exe().on("readlink", "/proc/self/exe")?;
     let program = format!("/{}", action.program);
-    let mut command = std::process::Command::new(me);
+    let mut command = Command::new(me);
     command.arg("inside").arg(root).arg("--").arg(&program).args(action.arguments);
-    let output = command.stdin(Stdio::null()).output().on("spawn", &program)?;
-    if output.status.success() {
-        return Ok(());
+    run_within(&mut command, &LIMITS).on("spawn", &program)?.map_err(|why| {
+        Error::new(ErrorKind::Io, format!("action {name}: {program} {why}"))
+            .at(bytes(root))
+            .hint(format!("leave it out with: actions = [\"-{name}\"]"))
+    })
+}
+
+/// What an action may take. Far beyond what any needs: so that a program that hangs, or never stops to complain, does
+/// not hold a build for ever.
+const LIMITS: Limits = Limits { seconds: 600, messages: 1 << 20 };
+
+struct Limits {
+    seconds: u64,
+    /// Bytes on standard error.
+    messages: u64,
+}
+
+/// Runs `command` to its end; else says in what way it failed.
+fn run_within(command: &mut Command, limits: &Limits) -> io::Result<Result<(), String>> {
+    let mut child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn()?;
+    let messages = child.stderr.take();
+    let deadline = Instant::now() + Duration::from_secs(limits.seconds);
+    let (tell, told) = std::sync::mpsc::channel();
+    let (said, status) = std::thread::scope(|scope| {
+        let reader = scope.spawn(move || {
+            let mut said = Vec::new();
+            // What was read before an error is all there is to say.
+            let _ = messages.map(|from| from.take(limits.messages + 1).read_to_end(&mut said));
+            let _ = tell.send(said.len());
+            said
+        });
+        let length = told.recv_timeout(Duration::from_secs(limits.seconds));
+        let ended = match length {
+            Ok(length) if length as u64 <= limits.messages => wait_until(&mut child, deadline),
+            _ => Ok(None),
+        };
+        if !matches!(ended, Ok(Some(_))) {
+            // What it started ends with it, and with that the reader.
+            child.kill()?;
+            child.wait()?;
+        }
+        let said = reader.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        ended.map(|status| (said, status))
+    })?;
+    Ok(match status {
+        Some(status) if status.success() => Ok(()),
+        Some(_) => Err(format!("failed: {}", last_message(&said))),
+        None if said.len() as u64 > limits.messages => {
+            Err(format!("was stopped: it wrote more than {} bytes of messages", limits.messages))
+        }
+        None => Err(format!("was stopped: it did not end within {} seconds", limits.seconds)),
+    })
+}
+
+/// Waits for a process that is about to end; none if it is still there at the deadline.
+fn wait_until(child: &mut Child, deadline: Instant) -> io::Result<Option<ExitStatus>> {
+    loop {
+        match child.try_wait()? {
+            None if Instant::now() < deadline => std::thread::sleep(Duration::from_millis(2)),
+            ended => return Ok(ended),
+        }
     }
-    let said = String::from_utf8_lossy(&output.stderr).trim().lines().last().unwrap_or_default().to_owned();
-    Err(Error::new(ErrorKind::Io, format!("action {name}: {program} failed: {}", escape(said.as_bytes())))
-        .at(bytes(root))
-        .hint(format!("leave it out with: actions = [\"-{name}\"]")))
+}
+
+/// The last line that is not a hint: those are for whoever typed the command.
+fn last_message(said: &[u8]) -> String {
+    let text = String::from_utf8_lossy(said);
+    let line = text.lines().map(str::trim).rfind(|line| !line.is_empty() && !line.starts_with("hint: "));
+    escape(line.unwrap_or("it did not say why").as_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_action_ends_or_is_stopped() {
+        let limits = Limits { seconds: 1, messages: 100 };
+        for (script, expect) in [
+            ("exit 0", Ok(())),
+            ("echo said; echo warning >&2", Ok(())),
+            ("echo one >&2; echo two >&2; echo hint: three >&2; exit 3", Err("failed: two")),
+            ("kill -9 $$", Err("failed: it did not say why")),
+            ("exec 2>&-; exit 4", Err("failed: it did not say why")),
+            ("while echo again; do :; done >&2", Err("was stopped: it wrote more than 100 bytes of messages")),
+            ("exec sleep 1000", Err("was stopped: it did not end within 1 seconds")),
+            ("exec 2>&-; exec sleep 1000", Err("was stopped: it did not end within 1 seconds")),
+        ] {
+            let ended = run_within(Command::new("sh").args(["-c", script]), &limits).unwrap();
+            assert_eq!(ended, expect.map_err(str::to_owned), "{script}");
+        }
+        assert!(run_within(&mut Command::new("/nowhere"), &limits).is_err());
+    }
 }
