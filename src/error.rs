@@ -112,6 +112,13 @@ impl Error {
         self
     }
 
+    /// The same error, said of a phase of something longer: "building the view".
+    #[must_use]
+    pub fn during(mut self, phase: &str) -> Error {
+        self.0.reason = format!("{} while {phase}", self.0.reason).into();
+        self
+    }
+
     /// The same error with the command or setting that mends it.
     #[must_use]
     pub fn hint(mut self, hint: impl Into<String>) -> Error {

@@ -76,5 +76,6 @@ fn completion_scripts_are_accepted() {
     let mut lines = BufReader::new(&script[..]).lines().map(Result::unwrap);
     let verbs = lines.next().unwrap();
     assert!(verbs.starts_with("set -A complete_stockade_1 -- build check run "), "{verbs}");
-    assert!(lines.next().unwrap().contains(" --dry-run --file "));
+    let flags = lines.next().unwrap();
+    assert!(flags.contains(" --dry-run ") && flags.contains(" --file "), "{flags}");
 }

@@ -34,6 +34,7 @@ mod recorded;
 pub mod recover;
 pub mod remove;
 pub mod reset;
+pub mod sessions;
 mod state;
 mod work;
 

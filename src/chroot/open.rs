@@ -7,6 +7,7 @@ use std::ffi::OsStr;
 use super::identity::{self, IDENTITY};
 use super::made::status::STATUS;
 use super::place::{Home, Place, bytes};
+use super::sessions::LEDGER;
 use super::state::{State, register};
 use super::{actions, login, recorded, recover};
 use crate::error::{Error, ErrorKind, IoContext, Result};
@@ -108,6 +109,22 @@ impl Chroot {
     /// As [`Chroot::recipe`].
     pub fn policy(&self) -> Result<Policy> {
         policy_of(&self.recipe()?)
+    }
+
+    /// The directory in which its sessions are listed, made if it is missing.
+    ///
+    /// # Errors
+    /// As mkdir(2).
+    pub fn ledger(&self) -> Result<Dir> {
+        self.state.subdir(LEDGER)
+    }
+
+    /// The directory in which homes for its accounts are kept, made if it is missing.
+    ///
+    /// # Errors
+    /// As mkdir(2).
+    pub fn homes(&self) -> Result<std::path::PathBuf> {
+        self.state.subdir("homes").map(|_| self.state.path.join("homes"))
     }
 
     /// Scans the root as it is now.

@@ -24,6 +24,8 @@ pub(super) enum Verb {
     Check(Check),
     /// Run a login shell or a command in a chroot
     Run(Run),
+    /// List the sessions, or end some
+    Sessions(Sessions),
     /// Make a chroot like another one
     Clone(Clone),
     /// Take a chroot back to what was built
@@ -58,6 +60,7 @@ impl Verb {
             Verb::Build(_) => "build",
             Verb::Check(_) => "check",
             Verb::Run(_) => "run",
+            Verb::Sessions(_) => "sessions",
             Verb::Clone(_) => "clone",
             Verb::Reset(_) => "reset",
             Verb::Remove(_) => "remove",
@@ -79,6 +82,7 @@ impl Verb {
             Verb::Build(args) => args.json.json,
             Verb::Check(args) => args.json.json,
             Verb::Run(args) => args.json.json,
+            Verb::Sessions(args) => args.json.json,
             Verb::Clone(args) => args.json.json,
             Verb::Reset(args) => args.json.json,
             Verb::Remove(args) | Verb::Adopt(args) => args.json.json,
@@ -198,12 +202,99 @@ pub(super) struct Run {
     #[arg(short, long, value_name = "USER", value_hint = ValueHint::Username)]
     pub(super) user: Option<String>,
     #[command(flatten)]
+    pub(super) session: Session,
+    #[command(flatten)]
     pub(super) lock: Lock,
     #[command(flatten)]
     pub(super) json: Json,
     /// The command and its arguments; a login shell without it
     #[arg(last = true, value_hint = ValueHint::CommandWithArguments)]
     pub(super) command: Vec<OsString>,
+}
+
+/// What a session is like.
+#[derive(Debug, Args)]
+pub(super) struct Session {
+    /// Start in this directory of the chroot, not in the account's home
+    #[arg(long, value_name = "DIR")]
+    pub(super) cwd: Option<OsString>,
+    /// Set a variable, over what the recipe says; may be repeated
+    #[arg(long, value_name = "NAME=VALUE")]
+    pub(super) env: Vec<String>,
+    /// Show a path of the host inside, read-only with `:ro`; may be repeated
+    #[arg(long, value_name = "SRC[:DST][:ro]", value_hint = ValueHint::AnyPath)]
+    pub(super) bind: Vec<OsString>,
+    /// Mount an empty filesystem in memory there; may be repeated
+    #[arg(long, value_name = "DIR")]
+    pub(super) tmpfs: Vec<OsString>,
+    /// The home that the account finds: the chroot's own, one kept beside the chroot, or the host's
+    #[arg(long, value_enum, default_value_t = HomeArg::None)]
+    pub(super) home: HomeArg,
+    /// The network: the host's, or none but loopback; without it as the recipe says
+    #[arg(long, value_enum)]
+    pub(super) net: Option<NetArg>,
+    /// The host name inside
+    #[arg(long, value_name = "NAME")]
+    pub(super) hostname: Option<String>,
+    /// The command cannot write to the chroot
+    #[arg(long, conflicts_with = "ephemeral")]
+    pub(super) read_only: bool,
+    /// What the command writes to the chroot is gone when it ends
+    #[arg(long)]
+    pub(super) ephemeral: bool,
+    /// Limit the memory of the session: bytes, or with K, M, G or T
+    #[arg(long, value_name = "SIZE")]
+    pub(super) memory: Option<String>,
+    /// Limit the processors of the session: 2, or 0.5
+    #[arg(long, value_name = "NUMBER")]
+    pub(super) cpus: Option<String>,
+    /// Limit the processes of the session
+    #[arg(long, value_name = "NUMBER")]
+    pub(super) pids: Option<u32>,
+    /// End the session after this time: seconds, or with s, m, h or d
+    #[arg(long, value_name = "TIME")]
+    pub(super) timeout: Option<String>,
+    /// Let set-id programs work
+    #[arg(long)]
+    pub(super) setuid: bool,
+    /// Namespaces, but all capabilities and system calls
+    #[arg(long, conflicts_with_all = ["setuid", "plain"])]
+    pub(super) no_confine: bool,
+    /// chroot(2) and nothing else
+    #[arg(long, conflicts_with = "setuid")]
+    pub(super) plain: bool,
+}
+
+/// Whose home it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum HomeArg {
+    None,
+    Private,
+    Host,
+}
+
+/// Which network there is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum NetArg {
+    Host,
+    None,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Sessions {
+    #[command(subcommand)]
+    pub(super) verb: Option<SessionsVerb>,
+    #[command(flatten)]
+    pub(super) json: Json,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum SessionsVerb {
+    /// End a session, or all in a chroot, and wait for that
+    End {
+        /// The number of a session, or a chroot
+        which: OsString,
+    },
 }
 
 #[derive(Debug, Args)]

@@ -12,12 +12,14 @@ mod doctor;
 mod json;
 mod list;
 mod manifest;
+mod options;
 mod out;
 mod progress;
 mod recover;
 mod remove;
 mod reset;
 mod run;
+mod sessions;
 mod why;
 
 use std::ffi::OsString;
@@ -82,6 +84,7 @@ fn dispatch(verb: &Verb, out: &mut Out) -> Result<Exit> {
         Verb::Build(args) => build::run(args, out),
         Verb::Check(args) => check::run(args, out),
         Verb::Run(args) => run::run(args),
+        Verb::Sessions(args) => sessions::run(args, out),
         Verb::Clone(args) => clone::run(args, out),
         Verb::Reset(args) => reset::run(args, out),
         Verb::Remove(args) => remove::run(args, out),

@@ -13,6 +13,7 @@ use crate::cli::json;
 use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::path::escape;
 use crate::plan::Plan;
+use crate::session::Applied;
 use crate::tree::Tree;
 use crate::tree::text::{Dialect, write_tree};
 
@@ -98,6 +99,20 @@ pub(super) fn report(verb: &str, error: &Error, json: bool) {
     let mut stderr = io::stderr().lock();
     // There is nobody left to tell if this fails.
     let _ = if json { writeln!(stderr, "{}", error_value(verb, error)) } else { write_error(&mut stderr, verb, error) };
+}
+
+/// Says what holds the limits of a session, before it begins.
+pub(super) fn limits(limits: &[Applied], json: bool) {
+    if limits.is_empty() {
+        return;
+    }
+    let value = |limit: &Applied| json!({ "limit": limit.what, "value": limit.value, "by": limit.by });
+    let text = |limit: &Applied| format!("{} {} by {}", limit.what, limit.value, limit.by);
+    let line = match json {
+        true => json!({ "limits": limits.iter().map(value).collect::<Value>() }).to_string(),
+        false => format!("stockade: run: limited: {}", limits.iter().map(text).collect::<Vec<_>>().join("; ")),
+    };
+    let _ = writeln!(io::stderr().lock(), "{line}");
 }
 
 /// Prints what is wrong with the command line.

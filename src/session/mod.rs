@@ -1,25 +1,35 @@
 // SPDX-License-Identifier: ISC
 //! Sessions: running things inside a chroot.
 //!
-//! [`run`] turns what the user asked for into a [`Guest`]: the account out of the chroot's own files, a clean
-//! environment, a program. The system then enters ([`sys::enter`]); nothing of a session outlives it.
+//! [`prepare`] turns what the user asked for into a [`Guest`] (the account out of the chroot's own files, a clean
+//! environment, a program) and the [`Terms`] that it is held to. The system then enters ([`sys::enter`]); nothing of a
+//! session outlives it.
 #![forbid(unsafe_code)]
 
 mod account;
+mod explain;
+pub mod ledger;
+mod limits;
 mod occupants;
+mod options;
+mod terms;
 
 use std::collections::BTreeMap;
 use std::ffi::CString;
-use std::io;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::path::escape;
-use crate::sys::{self, Calls, Dir, Ended, FileType, Guest, Held, Stuck};
+use crate::sys::{self, Calls, Dir, Ended, FileType, Guest, Held, Terms};
 
 use account::Account;
+use explain::within;
+pub use ledger::Entry;
+pub use limits::Applied;
+use limits::Holding;
 pub use occupants::{occupants, refuse_occupied};
+pub use options::{Confine, Extra, HomeDir, Limits, Options};
 
 /// What to run in a chroot, and as whom.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -28,7 +38,9 @@ pub struct Command {
     pub argv: Vec<Vec<u8>>,
     /// Name or number of an account in the chroot's own `etc/passwd`; none for root.
     pub user: Option<String>,
-    /// Variables of the recipe, in the place of those that login(1) sets.
+    /// Where it starts; none for the account's home, or the root where that cannot be entered.
+    pub dir: Option<Vec<u8>>,
+    /// Variables of the recipe and the user, in the place of those that login(1) sets.
     pub environment: BTreeMap<String, String>,
 }
 
@@ -41,18 +53,24 @@ pub enum Status {
     Killed(u8),
     /// By Ctrl-C.
     Interrupted,
+    /// By us, when its time was over.
+    TimedOut,
     /// It could not be executed, for this reason.
     NotRun(Error),
 }
 
+/// The exit status of timeout(1).
+const TIMED_OUT: u8 = 124;
+
 impl Status {
     /// The exit status that a shell would give: 128 + N for signal N, 127 for a command that is not there, 126 for one
-    /// that cannot be executed.
+    /// that cannot be executed; and as timeout(1) has it, 124 if its time was over.
     pub fn code(&self) -> u8 {
         match self {
             Status::Exited(status) => *status,
             Status::Killed(signal) => 128 | signal,
             Status::Interrupted => 128 + 2,
+            Status::TimedOut => TIMED_OUT,
             Status::NotRun(error) if error.kind() == ErrorKind::NotFound => 127,
             Status::NotRun(_) => 126,
         }
@@ -68,29 +86,69 @@ impl Status {
     }
 }
 
-/// Runs `command` in the chroot `root` and waits for it. Whatever it leaves running ends with it.
-///
-/// `hold` is the chroot's lock, taken shared (decision E13): the first process inside keeps it too.
-/// Call it from the main thread, before any other thread starts (decision S1).
+/// A session that is ready to begin.
+#[derive(Debug)]
+pub struct Session {
+    root: PathBuf,
+    dir: Dir,
+    guest: Guest,
+    terms: Terms,
+    plain: bool,
+    limits: Holding,
+    account: Account,
+}
+
+/// Prepares to run `command` in the chroot `root`: everything that can be known before is looked at here.
 ///
 /// # Errors
-/// The account is not there, the chroot is not fit to be entered, or a step of entering failed; a command that cannot
-/// be executed is [`Status::NotRun`] instead.
-pub fn run(root: &Path, command: &Command, hold: Option<Held>) -> Result<Status> {
+/// The account is not there, the chroot is not fit to be entered, or something that was asked for cannot be had.
+pub fn prepare(root: &Path, command: &Command, options: &Options) -> Result<Session> {
     if sys::effective_uid() != 0 {
         let error = Error::new(ErrorKind::Unsupported, "only root can enter a chroot").at(root.as_os_str().as_bytes());
         return Err(error.hint("run it with sudo or doas"));
     }
     let dir = Dir::open(root, Calls::from_env()).on("open", root.as_os_str().as_bytes())?;
-    fit(root, &dir)?;
+    let plain = options.confine == Confine::Plain || !sys::HAS_SESSIONS;
+    if plain {
+        options.refuse_with_plain()?;
+    } else {
+        fit(root, &dir)?;
+        options.refuse_impossible(root, &dir)?;
+    }
     let account = account::find(&dir, command.user.as_deref())?;
     let guest = guest(&account, command)?;
-    match sys::enter(&dir, &guest, hold) {
-        Ok(Ended::Exited(status)) => Ok(Status::Exited(status)),
-        Ok(Ended::Killed(signal)) => Ok(Status::Killed(signal)),
-        Ok(Ended::Interrupted) => Ok(Status::Interrupted),
-        Ok(Ended::NotRun(error)) => Ok(Status::NotRun(not_run(&guest, &error))),
-        Err(stuck) => Err(explain(root, &stuck)),
+    let mut terms = terms::terms(options, &account)?;
+    let mut limits = limits::hold(&options.limits, &std::process::id().to_string(), account.uid)?;
+    terms.limits = std::mem::take(&mut limits.limits);
+    Ok(Session { root: root.to_owned(), dir, guest, terms, plain, limits, account })
+}
+
+impl Session {
+    /// The limits that will hold.
+    pub fn limits(&self) -> &[Applied] {
+        &self.limits.applied
+    }
+
+    /// Runs it and waits for its end. Whatever the command leaves running ends with it, unless it is a plain one.
+    ///
+    /// `locks` are the chroot's, taken shared (decision E13), and the session's own: the first process inside keeps them
+    /// too. Call it from the main thread, before any other thread starts (decision S1).
+    ///
+    /// # Errors
+    /// A step of entering failed; a command that cannot be executed is [`Status::NotRun`] instead.
+    pub fn run(self, locks: Vec<Held>) -> Result<Status> {
+        let ended = match self.plain {
+            true => sys::enter_plain(&self.dir, &self.guest, locks),
+            false => sys::enter(&self.dir, &self.guest, &self.terms, locks),
+        };
+        match ended {
+            Ok(Ended::Exited(status)) => Ok(Status::Exited(status)),
+            Ok(Ended::Killed(signal)) => Ok(Status::Killed(signal)),
+            Ok(Ended::Interrupted) => Ok(Status::Interrupted),
+            Ok(Ended::TimedOut) => Ok(Status::TimedOut),
+            Ok(Ended::NotRun(error)) => Ok(Status::NotRun(explain::not_run(&self, &error))),
+            Err(stuck) => Err(explain::stuck(&self, &stuck)),
+        }
     }
 }
 
@@ -125,7 +183,8 @@ fn guest(account: &Account, command: &Command) -> Result<Guest> {
         program: text(program.to_vec())?,
         argv: argv.into_iter().map(text).collect::<Result<_>>()?,
         env: environment(account, &command.environment).into_iter().map(text).collect::<Result<_>>()?,
-        dir: text(account.home.clone())?,
+        dir: text(command.dir.clone().unwrap_or_else(|| account.home.clone()))?,
+        dir_optional: command.dir.is_none(),
         uid: account.uid,
         gid: account.gid,
         groups: account.groups.clone(),
@@ -150,35 +209,6 @@ fn environment(account: &Account, recipe: &BTreeMap<String, String>) -> Vec<Vec<
 
 fn text(bytes: Vec<u8>) -> Result<CString> {
     CString::new(bytes).map_err(|e| Error::new(ErrorKind::Usage, "an argument holds a NUL byte").at(e.into_vec()))
-}
-
-fn not_run(guest: &Guest, error: &io::Error) -> Error {
-    let program = guest.program.as_bytes();
-    if error.kind() == io::ErrorKind::NotFound {
-        // The kernel says the same when the program is there and its interpreter is not.
-        let reason = if program.contains(&b'/') {
-            "no such program, or no interpreter for it, in the chroot"
-        } else {
-            "command not found in the chroot"
-        };
-        return Error::new(ErrorKind::NotFound, reason).at(program);
-    }
-    Error::io("execve", program, error)
-}
-
-fn explain(root: &Path, stuck: &Stuck) -> Error {
-    let error = Error::io(stuck.operation, within(root, stuck.place.as_bytes()), &stuck.error);
-    match (stuck.operation, stuck.error.kind()) {
-        ("clone", io::ErrorKind::PermissionDenied) => {
-            error.hint("making namespaces is forbidden here; in a container, start it with CAP_SYS_ADMIN")
-        }
-        ("open_tree" | "mount_setattr", io::ErrorKind::Unsupported) => error.hint("sessions need Linux 5.12 or newer"),
-        _ => error,
-    }
-}
-
-fn within(root: &Path, name: &[u8]) -> Vec<u8> {
-    root.join(std::ffi::OsStr::from_bytes(name)).into_os_string().into_vec()
 }
 
 #[cfg(test)]

@@ -15,8 +15,10 @@ pub struct Guest {
     pub argv: Vec<CString>,
     /// The whole environment, `NAME=value`.
     pub env: Vec<CString>,
-    /// Where it starts; `/` where that cannot be entered.
+    /// Where it starts.
     pub dir: CString,
+    /// It starts in `/` where `dir` cannot be entered.
+    pub dir_optional: bool,
     /// Its user.
     pub uid: u32,
     /// Its group.
@@ -34,6 +36,8 @@ pub enum Ended {
     Killed(u8),
     /// By SIGINT that was typed at the terminal that it shares with us.
     Interrupted,
+    /// It took longer than it may.
+    TimedOut,
     /// It never ran: execve(2) failed so.
     NotRun(io::Error),
 }
@@ -45,13 +49,15 @@ pub struct Stuck {
     pub operation: &'static str,
     /// What it acted on: a path inside the root without leading slash; empty for the root itself.
     pub place: &'static str,
+    /// Which of [`super::Terms::mounts`] it was for, if for one.
+    pub mount: Option<usize>,
     /// Why.
     pub error: io::Error,
 }
 
 impl Stuck {
     pub(super) fn new(operation: &'static str, place: &'static str) -> impl FnOnce(rustix::io::Errno) -> Stuck {
-        move |errno| Stuck { operation, place, error: errno.into() }
+        move |errno| Stuck { operation, place, mount: None, error: errno.into() }
     }
 }
 
@@ -79,9 +85,8 @@ impl<'a> Launch<'a> {
         if let Err(stuck) = platform::set_credentials(self.guest) {
             return stuck;
         }
-        let enter = |dir: &CStr| rustix::process::chdir(dir);
-        if let Err(errno) = enter(&self.guest.dir).or_else(|_| enter(c"/")) {
-            return Stuck::new("chdir", "")(errno);
+        if let Err(stuck) = self.chdir() {
+            return stuck;
         }
         // SAFETY: one thread; both lists end with a null pointer, and their strings live as long as `guest`.
         // `execvp` takes the search path from `environ`.
@@ -90,7 +95,27 @@ impl<'a> Launch<'a> {
             environ = self.env.as_ptr();
             libc::execvp(self.guest.program.as_ptr(), self.argv.as_ptr());
         }
-        Stuck { operation: EXEC, place: "", error: io::Error::last_os_error() }
+        Stuck { operation: EXEC, place: "", mount: None, error: io::Error::last_os_error() }
+    }
+
+    /// Enters the guest's directory, and makes sure that it lies in the root: a directory outside, that this process
+    /// came from or that was left open for it, would be a way out.
+    fn chdir(&self) -> Result<(), Stuck> {
+        let enter = |dir: &CStr| rustix::process::chdir(dir);
+        match enter(&self.guest.dir) {
+            Err(_) if self.guest.dir_optional => enter(c"/"),
+            entered => entered,
+        }
+        .map_err(Stuck::new("chdir", ""))?;
+        let mut text = [0_u8; libc::PATH_MAX as usize];
+        // SAFETY: `text` has room for `len` bytes.
+        let path = unsafe { libc::getcwd(text.as_mut_ptr().cast(), text.len()) };
+        if path.is_null() {
+            let error = io::Error::last_os_error();
+            return Err(Stuck { operation: "getcwd", place: "", mount: None, error });
+        }
+        // The kernel says "(unreachable)/..." of a place that is not below the root.
+        if text[0] == b'/' { Ok(()) } else { Err(Stuck::new("getcwd", "")(rustix::io::Errno::NOENT)) }
     }
 }
 

@@ -47,6 +47,26 @@ impl Lock {
         Ok(Lock { file: state.open_or_create(name, 0o600)? })
     }
 
+    /// Opens the lock file `name` in `state`, which must exist.
+    ///
+    /// # Errors
+    /// As openat(2).
+    pub fn open_existing(state: &Dir, name: &[u8]) -> io::Result<Lock> {
+        Ok(Lock { file: state.open_file(name)? })
+    }
+
+    /// Takes it alone if nobody has it, without a word in it.
+    ///
+    /// # Errors
+    /// As flock(2).
+    pub fn try_hold(self) -> io::Result<Option<Held>> {
+        match self.file.try_lock() {
+            Ok(()) => Ok(Some(Held(self.file))),
+            Err(TryLockError::WouldBlock) => Ok(None),
+            Err(TryLockError::Error(e)) => Err(e),
+        }
+    }
+
     /// Who wrote its name into the lock last; escaped, because root inside a session could reach the file.
     pub fn holder(&mut self) -> String {
         let mut text = String::new();

@@ -12,6 +12,8 @@ mod lock;
 mod occupant;
 #[cfg(target_os = "openbsd")]
 mod openbsd;
+mod plain;
+mod terms;
 
 #[cfg(not(any(target_os = "linux", target_os = "openbsd")))]
 compile_error!("stockade runs on Linux and OpenBSD");
@@ -25,10 +27,12 @@ pub use dir::{Dir, Entry, FileType, Space, Stat, Visit, is_no_directory, set_fil
 pub use guest::{Ended, Guest, Stuck, die_interrupted};
 pub use lock::{Held, Lock};
 pub use occupant::{Occupant, Process};
+pub use plain::enter_plain;
 pub use platform::{
-    HAS_XATTRS, MOUNT_POINTS, Mount, SEARCH_PATH, USER_NAMESPACE_SETTINGS, can_enter, device_set, enter, mounts,
-    next_data, occupants, shares_blocks,
+    Bind, HAS_SESSIONS, HAS_XATTRS, MOUNT_POINTS, Mount, SEARCH_PATH, USER_NAMESPACE_SETTINGS, can_enter, device_set,
+    end_process, enter, mounts, next_data, occupants, shares_blocks, take_bind,
 };
+pub use terms::{Limits, Mounted, Mounting, Terms};
 
 /// Which system calls may be used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -71,6 +75,11 @@ pub fn is_stale(error: &std::io::Error) -> bool {
     use rustix::io::Errno;
     let stale = [Errno::NOENT, Errno::NOTDIR, Errno::LOOP, Errno::XDEV, Errno::INVAL];
     Errno::from_io_error(error).is_some_and(|errno| stale.contains(&errno))
+}
+
+/// Did a call fail because it was to follow no symlink and met one?
+pub fn is_symlink_in_the_way(error: &std::io::Error) -> bool {
+    rustix::io::Errno::from_io_error(error) == Some(rustix::io::Errno::LOOP)
 }
 
 /// The name of the running kernel and its release: `Linux`, `6.12.48`.

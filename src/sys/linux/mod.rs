@@ -21,8 +21,8 @@ use super::dir::{Dir, FileType, Space, Stat, Visit};
 use crate::tree::Time;
 
 pub use devices::device_set;
-pub(super) use enter::set_credentials;
-pub use enter::{MOUNT_POINTS, SEARCH_PATH, USER_NAMESPACE_SETTINGS, can_enter, enter};
+pub use enter::{Bind, HAS_SESSIONS, MOUNT_POINTS, SEARCH_PATH, USER_NAMESPACE_SETTINGS, can_enter, enter, take_bind};
+pub(super) use enter::{mark_inherited, set_credentials};
 pub use mounts::{Mount, mounts};
 pub use occupants::occupants;
 pub(super) use xattr::{set_xattrs, xattrs};
@@ -154,6 +154,24 @@ pub(super) fn set_mode(fd: BorrowedFd<'_>, name: &[u8], mode: u16) -> io::Result
     }
     let path = format!("/proc/self/fd/{}", pinned.as_raw_fd());
     Ok(rustix::fs::chmod(path, Mode::from_raw_mode(mode.into()))?)
+}
+
+/// Has the process `pid` end: asked, or with `force` at once. `still` says whether that number is still the process that
+/// is meant; nothing happens if not.
+///
+/// # Errors
+/// As pidfd_open(2), pidfd_send_signal(2).
+pub fn end_process(pid: u32, force: bool, still: &dyn Fn() -> bool) -> io::Result<()> {
+    use rustix::process::{Pid, PidfdFlags, Signal};
+    let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) else { return Ok(()) };
+    let signal = if force { Signal::KILL } else { Signal::TERM };
+    let gone = |errno| if errno == Errno::SRCH { Ok(()) } else { Err(io::Error::from(errno)) };
+    // Opened first: after that the number cannot mean another one.
+    match rustix::process::pidfd_open(pid, PidfdFlags::empty()) {
+        Ok(process) if still() => rustix::process::pidfd_send_signal(&process, signal).or_else(gone),
+        Ok(_) => Ok(()),
+        Err(errno) => gone(errno),
+    }
 }
 
 pub(super) fn sync_filesystem(fd: BorrowedFd<'_>, calls: Calls) -> io::Result<()> {

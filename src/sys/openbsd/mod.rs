@@ -19,8 +19,8 @@ use super::dir::{Dir, FileType, Space, Stat, Visit};
 use crate::tree::{Time, Xattrs};
 
 pub use devices::device_set;
-pub(super) use enter::set_credentials;
-pub use enter::{MOUNT_POINTS, SEARCH_PATH, USER_NAMESPACE_SETTINGS, can_enter, enter};
+pub use enter::{Bind, HAS_SESSIONS, MOUNT_POINTS, SEARCH_PATH, USER_NAMESPACE_SETTINGS, can_enter, enter, take_bind};
+pub(super) use enter::{mark_inherited, set_credentials};
 pub use mounts::{Mount, mounts};
 pub use occupants::occupants;
 
@@ -106,6 +106,20 @@ pub(super) fn set_xattrs(_fd: BorrowedFd<'_>, _name: &[u8], _kind: FileType, wan
 }
 
 /// Only the directory itself: sync(2) promises nothing, so each file is synced when it is written.
+/// Has the process `pid` end: asked, or with `force` at once. `still` says whether that number is still the process that
+/// is meant; nothing happens if not.
+///
+/// # Errors
+/// As kill(2).
+pub fn end_process(pid: u32, force: bool, still: &dyn Fn() -> bool) -> io::Result<()> {
+    use rustix::process::{Pid, Signal};
+    let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw).filter(|_| still()) else { return Ok(()) };
+    match rustix::process::kill_process(pid, if force { Signal::KILL } else { Signal::TERM }) {
+        Err(Errno::SRCH) => Ok(()),
+        done => Ok(done?),
+    }
+}
+
 pub(super) fn sync_filesystem(fd: BorrowedFd<'_>, _calls: Calls) -> io::Result<()> {
     Ok(rustix::fs::fsync(fd)?)
 }

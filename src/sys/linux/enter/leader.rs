@@ -2,31 +2,52 @@
 //! The first process inside: builds the view, starts the guest, reaps, and dies with its caller.
 
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
 use rustix::event::{PollFd, PollFlags};
 use rustix::fs::Mode;
+use rustix::io::Errno;
 use rustix::process::{DumpableBehavior, Pid, Signal, WaitOptions};
 
+use super::confine::Hold;
 use super::signals::{self, Blocked, Signals};
-use super::{Report, fork, stuck, view};
+use super::view::View;
+use super::{Report, apart, fork, stuck};
 use crate::sys::Held;
 use crate::sys::guest::{EXEC, Launch, Stuck};
+use crate::sys::terms::Mounted;
 
 /// All that the leader has from its caller.
-pub(super) struct Inside {
-    pub(super) tree: OwnedFd,
-    pub(super) console: Option<OwnedFd>,
+pub(super) struct Inside<'a> {
+    pub(super) view: View<'a>,
     pub(super) orders: OwnedFd,
     pub(super) reports: OwnedFd,
     pub(super) blocked: Blocked,
     /// The terminal of a guest in a process group of its own, and whether that shall have the foreground.
     pub(super) foreground: Option<(BorrowedFd<'static>, bool)>,
-    /// The chroot's lock.
-    pub(super) hold: Option<Held>,
+    /// The locks that last as long as the session.
+    pub(super) locks: Vec<Held>,
+    /// What the guest is held in with.
+    pub(super) walls: Option<Hold>,
+    /// The descriptors of all this, from [`Inside::keep`].
+    pub(super) kept: Vec<RawFd>,
 }
 
-impl Inside {
+impl Inside<'_> {
+    /// Notes which descriptors the leader needs: to be called before the fork, since it allocates.
+    pub(super) fn keep(&mut self) {
+        let View { tree, console, terms } = &self.view;
+        let binds = terms.mounts.iter().filter_map(|mounting| match &mounting.what {
+            Mounted::Bind(bind) => Some(bind.tree.as_raw_fd()),
+            Mounted::Tmpfs => None,
+        });
+        let own = [tree.as_raw_fd(), self.orders.as_raw_fd(), self.reports.as_raw_fd()];
+        let maybe = [console.as_ref(), terms.limits.group.as_ref()].into_iter().flatten().map(AsRawFd::as_raw_fd);
+        let locks = self.locks.iter().map(|lock| lock.as_fd().as_raw_fd());
+        self.kept = own.into_iter().chain(maybe).chain(binds).chain(locks).collect();
+        self.kept.sort_unstable();
+    }
+
     pub(super) fn lead(self, launch: &Launch<'_>) -> ! {
         let report = match self.start(launch) {
             Ok((guest, signals)) => self.watch(guest, &signals),
@@ -43,9 +64,10 @@ impl Inside {
             exit();
         }
         self.close_others()?;
+        apart::join(self.view.terms)?;
         rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable).map_err(Stuck::new("prctl", ""))?;
         let umask = rustix::process::umask(Mode::empty());
-        view::build(self.tree.as_fd(), self.console.as_ref().map(AsFd::as_fd))?;
+        self.view.build()?;
         let signals = Signals::open(signals::LED).map_err(Stuck::new("signalfd", ""))?;
         if self.foreground.is_some() {
             // A process group that exists inside: shells could not name the caller's. The leader is in it, to hear what
@@ -60,19 +82,15 @@ impl Inside {
     /// Closes what the caller was given by others: root inside could take it out of `/proc/1/fd`, and a directory of the
     /// host is a way out.
     fn close_others(&self) -> Result<(), Stuck> {
-        let fd = |fd: Option<BorrowedFd<'_>>| fd.map_or(2, |fd| fd.as_raw_fd());
-        let (console, hold) = (self.console.as_ref().map(AsFd::as_fd), self.hold.as_ref().map(AsFd::as_fd));
-        let mut kept =
-            [self.tree.as_raw_fd(), self.orders.as_raw_fd(), self.reports.as_raw_fd(), fd(console), fd(hold)];
-        kept.sort_unstable();
+        let failed = || Stuck::new("close_range", "");
         let mut from = 3;
-        for fd in kept {
+        for &fd in &self.kept {
             if fd > from {
-                close_range(from, fd - 1, 0)?;
+                close_range(from, fd - 1, 0).map_err(failed())?;
             }
             from = from.max(fd + 1);
         }
-        close_range(from, i32::MAX, 0)
+        close_range(from, i32::MAX, 0).map_err(failed())
     }
 
     fn orphaned(&self) -> bool {
@@ -88,7 +106,11 @@ impl Inside {
         }
         rustix::process::umask(umask);
         self.blocked.restore();
-        let failed = match close_range(3, i32::MAX, CLOEXEC) {
+        let ready = close_range(3, i32::MAX, CLOEXEC)
+            .map_err(Stuck::new("close_range", ""))
+            .and_then(|()| apart::limit(self.view.terms))
+            .and_then(|()| self.walls.as_ref().map_or(Ok(()), Hold::apply));
+        let failed = match ready {
             Ok(()) => launch.exec(),
             Err(failed) => failed,
         };
@@ -157,13 +179,13 @@ impl Inside {
 }
 
 /// For close_range(2): mark the descriptors only; they go when the guest is executed.
-const CLOEXEC: libc::c_uint = 4;
+pub(super) const CLOEXEC: libc::c_uint = 4;
 
 /// Closes, or marks, the descriptors `first` to `last`.
-fn close_range(first: i32, last: i32, flags: libc::c_uint) -> Result<(), Stuck> {
+pub(super) fn close_range(first: i32, last: i32, flags: libc::c_uint) -> Result<(), Errno> {
     // SAFETY: what is closed is used by nothing that this process will still run.
     let done = unsafe { libc::syscall(libc::SYS_close_range, first, last, flags) };
-    if done == 0 { Ok(()) } else { Err(Stuck::new("close_range", "")(super::last_errno())) }
+    if done == 0 { Ok(()) } else { Err(super::last_errno()) }
 }
 
 /// Ends this process without running what the caller registered for its own end.

@@ -11,9 +11,17 @@
 //!
 //! Between fork and exec nothing is allocated, so that a lock held by another thread at the fork does no harm.
 
+mod apart;
+mod confine;
+mod dev;
 mod leader;
+mod masks;
+mod mounting;
+mod overlay;
 mod relay;
+mod seccomp;
 mod signals;
+mod syscalls;
 mod view;
 
 use std::io;
@@ -26,7 +34,10 @@ use rustix::pipe::PipeFlags;
 use rustix::process::{Pid, WaitOptions};
 
 use crate::sys::guest::{Ended, Guest, Launch, Stuck};
+use crate::sys::terms::Terms;
 use crate::sys::{Calls, Dir, Held};
+
+pub use view::{Bind, take_bind};
 
 /// Where programs are looked for: for root, for others.
 pub const SEARCH_PATH: [&str; 2] =
@@ -34,18 +45,22 @@ pub const SEARCH_PATH: [&str; 2] =
 
 const NAMESPACES: libc::c_int = libc::CLONE_NEWNS | libc::CLONE_NEWPID | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS;
 
+/// A guest can be held in, and see what it shall.
+pub const HAS_SESSIONS: bool = true;
+
 /// The directories that a root must have, for us to mount on.
 pub const MOUNT_POINTS: &[&str] = &["proc", "dev"];
 
-/// Runs `guest` in `root`, in mount, process, IPC and host-name namespaces of its own, and waits for its end.
-/// Nothing of it outlives the call or this process. `hold` is kept by the first process inside as well.
+/// Runs `guest` in `root` on these `terms`, in mount, process, IPC, host-name and control-group namespaces of its own,
+/// and waits for its end. Nothing of it outlives the call or this process. `locks` are kept by the first process inside
+/// as well.
 ///
 /// Call it from the main thread: the kernel ends the session when the *thread* that called ends.
 ///
 /// # Errors
 /// The step that failed; what was mounted is gone by then.
-pub fn enter(root: &Dir, guest: &Guest, hold: Option<Held>) -> Result<Ended, Stuck> {
-    let tree = view::take(root)?;
+pub fn enter(root: &Dir, guest: &Guest, terms: &Terms, locks: Vec<Held>) -> Result<Ended, Stuck> {
+    let tree = view::take(root, terms.read_only)?;
     let console = relay::terminal().and_then(view::console);
     let terminal = relay::Terminal::to_hand_on();
     let launch = Launch::new(guest);
@@ -53,14 +68,20 @@ pub fn enter(root: &Dir, guest: &Guest, hold: Option<Held>) -> Result<Ended, Stu
     let (reports, give_reports) = pipe()?;
     let blocked = signals::block().map_err(Stuck::new("sigprocmask", ""))?;
     let foreground = terminal.as_ref().map(|t| (t.fd, t.foreground));
-    let Some(leader) = fork(NAMESPACES).map_err(Stuck::new("clone", ""))? else {
+    let view = view::View { tree, console, terms };
+    let (walls, kept) = (confine::Hold::new(terms), Vec::new());
+    let mut inside = leader::Inside { view, orders, reports: give_reports, blocked, foreground, locks, walls, kept };
+    inside.keep();
+    let offline = if terms.offline { libc::CLONE_NEWNET } else { 0 };
+    let Some(leader) = fork(NAMESPACES | offline).map_err(Stuck::new("clone", ""))? else {
         drop((give_orders, reports));
-        let inside = leader::Inside { tree, console, orders, reports: give_reports, blocked, foreground, hold };
         inside.lead(&launch)
     };
-    drop((orders, give_reports, tree, console));
-    let ended = relay::Relay { leader, orders: give_orders, reports, terminal, interrupted: false }.run();
-    drop((hold, blocked));
+    let leader::Inside { view, orders: theirs, reports: also_theirs, blocked, locks, .. } = inside;
+    drop((view, theirs, also_theirs));
+    let relay = relay::Relay { leader, orders: give_orders, reports, terminal, interrupted: false };
+    let ended = relay.run(terms.limits.timeout);
+    drop((locks, blocked));
     ended
 }
 
@@ -80,9 +101,13 @@ pub const USER_NAMESPACE_SETTINGS: &[(&str, &str, &str)] = &[
 /// # Errors
 /// The step that fails.
 pub fn can_enter() -> Result<(), Stuck> {
-    let root =
-        Dir::open(Path::new("/"), Calls::Native).map_err(|error| Stuck { operation: "open", place: "", error })?;
-    view::take(&root)?;
+    let root = Dir::open(Path::new("/"), Calls::Native).map_err(|error| Stuck {
+        operation: "open",
+        place: "",
+        mount: None,
+        error,
+    })?;
+    view::take(&root, false)?;
     match fork(NAMESPACES).map_err(Stuck::new("clone", ""))? {
         None => leader::exit(),
         Some(pid) => {
@@ -103,6 +128,11 @@ fn fork(flags: libc::c_int) -> Result<Option<Pid>, Errno> {
     if pid < 0 { Err(last_errno()) } else { Ok(Pid::from_raw(pid as i32)) }
 }
 
+/// Has the descriptors that we were given closed when the guest is executed; ours are marked already.
+pub(in crate::sys) fn mark_inherited() -> Result<(), Errno> {
+    leader::close_range(3, i32::MAX, leader::CLOEXEC)
+}
+
 fn last_errno() -> Errno {
     Errno::from_io_error(&io::Error::last_os_error()).unwrap_or(Errno::INVAL)
 }
@@ -110,8 +140,8 @@ fn last_errno() -> Errno {
 /// What the leader tells the caller.
 #[derive(Debug, Clone, Copy)]
 enum Report {
-    /// A step of entering failed: its number in [`STEPS`], the errno.
-    Stuck(u8, i32),
+    /// A step of entering failed: its number in [`STEPS`], of [`Terms::mounts`] (or [`NO_MOUNT`]), the errno.
+    Stuck(u8, u8, i32),
     /// The guest could not be executed: the errno.
     NotRun(i32),
     /// The guest was stopped by this signal.
@@ -124,27 +154,30 @@ enum Report {
     Killed(i32),
 }
 
-const REPORT_SIZE: usize = 6;
+const REPORT_SIZE: usize = 7;
+
+/// In the place of a mount's number.
+const NO_MOUNT: u8 = u8::MAX;
 
 impl Report {
     fn encode(self) -> [u8; REPORT_SIZE] {
-        let (tag, step, value) = match self {
-            Report::Stuck(step, errno) => (0, step, errno),
-            Report::NotRun(errno) => (1, 0, errno),
-            Report::Stopped(signal) => (2, 0, signal),
-            Report::Typed(signal) => (3, 0, signal),
-            Report::Exited(status) => (4, 0, status),
-            Report::Killed(signal) => (5, 0, signal),
+        let (tag, step, mount, value) = match self {
+            Report::Stuck(step, mount, errno) => (0, step, mount, errno),
+            Report::NotRun(errno) => (1, 0, 0, errno),
+            Report::Stopped(signal) => (2, 0, 0, signal),
+            Report::Typed(signal) => (3, 0, 0, signal),
+            Report::Exited(status) => (4, 0, 0, status),
+            Report::Killed(signal) => (5, 0, 0, signal),
         };
         let v = value.to_le_bytes();
-        [tag, step, v[0], v[1], v[2], v[3]]
+        [tag, step, mount, v[0], v[1], v[2], v[3]]
     }
 
     fn decode(bytes: [u8; REPORT_SIZE]) -> Option<Report> {
-        let [tag, step, value @ ..] = bytes;
+        let [tag, step, mount, value @ ..] = bytes;
         let value = i32::from_le_bytes(value);
         Some(match tag {
-            0 => Report::Stuck(step, value),
+            0 => Report::Stuck(step, mount, value),
             1 => Report::NotRun(value),
             2 => Report::Stopped(value),
             3 => Report::Typed(value),
@@ -163,32 +196,52 @@ impl Report {
 /// The steps that can fail after the fork: a number fits a report, two pointers do not.
 const STEPS: &[(&str, &str)] = &[
     ("prctl", ""),
+    ("close_range", ""),
+    ("write", "cgroup.procs"),
+    ("unshare", ""),
+    ("sethostname", ""),
+    ("ioctl", "loopback"),
     ("mount", ""),
     ("move_mount", ""),
+    ("mount", "tmpfs"),
+    ("mkdir", "tmpfs"),
+    ("chown", "tmpfs"),
+    ("mount", "overlay"),
+    ("move_mount", "overlay"),
     ("open", "proc"),
     ("mount", "proc"),
+    ("mask", "proc"),
     ("open", "dev"),
     ("mount", "dev"),
     ("mknod", "dev"),
     ("mount", "dev/pts"),
     ("mount", "dev/shm"),
     ("mount", "dev/console"),
+    ("mount", "sys"),
+    ("mount", "run"),
+    ("mount", "tmp"),
     ("pivot_root", ""),
     ("umount", ""),
-    ("fork", ""),
     ("signalfd", ""),
     ("setpgid", ""),
-    ("close_range", ""),
+    ("fork", ""),
+    ("setrlimit", ""),
+    ("sched_setaffinity", ""),
+    ("seccomp", ""),
+    ("capset", ""),
     ("setgroups", ""),
     ("setresgid", ""),
     ("setresuid", ""),
     ("chdir", ""),
+    ("getcwd", ""),
 ];
 
 /// The report for a failed step.
 fn stuck(stuck: &Stuck) -> Report {
     let step = STEPS.iter().position(|s| *s == (stuck.operation, stuck.place));
-    Report::Stuck(step.map_or(u8::MAX, |s| s as u8), stuck.error.raw_os_error().unwrap_or(0))
+    debug_assert!(step.is_some(), "{} of {} is no known step", stuck.operation, stuck.place);
+    let mount = stuck.mount.and_then(|index| u8::try_from(index).ok()).unwrap_or(NO_MOUNT);
+    Report::Stuck(step.map_or(u8::MAX, |s| s as u8), mount, stuck.error.raw_os_error().unwrap_or(0))
 }
 
 /// Takes the guest's groups, group and user, in that order: each needs the privilege that the last one gives away.

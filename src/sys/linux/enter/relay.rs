@@ -3,12 +3,13 @@
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::{Duration, Instant};
 
-use rustix::event::{PollFd, PollFlags};
+use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::process::{Pid, WaitOptions};
 
 use super::signals::{self, Signals};
-use super::{Report, STEPS, receive};
+use super::{NO_MOUNT, Report, STEPS, receive};
 use crate::sys::guest::{Ended, Stuck};
 
 /// The standard descriptor that is our controlling terminal, if one is.
@@ -63,6 +64,43 @@ impl Terminal {
     }
 }
 
+/// What is left of a guest's time.
+struct Alarm {
+    at: Option<Instant>,
+    rang: bool,
+}
+
+enum Ring {
+    /// The guest is asked to end.
+    First,
+    /// It had its time for that.
+    Last,
+}
+
+/// From the first ring to the last.
+const GRACE: Duration = Duration::from_secs(5);
+
+impl Alarm {
+    fn set(timeout: Option<Duration>) -> Alarm {
+        Alarm { at: timeout.and_then(|time| Instant::now().checked_add(time)), rang: false }
+    }
+
+    /// For poll(2), which may return a little early: rounded up.
+    fn left(&self) -> Option<Timespec> {
+        let left = self.at?.saturating_duration_since(Instant::now()) + Duration::from_millis(1);
+        Timespec::try_from(left).ok()
+    }
+
+    fn rings(&mut self) -> Option<Ring> {
+        let now = Instant::now();
+        if self.at? > now {
+            return None;
+        }
+        self.at = Some(now + GRACE);
+        if std::mem::replace(&mut self.rang, true) { Some(Ring::Last) } else { Some(Ring::First) }
+    }
+}
+
 /// A caller that waits for its leader.
 pub(super) struct Relay {
     pub(super) leader: Pid,
@@ -75,8 +113,8 @@ pub(super) struct Relay {
 
 impl Relay {
     /// Serves until all that runs inside is gone.
-    pub(super) fn run(mut self) -> Result<Ended, Stuck> {
-        let ended = self.serve();
+    pub(super) fn run(mut self, timeout: Option<Duration>) -> Result<Ended, Stuck> {
+        let ended = self.serve(Alarm::set(timeout));
         // The lifeline goes first: whatever went wrong above, the leader ends now. It is gone only after all others
         // in its namespace, and the mounts with it.
         drop(self.orders);
@@ -87,12 +125,17 @@ impl Relay {
         ended
     }
 
-    fn serve(&mut self) -> Result<Ended, Stuck> {
+    fn serve(&mut self, mut alarm: Alarm) -> Result<Ended, Stuck> {
         let signals = Signals::open(signals::PASSED).map_err(Stuck::new("signalfd", ""))?;
         loop {
             let mut poll = [PollFd::new(&self.reports, PollFlags::IN), PollFd::new(&signals.0, PollFlags::IN)];
-            let _ = rustix::event::poll(&mut poll, None);
+            let _ = rustix::event::poll(&mut poll, alarm.left().as_ref());
             let told = !poll[0].revents().is_empty();
+            match alarm.rings() {
+                Some(Ring::First) => drop(rustix::io::write(&self.orders, &[libc::SIGTERM as u8, libc::SIGCONT as u8])),
+                Some(Ring::Last) => return Ok(Ended::TimedOut),
+                None => {}
+            }
             while let Some(signal) = signals.next() {
                 self.pass(&signal);
             }
@@ -106,13 +149,15 @@ impl Relay {
                     self.interrupted |= signal == libc::SIGINT;
                     signals::send(0, signal);
                 }
+                Some(Report::Exited(_) | Report::Killed(_)) if alarm.rang => return Ok(Ended::TimedOut),
                 Some(Report::Exited(status)) => return Ok(Ended::Exited(status as u8)),
                 Some(Report::Killed(libc::SIGINT)) if self.interrupted => return Ok(Ended::Interrupted),
                 Some(Report::Killed(signal)) => return Ok(Ended::Killed(signal as u8)),
                 Some(Report::NotRun(errno)) => return Ok(Ended::NotRun(io::Error::from_raw_os_error(errno))),
-                Some(Report::Stuck(step, errno)) => {
+                Some(Report::Stuck(step, mount, errno)) => {
                     let (operation, place) = STEPS.get(usize::from(step)).copied().unwrap_or(("enter", ""));
-                    return Err(Stuck { operation, place, error: io::Error::from_raw_os_error(errno) });
+                    let mount = (mount != NO_MOUNT).then_some(usize::from(mount));
+                    return Err(Stuck { operation, place, mount, error: io::Error::from_raw_os_error(errno) });
                 }
                 // Killed from outside: by an administrator, or for want of memory.
                 None => return Ok(Ended::Killed(libc::SIGKILL as u8)),

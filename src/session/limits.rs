@@ -1,0 +1,216 @@
+// SPDX-License-Identifier: ISC
+//! Limits: by a control group (cgroups(7), version 2) where one can be made; else by what each process can be held to,
+//! which is less, and said.
+#![forbid(unsafe_code)]
+
+use std::borrow::Cow;
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::options::Limits;
+use crate::error::{Error, ErrorKind, Result};
+use crate::sys;
+
+/// A limit as it holds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Applied {
+    /// `memory`, `cpus`, `pids` or `timeout`.
+    pub what: Cow<'static, str>,
+    /// How much, as it was asked for: bytes, processors, processes, seconds.
+    pub value: String,
+    /// What holds it.
+    pub by: Cow<'static, str>,
+}
+
+/// The limits of one session.
+#[derive(Debug, Default)]
+pub(super) struct Holding {
+    pub(super) limits: sys::Limits,
+    pub(super) applied: Vec<Applied>,
+    pub(super) group: Option<Group>,
+}
+
+/// The setting of a control group that stands for a limit: controller, file, text.
+type Setting = (&'static str, &'static str, String);
+
+/// Has `limits` hold for a session whose control group, if it gets one, is called `name`; it runs as user `uid`.
+///
+/// # Errors
+/// [`ErrorKind::Unsupported`] for a limit that nothing here can hold.
+pub(super) fn hold(limits: &Limits, name: &str, uid: u32) -> Result<Holding> {
+    let mut holding = Holding::default();
+    if let Some(time) = limits.timeout {
+        holding.limits.timeout = Some(time);
+        holding.note("timeout", time.as_secs_f64(), "clock");
+    }
+    let settings = settings(limits);
+    if settings.is_empty() {
+        return Ok(holding);
+    }
+    let mounted = sys::mounts().unwrap_or_default().into_iter().find(|mount| mount.kind == "cgroup2");
+    let at = mounted.map(|mount| PathBuf::from(std::ffi::OsStr::from_bytes(&mount.target)));
+    let none = || Err(io::Error::new(io::ErrorKind::NotFound, "no cgroup2 filesystem is mounted"));
+    match at.map_or_else(none, |at| Group::make(&at, name, &settings)) {
+        Ok((group, procs)) => {
+            holding.limits.group = Some(procs.into());
+            holding.group = Some(group);
+            limits.each(|what, value| holding.note(what, value, "cgroup"));
+            Ok(holding)
+        }
+        Err(error) => by_process(limits, holding, uid, &error),
+    }
+}
+
+/// Without a control group.
+fn by_process(limits: &Limits, mut holding: Holding, uid: u32, why: &io::Error) -> Result<Holding> {
+    if let Some(bytes) = limits.memory {
+        holding.limits.address_space = Some(bytes);
+        holding.note("memory", bytes as f64, "rlimit, for each process");
+    }
+    if let Some(thousandths) = limits.cpus {
+        holding.limits.processors = Some(thousandths.div_ceil(1000) as usize);
+        holding.note("cpus", f64::from(thousandths.div_ceil(1000)), "affinity, which the command can change");
+    }
+    if let Some(pids) = limits.pids {
+        if uid == 0 {
+            let reason = format!("the number of root's processes needs a control group: {why}");
+            return Err(Error::new(ErrorKind::Unsupported, reason).hint("name another account with --user"));
+        }
+        holding.limits.processes = Some(pids.into());
+        holding.note("pids", f64::from(pids), "rlimit, over all processes of the user");
+    }
+    Ok(holding)
+}
+
+impl Holding {
+    fn note(&mut self, what: &'static str, value: f64, by: &'static str) {
+        self.applied.push(Applied { what: what.into(), value: value.to_string(), by: by.into() });
+    }
+}
+
+impl Limits {
+    /// Each limit that a control group can hold.
+    fn each(&self, mut see: impl FnMut(&'static str, f64)) {
+        self.memory.into_iter().for_each(|bytes| see("memory", bytes as f64));
+        self.cpus.into_iter().for_each(|thousandths| see("cpus", f64::from(thousandths) / 1000.0));
+        self.pids.into_iter().for_each(|pids| see("pids", f64::from(pids)));
+    }
+}
+
+/// `Documentation/admin-guide/cgroup-v2.rst`. Swap counts as memory, or the limit would only move what is over it.
+fn settings(limits: &Limits) -> Vec<Setting> {
+    let mut settings = Vec::new();
+    if let Some(bytes) = limits.memory {
+        settings.push(("memory", "memory.max", bytes.to_string()));
+        settings.push(("memory", "memory.swap.max", "0".to_owned()));
+    }
+    if let Some(thousandths) = limits.cpus {
+        // Microseconds of each tenth of a second.
+        settings.push(("cpu", "cpu.max", format!("{} 100000", u64::from(thousandths) * 100)));
+    }
+    if let Some(pids) = limits.pids {
+        // The session's first process is one of ours.
+        settings.push(("pids", "pids.max", (u64::from(pids) + 1).to_string()));
+    }
+    settings
+}
+
+/// A control group of a session; removed when dropped, when nothing lives in it any more.
+#[derive(Debug)]
+pub(super) struct Group(PathBuf);
+
+/// The group that all sessions' groups are in. It holds no process itself: only such a group may hand controllers on.
+const ALL: &str = "stockade";
+
+impl Group {
+    /// Makes the group `name` in the hierarchy mounted at `root`; also its `cgroup.procs`.
+    fn make(root: &Path, name: &str, settings: &[Setting]) -> io::Result<(Group, File)> {
+        let all = root.join(ALL);
+        make_dir(&all)?;
+        for (controller, ..) in settings {
+            for above in [root, &all] {
+                write(&above.join("cgroup.subtree_control"), &format!("+{controller}"))?;
+            }
+        }
+        make_dir(&all.join(name))?;
+        let group = Group(all.join(name));
+        for (_, file, text) in settings {
+            match write(&group.0.join(file), text) {
+                // A kernel without swap has no limit for it.
+                Err(e) if e.kind() == io::ErrorKind::NotFound && file.ends_with(".swap.max") => {}
+                done => done?,
+            }
+        }
+        let procs = OpenOptions::new().write(true).open(group.0.join("cgroup.procs"))?;
+        Ok((group, procs))
+    }
+
+    /// Its path.
+    pub(super) fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        remove(&self.0);
+    }
+}
+
+/// Removes the control group of a session that has ended.
+pub(super) fn remove(group: &Path) {
+    // Two sessions may find the same dead one.
+    let _ = fs::remove_dir(group);
+}
+
+fn make_dir(path: &Path) -> io::Result<()> {
+    match fs::create_dir(path) {
+        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        made => made,
+    }
+}
+
+fn write(path: &Path, text: &str) -> io::Result<()> {
+    io::Write::write_all(&mut OpenOptions::new().write(true).open(path)?, text.as_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn settings_are_what_the_kernel_reads() {
+        let limits = Limits { memory: Some(1 << 20), cpus: Some(1500), pids: Some(7), timeout: None };
+        let want = [
+            ("memory", "memory.max", "1048576"),
+            ("memory", "memory.swap.max", "0"),
+            ("cpu", "cpu.max", "150000 100000"),
+            ("pids", "pids.max", "8"),
+        ];
+        assert_eq!(settings(&limits), want.map(|(controller, file, text)| (controller, file, text.to_owned())));
+        assert_eq!(settings(&Limits::default()), []);
+    }
+
+    #[test]
+    fn without_a_group_each_limit_says_what_holds_it() {
+        let why = io::Error::from_raw_os_error(2);
+        let limits = Limits { memory: Some(64), cpus: Some(1500), pids: Some(9), timeout: None };
+        let held = by_process(&limits, Holding::default(), 1000, &why).unwrap();
+        assert_eq!(
+            (held.limits.address_space, held.limits.processors, held.limits.processes),
+            (Some(64), Some(2), Some(9))
+        );
+        let said: Vec<(&str, &str, &str)> = held.applied.iter().map(|a| (&*a.what, &*a.value, &*a.by)).collect();
+        assert_eq!(
+            said.iter().map(|s| (s.0, s.1)).collect::<Vec<_>>(),
+            [("memory", "64"), ("cpus", "2"), ("pids", "9")]
+        );
+        assert!(said.iter().all(|s| !s.2.contains("cgroup")));
+        let root = by_process(&limits, Holding::default(), 0, &why).unwrap_err();
+        assert_eq!(root.kind(), ErrorKind::Unsupported);
+    }
+}

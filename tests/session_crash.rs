@@ -1,0 +1,88 @@
+// SPDX-License-Identifier: ISC
+//! Sessions end with whoever began them: killed at every moment, stockade leaves nothing behind. Needs root and strace.
+#![cfg(target_os = "linux")]
+#![allow(clippy::print_stderr)] // to say why a test was skipped
+
+mod scene;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::process::{Command, ExitStatus, Stdio};
+use std::time::Duration;
+
+use scene::{Running, STOCKADE, Scene, kill, scene, within_time};
+
+#[test]
+fn killed_at_any_moment_nothing_is_left() {
+    let Some(scene) = scene() else { return };
+    // The caller, when all runs.
+    let running = Running::start(&scene, "sleep 1000 & echo ready; sleep 1000");
+    assert!(scene.inside().len() >= 3);
+    drop(running);
+    scene.assert_nothing_left("caller killed");
+    // The first process inside.
+    let running = Running::start(&scene, "sleep 1000 & echo ready; sleep 1000");
+    kill(*scene.inside().iter().min().unwrap(), "KILL");
+    assert_eq!(running.end(), (Some(137), String::new()));
+    scene.assert_nothing_left("leader killed");
+    // The caller, at some moment of entering and leaving.
+    for micros in (0..12_000).step_by(150) {
+        let mut child = scene.run(&[], &["true"]).spawn().unwrap();
+        std::thread::sleep(Duration::from_micros(micros));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        scene.assert_nothing_left(&format!("caller killed after {micros} microseconds"));
+    }
+    // The lock went with them.
+    assert!(scene.run(&["--no-wait"], &["true"]).status().unwrap().success());
+    assert!(scene.stockade(&["remove", "--no-wait"]).arg(scene.root()).output().unwrap().status.success());
+}
+
+/// Runs a command under strace(1), which also follows children if `follow`; the status, and the system calls, each with
+/// the process that made it and how many of the name that process had made by then.
+fn traced(scene: &Scene, inject: &str, follow: bool) -> (ExitStatus, Vec<(u32, String, usize)>) {
+    let trace = scene.dir.path().join("trace");
+    let mut command = Command::new("strace");
+    command.args(follow.then_some("-f")).arg("-qq").arg("-o").arg(&trace).args(["-e", inject]).arg(STOCKADE);
+    command.arg("run").arg(scene.root()).args(["--", "sh", "-c", "sleep 0.01 & :"]);
+    command.env("STOCKADE_HOME", scene.dir.path().join("home")).stdin(Stdio::null());
+    let status = within_time(&mut command).status;
+    let mut made = BTreeMap::new();
+    let call = |line: &str| {
+        let (pid, rest) = line.split_once(' ').filter(|_| follow).unwrap_or(("0", line));
+        let (pid, (name, _)) = (pid.parse().ok()?, rest.trim_start().split_once('(')?);
+        let count = made.entry((pid, name.to_owned())).or_insert(0);
+        *count += 1;
+        name.chars().all(|c| c.is_alphanumeric() || c == '_').then(|| (pid, name.to_owned(), *count))
+    };
+    (status, fs::read_to_string(&trace).unwrap_or_default().lines().filter_map(call).collect())
+}
+
+#[test]
+fn killed_at_every_system_call_nothing_is_left() {
+    let Some(scene) = scene() else { return };
+    if Command::new("strace").arg("-V").output().is_err() {
+        assert!(std::env::var_os("CI").is_none(), "needs strace");
+        eprintln!("skipped: needs strace");
+        return;
+    }
+    for follow in [false, true] {
+        let (status, calls) = traced(&scene, "trace=all", follow);
+        assert!(status.success(), "{calls:?}");
+        // From the session's first call on: what comes before is every verb's.
+        let first = calls.iter().position(|(_, name, _)| name == "open_tree").expect("open_tree");
+        let caller = calls[0].0;
+        let moments: BTreeSet<_> = calls[first..]
+            .iter()
+            .filter(|call| !follow || call.0 != caller)
+            .map(|(_, name, nth)| (name, nth))
+            .collect();
+        assert!(moments.len() > 15, "{moments:?}");
+        for (name, nth) in moments {
+            let (status, _) = traced(&scene, &format!("inject={name}:signal=KILL:when={nth}"), follow);
+            let told = format!("killed at {name} number {nth}: {status}");
+            assert!(follow || !status.success() || name == "exit_group", "{told}");
+            scene.assert_nothing_left(&told);
+        }
+    }
+}
