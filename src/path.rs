@@ -11,6 +11,7 @@ use std::ffi::OsStr;
 use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::os::unix::ffi::OsStrExt;
+use std::sync::Arc;
 
 use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 
@@ -27,8 +28,9 @@ const TOO_LONG: &str = "path is longer than 64 KiB";
 /// A path inside a tree: relative, without `.`, `..`, empty names or NUL; the empty path is the root itself.
 ///
 /// Ordered by component, so that a directory is followed directly by everything below it: `a`, `a/b`, `a-b`.
+/// Shared, not copied, by all that name the entry: a plan, its trees and its bodies name each path several times over.
 #[derive(Clone, PartialEq, Eq, Default)]
-pub struct TreePath(Box<[u8]>);
+pub struct TreePath(Arc<[u8]>);
 
 impl TreePath {
     /// The root of the tree.
@@ -40,11 +42,11 @@ impl TreePath {
     ///
     /// # Errors
     /// [`ErrorKind::BadInput`] naming the path, for anything but plain names joined by single slashes.
-    pub fn new(bytes: impl Into<Box<[u8]>>) -> Result<TreePath> {
+    pub fn new(bytes: impl Into<Arc<[u8]>>) -> Result<TreePath> {
         let bytes = bytes.into();
         match fault(&bytes) {
             None => Ok(TreePath(bytes)),
-            Some(reason) => Err(Error::new(ErrorKind::BadInput, reason).at(&bytes)),
+            Some(reason) => Err(Error::new(ErrorKind::BadInput, reason).at(&*bytes)),
         }
     }
 
