@@ -97,7 +97,7 @@ fn fetch(layer: usize, needs: &[Need], wanted: &mut Wanted, work: &Work<'_>, wat
             let (reach, name) = (archive.reach.clone(), archive.name.clone());
             let opened = open_reach(&reach, &name, &mut wanted.layers, work, watch)?;
             let Content::Archive(archive) = &wanted.layers[layer] else { return Ok(Vec::new()) };
-            bring_archived((&opened, archive.digest), &archive.twins, needs, stage, watch)
+            bring_archived(&opened, &archive.twins, needs, stage, watch)
         }
     }
 }

@@ -8,7 +8,7 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use super::built::Built;
+use super::built::{Built, Untouched};
 use super::carry::{Decided, Known};
 use super::compose::{Composer, Inputs};
 use super::open::{policy_of, scan_root};
@@ -21,10 +21,11 @@ use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::path::TreePath;
 use crate::plan::Plan;
 use crate::recipe::{Recipe, Verify};
+use crate::source::dir::fingerprint;
 use crate::sys::{Dir, Held};
 use crate::tree::diff::diff;
 use crate::tree::policy::{Left, settle};
-use crate::tree::{Policy, Tree, Unknown};
+use crate::tree::{Digest, Policy, Tree, Unknown};
 use crate::watch::Watch;
 
 /// What the user asks of `build`.
@@ -153,10 +154,19 @@ struct Before {
 
 impl Job<'_> {
     fn run(&self, root: Option<&Dir>, watch: &Watch) -> Result<Report> {
-        let mut before = self.look(root, watch)?;
-        let inputs = recorded::host_inputs(self.recipe)?;
+        let inputs = recorded::host_inputs(self.recipe, self.home.calls, watch)?;
         let key = recorded::key(self.recipe, self.built, &self.work.anchor, &inputs)?;
-        if let Some(report) = self.unchanged(root, &mut before, key.as_deref(), watch)? {
+        let key = key.filter(|key| self.built.key.as_ref() == Some(key));
+        let fingerprint = key.as_ref().and(root).map(|root| fingerprint(root, watch)).transpose()?.flatten();
+        if let (Some(now), Some(untouched)) = (fingerprint, &self.built.root)
+            && untouched.fingerprint == now
+        {
+            return Ok(self.report(false, Plan::default(), Vec::new(), Vec::new(), (0, untouched.entries)));
+        }
+        let mut before = self.look(root, watch)?;
+        if let (Some(root), Some(_)) = (root, &key)
+            && let Some(report) = self.unchanged((root, fingerprint), &mut before, watch)?
+        {
             return Ok(report);
         }
         let (recorded, policy) = (before.recorded.as_ref(), &before.policy);
@@ -177,14 +187,15 @@ impl Job<'_> {
             may_remove(self.place, &plan, have.len())?;
         }
         if let (Some(state), false) = (self.state, self.request.dry_run) {
-            let built = Built { key: None, archives: wanted.archives.clone(), actions: self.built.actions.clone() };
+            let (archives, actions) = (wanted.archives.clone(), self.built.actions.clone());
+            let built = Built { key: None, archives, actions, root: None };
             let (home, place, work, recipe) = (self.home, self.place, self.work, self.recipe);
             let decided = Decided { home, place, state, work, recipe, built, inputs };
             match root {
                 None => decided.new_root(&mut plan, &mut wanted, watch)?,
                 Some(root) => {
-                    let known =
-                        Known { have, recorded: recorded.as_ref(), left: &settled.left, adopt: self.request.adopt };
+                    let (recorded, left, adopt) = (recorded.as_ref(), &settled.left, self.request.adopt);
+                    let known = Known { have, recorded, left, adopt, fingerprint };
                     decided.live_root(root, &mut plan, &mut wanted, &known, watch)?;
                 }
             }
@@ -206,25 +217,28 @@ impl Job<'_> {
         Ok(Before { have: scan.tree, recorded, policy })
     }
 
-    /// The report of a build with nothing to do, if stamps alone prove that there is nothing: then what was recorded is
-    /// what is wanted, and is what there is.
+    /// The report of a build with nothing to do, if stamps alone prove that there is nothing: what was recorded is what
+    /// is wanted, and is what there is.
     fn unchanged(
         &self,
-        root: Option<&Dir>,
+        (root, fingerprint): (&Dir, Option<Digest>),
         before: &mut Before,
-        key: Option<&str>,
         watch: &Watch,
     ) -> Result<Option<Report>> {
-        let (Some(root), Some(recorded), Some(key)) = (root, &before.recorded, key) else { return Ok(None) };
-        if self.built.key.as_deref() != Some(key) {
-            return Ok(None);
-        }
+        let Some(recorded) = &before.recorded else { return Ok(None) };
         let read = prove_root((root, &mut before.have), Some(recorded), recorded, &before.policy, watch)?;
         let settled = settle(&before.have, Some(recorded), recorded, &before.policy)?;
         let due = actions::due(self.recipe, recorded, &self.built.actions);
-        let nothing = read == 0 && due.is_empty() && diff(&before.have, &settled.want).is_empty();
-        let report = || self.report(false, Plan::default(), settled.left, Vec::new(), (0, recorded.len()));
-        Ok(nothing.then(report))
+        if read > 0 || !due.is_empty() || !diff(&before.have, &settled.want).is_empty() {
+            return Ok(None);
+        }
+        if let (Some(state), Some(fingerprint), true, false) =
+            (self.state, fingerprint, settled.left.is_empty(), self.request.dry_run)
+        {
+            let root = Some(Untouched { fingerprint, entries: recorded.len() });
+            Built { root, ..self.built.clone() }.write(state, "built")?;
+        }
+        Ok(Some(self.report(false, Plan::default(), settled.left, Vec::new(), (0, recorded.len()))))
     }
 
     fn report(

@@ -23,30 +23,49 @@ pub(crate) struct Built {
     /// Key of all that decides the wanted tree, if archives alone do: while it is the same, what was recorded is what
     /// is wanted.
     pub(crate) key: Option<String>,
-    /// Each archive's stamp and digest when it was read.
+    /// Each archive as it was when it was read.
     pub(crate) archives: BTreeMap<PathBuf, Seen>,
     /// Each action's input key when it ran.
     pub(crate) actions: BTreeMap<String, String>,
+    /// The root as it was when there was nothing to do for this key.
+    pub(crate) root: Option<Untouched>,
 }
 
-/// The stamp and digest of an archive.
+/// A root in which everything is as wanted, and nothing was left against the recipe.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Untouched {
+    /// While it is the same, nobody has touched the root.
+    pub(crate) fingerprint: Digest,
+    /// Entries wanted.
+    pub(crate) entries: usize,
+}
+
+/// An archive that was read.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Seen {
     /// Size, mtime, ctime and inode.
     stamp: (u64, (i64, u32), (i64, u32), u64),
-    /// SHA-256, in hexadecimal.
-    sha256: String,
+    /// What its tree is cached under.
+    tree: Digest,
+    /// SHA-256 of the archive as it is stored, if it was verified by that.
+    sha256: Option<Digest>,
 }
 
 impl Seen {
-    pub(crate) fn new(stat: &Stat, digest: Digest) -> Seen {
-        Seen { stamp: stamp(stat), sha256: digest.to_string() }
+    pub(crate) fn new(stat: &Stat, tree: Digest, sha256: Option<Digest>) -> Seen {
+        Seen { stamp: stamp(stat), tree, sha256 }
     }
 
-    /// The digest, if `stat` proves that the archive was not touched.
-    pub(crate) fn proves(&self, stat: &Stat) -> Option<Digest> {
-        (self.stamp == stamp(stat)).then(|| Digest::from_hex(self.sha256.as_bytes())).flatten()
+    /// What its tree is cached under, if `stat` proves that the archive was not touched.
+    pub(crate) fn proves_tree(&self, stat: &Stat) -> Option<Digest> {
+        (self.stamp == stamp(stat)).then_some(self.tree)
+    }
+
+    /// Its checksum, if that is known and `stat` proves that the archive was not touched.
+    pub(crate) fn proves_sha256(&self, stat: &Stat) -> Option<Digest> {
+        self.sha256.filter(|_| self.stamp == stamp(stat))
     }
 }
 

@@ -4,7 +4,7 @@
 
 use std::collections::HashMap;
 
-use super::built::Built;
+use super::built::{Built, Untouched};
 use super::compose::Wanted;
 use super::layer::Content;
 use super::place::{Home, Place, bytes};
@@ -17,9 +17,10 @@ use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::path::TreePath;
 use crate::plan::{Change, Plan};
 use crate::recipe::Recipe;
+use crate::source::dir::fingerprint;
 use crate::sys::Dir;
-use crate::tree::Tree;
 use crate::tree::policy::Left;
+use crate::tree::{Digest, Tree};
 use crate::watch::Watch;
 
 /// The name, in the state, of a new root until it is renamed in.
@@ -44,6 +45,8 @@ pub(crate) struct Known<'a> {
     pub(crate) left: &'a [(TreePath, Left)],
     /// What is unknown was promised to stay.
     pub(crate) adopt: bool,
+    /// Fingerprint of the root, taken before anything was looked at.
+    pub(crate) fingerprint: Option<Digest>,
 }
 
 impl Decided<'_> {
@@ -55,13 +58,19 @@ impl Decided<'_> {
         let new = self.state.subdir(NEW)?;
         watch.begin("filling", plan.changes.len() as u64);
         apply::commit_new(&new, self.work.stage()?, plan, &mut taking(slots), watch)?;
-        let built = self.act(&self.keyed()?, &wanted.tree, &self.state.path.join(NEW))?;
+        let mut built = self.act(&self.keyed()?, &wanted.tree, &self.state.path.join(NEW))?;
+        // Nobody else can reach it yet, and renaming it moves no stamp but its own.
+        recorded::stamp(&new, &mut wanted.tree, plan, watch)?;
+        if built.key.is_some() {
+            let entries = wanted.tree.len();
+            built.root = fingerprint(&new, watch)?.map(|fingerprint| Untouched { fingerprint, entries });
+        }
         watch.begin("syncing", 0);
         new.sync_filesystem().on("syncfs", shown)?;
         recorded::prepare(self.state, self.recipe, &built, &wanted.tree, &new)?;
         watch.check()?;
         rename_in(self.home, self.place, self.state)?;
-        self.finish(&new, wanted, plan, watch)
+        self.forget(wanted)
     }
 
     /// Changes the root that exists.
@@ -76,25 +85,29 @@ impl Decided<'_> {
         let target = self.work.target(root)?;
         bodies::check(&target, plan, wanted)?;
         let slots = bodies::bring(plan, wanted, self.work, watch)?;
-        let record = recorded::tree(&wanted.tree, known)?;
-        let built = self.keyed()?;
-        let applied = if plan.is_empty() {
+        let mut record = recorded::tree(&wanted.tree, known)?;
+        let mut built = self.keyed()?;
+        if plan.is_empty() {
+            if known.left.is_empty() {
+                let entries = wanted.tree.len();
+                built.root = known.fingerprint.map(|fingerprint| Untouched { fingerprint, entries });
+            }
             recorded::renew(self.state, self.recipe, &built, &record, root)?;
-            None
         } else {
             let stages = std::slice::from_ref(self.work.stage()?);
             let prepared = apply::prepare(&target, stages, plan.clone(), &mut taking(slots), watch)?;
             recorded::prepare(self.state, self.recipe, &built, &record, root)?;
             watch.check()?;
             apply::commit(&target, &self.state.dir, &prepared, &|| recorded::promote(self.state), watch)?;
-            Some(prepared)
-        };
+            recorded::stamp(root, &mut record, prepared.plan(), watch)?;
+            self.state.write_tree("manifest", &record)?;
+        }
         register::add(self.home, self.place)?;
         let ran = self.act(&built, &wanted.tree, &self.place.root)?;
         if ran.actions != built.actions {
-            ran.write(self.state, "built")?;
+            Built { root: None, ..ran }.write(self.state, "built")?;
         }
-        self.finish(root, wanted, applied.as_ref().map_or(&Plan::default(), |prepared| prepared.plan()), watch)
+        self.forget(wanted)
     }
 
     /// What the build is made of, with the key that goes with it.
@@ -113,11 +126,10 @@ impl Decided<'_> {
         Ok(built)
     }
 
-    /// Stamps what was put in place and forgets what is no longer of use.
-    fn finish(&self, root: &Dir, wanted: &Wanted, plan: &Plan, watch: &Watch) -> Result<()> {
-        recorded::stamp(root, self.state, plan, watch)?;
+    /// Forgets the archives that are no longer of use.
+    fn forget(&self, wanted: &Wanted) -> Result<()> {
         let digest = |layer: &Content| match layer {
-            Content::Archive(archive) => Some(archive.digest.to_string()),
+            Content::Archive(archive) => Some(archive.id.to_string()),
             _ => None,
         };
         let keep: Vec<String> = wanted.layers.iter().filter_map(digest).collect();

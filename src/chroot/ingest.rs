@@ -15,8 +15,12 @@ use crate::source::archive::{Archive, Body, Contents};
 use crate::tree::{Digest, Kind, Node};
 use crate::watch::Watch;
 
-/// Bodies that wait for a writer; each is at most a small body long, so this bounds the memory.
-const WAITING: usize = 16;
+/// Batches that wait for a writer.
+const WAITING: usize = 4;
+
+/// A batch is full with this many bytes or bodies: enough to make the hand-over cheap, few enough to keep all writers
+/// busy. With its last body it is at most a small body longer, so this bounds the memory.
+const BATCH: (usize, usize) = (256 << 10, 64);
 
 /// A body that was read: its digest, and where it was staged.
 #[derive(Debug, Clone, Copy)]
@@ -52,7 +56,7 @@ pub(crate) struct Sink<'a> {
 /// Whatever reading or staging says first.
 pub(crate) fn ingest(archive: &Archive, sink: Sink<'_>, watch: &Watch) -> Result<(Contents, HashMap<u32, Taken>)> {
     let shared = Shared::default();
-    let (send, receive) = sync_channel::<Job>(WAITING);
+    let (send, receive) = sync_channel::<Vec<Job>>(WAITING);
     let receive = Mutex::new(receive);
     let contents = std::thread::scope(|scope| {
         for _ in 0..sink.writers {
@@ -79,9 +83,9 @@ struct Shared {
 }
 
 impl Shared {
-    fn note(&self, number: u32, read: Taken) {
+    fn note(&self, taken: Vec<(u32, Taken)>) {
         if let Ok(mut done) = self.done.lock() {
-            done.insert(number, read);
+            done.extend(taken);
         }
     }
 
@@ -96,7 +100,14 @@ impl Shared {
     }
 }
 
-fn read(archive: &Archive, send: &SyncSender<Job>, sink: Sink<'_>, shared: &Shared, watch: &Watch) -> Result<Contents> {
+fn read(
+    archive: &Archive,
+    send: &SyncSender<Vec<Job>>,
+    sink: Sink<'_>,
+    shared: &Shared,
+    watch: &Watch,
+) -> Result<Contents> {
+    let (mut batch, mut bytes) = (Vec::new(), 0);
     let mut visit = |number: u32, node: &Node, body: Body<'_>| {
         if shared.has_failed() {
             return Err(stopped());
@@ -104,7 +115,14 @@ fn read(archive: &Archive, send: &SyncSender<Job>, sink: Sink<'_>, shared: &Shar
         let fate = (sink.fate)(node);
         match body {
             _ if matches!(fate, Fate::Skip) => {}
-            Body::Small(bytes) => send.send((number, fate, bytes)).map_err(|_| stopped())?,
+            Body::Small(body) => {
+                bytes += body.len();
+                batch.push((number, fate, body));
+                if bytes >= BATCH.0 || batch.len() >= BATCH.1 {
+                    bytes = 0;
+                    send.send(std::mem::take(&mut batch)).map_err(|_| stopped())?;
+                }
+            }
             Body::Stream { reader, map } => {
                 let size = node.size();
                 let mut whole: Box<dyn Read + '_> = match &map {
@@ -116,25 +134,27 @@ fn read(archive: &Archive, send: &SyncSender<Job>, sink: Sink<'_>, shared: &Shar
                     Fate::Stage(node) => staged(sink, &node, apply::Body::Stream(&mut whole), watch)?,
                     _ => hashed(&mut whole).map_err(|e| Error::io("read", &node.path, &e))?,
                 };
-                shared.note(number, taken);
+                shared.note(vec![(number, taken)]);
             }
         }
         Ok(())
     };
-    archive.read(&mut visit, watch)
+    let contents = archive.read(&mut visit, watch)?;
+    send.send(batch).map_err(|_| stopped())?;
+    Ok(contents)
 }
 
 /// One writer: takes bodies until there are no more.
-fn write_all(queue: &Mutex<Receiver<Job>>, sink: Sink<'_>, shared: &Shared, watch: &Watch) {
-    loop {
-        let Some((number, fate, bytes)) = queue.lock().ok().and_then(|q| q.recv().ok()) else { return };
-        let taken = match fate {
-            Fate::Stage(node) => staged(sink, &node, apply::Body::Bytes(&bytes), watch),
-            _ => Ok(Taken { digest: Digest(Sha256::digest(&bytes).into()), slot: None }),
+fn write_all(queue: &Mutex<Receiver<Vec<Job>>>, sink: Sink<'_>, shared: &Shared, watch: &Watch) {
+    let next = || queue.lock().ok().and_then(|queue| queue.recv().ok());
+    while let Some(batch) = next() {
+        let take = |(number, fate, bytes): Job| match fate {
+            Fate::Stage(node) => Ok((number, staged(sink, &node, apply::Body::Bytes(&bytes), watch)?)),
+            _ => Ok((number, Taken { digest: Digest(Sha256::digest(&bytes).into()), slot: None })),
         };
-        match taken {
-            Ok(taken) => shared.note(number, taken),
-            // Goes on taking bodies, so that the reader never waits for room; it sees the error with its next one.
+        match batch.into_iter().map(take).collect() {
+            Ok(taken) => shared.note(taken),
+            // Goes on taking batches, so that the reader never waits for room; it sees the error with its next body.
             Err(error) => shared.fail(error),
         }
     }

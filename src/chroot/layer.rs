@@ -39,8 +39,8 @@ pub(crate) struct ArchiveContent {
     pub(crate) reach: Reach,
     /// Its name in errors and origins.
     pub(crate) name: String,
-    /// SHA-256 of the archive.
-    pub(crate) digest: Digest,
+    /// What its tree is cached under.
+    pub(crate) id: Digest,
     /// What was staged while it was read, by path.
     pub(crate) staged: HashMap<TreePath, Slot>,
     /// The link group of each linked name.
@@ -147,9 +147,9 @@ pub(crate) fn bring_made(
     needs.iter().map(bring).collect()
 }
 
-/// Stages bodies out of an archive by reading it again. `twins` gives the link group of each linked name in it.
+/// Stages bodies out of an archive by reading it again; each must be what the first reading found. `twins` gives the link group of each linked name in it.
 pub(crate) fn bring_archived(
-    (archive, expected): (&Archive, Digest),
+    archive: &Archive,
     twins: &HashMap<TreePath, TreePath>,
     needs: &[Need],
     stage: &Stage,
@@ -166,9 +166,6 @@ pub(crate) fn bring_archived(
     };
     let sink = Sink { stage, fate: &fate, writers: threads() };
     let (contents, taken) = ingest(archive, sink, watch)?;
-    if contents.digest != expected {
-        return Err(Error::new(ErrorKind::Unverified, "the archive changed while it was used"));
-    }
     let found = contents.nodes.iter().filter_map(|(node, number)| {
         let need = by_path.get(&node.path)?;
         let taken = taken.get(&(*number)?)?;
@@ -176,7 +173,7 @@ pub(crate) fn bring_archived(
     });
     let mut found: HashMap<usize, Brought> = found.collect();
     let take = |need: &Need| {
-        let missing = || Error::new(ErrorKind::BadInput, "the archive does not hold what was recorded of it");
+        let missing = || Error::new(ErrorKind::BadInput, "the archive no longer holds what was read from it");
         let brought = found.remove(&need.change).ok_or_else(|| missing().at(&need.path))?;
         let right = need.node.digest().is_none_or(|wanted| wanted == brought.digest);
         if right { Ok(brought) } else { Err(missing().at(&need.path)) }

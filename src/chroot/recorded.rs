@@ -16,8 +16,8 @@ use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::path::TreePath;
 use crate::plan::Plan;
 use crate::recipe::{self, Origin, Recipe};
-use crate::source::dir::{ScanOptions, scan_paths};
-use crate::sys::Dir;
+use crate::source::dir::{ScanOptions, fingerprint, scan_paths, settle};
+use crate::sys::{Calls, Dir};
 use crate::tree::policy::{ADOPTED, Left};
 use crate::tree::{Digest, Kind, Node, Tree};
 use crate::watch::Watch;
@@ -53,39 +53,55 @@ pub(crate) fn remembered(state: &State) -> Result<Option<Recipe>> {
     recipe::parse(&String::from_utf8_lossy(&text), &shown.to_string_lossy()).map(Some)
 }
 
-/// What the host's own files were: those taken into the chroot, checksum lists and keys.
-pub(crate) struct HostInputs(Digest);
+/// What the host's own files were: those taken into the chroot, checksum lists and keys, source directories. None if
+/// the directories cannot be told from what they may become.
+pub(crate) struct HostInputs(Option<Digest>);
 
-/// Reads them. Asked before the sources are, so that a file that changes meanwhile shows with the next build.
-pub(crate) fn host_inputs(recipe: &Recipe) -> Result<HostInputs> {
+/// Looks at them. Asked before the sources are, so that a file that changes meanwhile shows with the next build.
+pub(crate) fn host_inputs(recipe: &Recipe, calls: Calls, watch: &Watch) -> Result<HostInputs> {
     let mut hash = Sha256::new();
     for source in &recipe.sources {
-        let Origin::Archive { verify: Some(verify), .. } = &source.origin else { continue };
-        for file in [Some(&verify.list), verify.key.as_ref()].into_iter().flatten() {
-            hash.update(Sha256::digest(std::fs::read(file).on("read", bytes(file))?));
+        match &source.origin {
+            Origin::Archive { verify: Some(verify), .. } => {
+                for file in [Some(&verify.list), verify.key.as_ref()].into_iter().flatten() {
+                    hash.update(Sha256::digest(std::fs::read(file).on("read", bytes(file))?));
+                }
+            }
+            Origin::Directory(path) => {
+                watch.begin("looking at the source", 0);
+                let Ok(directory) = Dir::open(path, calls) else { return Ok(HostInputs(None)) };
+                let Some(now) = fingerprint(&directory, watch)? else { return Ok(HostInputs(None)) };
+                hash.update(now.0);
+            }
+            _ => {}
         }
     }
     for path in &recipe.etc {
         let host = std::path::Path::new("/").join(path.as_os_str());
         hash.update(Sha256::digest(std::fs::read(&host).unwrap_or_default()));
     }
-    Ok(HostInputs(Digest(hash.finalize().into())))
+    Ok(HostInputs(Some(Digest(hash.finalize().into()))))
 }
 
-/// The key of all that decides the wanted tree. None unless that is the recipe and archives that have not been touched
-/// since they were read: then nothing but their stamps is looked at.
+/// The key of all that decides the wanted tree. None unless that is the recipe, and archives and directories that have
+/// not been touched since they were read: then nothing but their stamps is looked at.
 pub(crate) fn key(recipe: &Recipe, built: &Built, anchor: &Dir, host: &HostInputs) -> Result<Option<String>> {
+    let HostInputs(Some(host)) = host else { return Ok(None) };
     let mut hash = Sha256::new();
     hash.update(concat!(env!("CARGO_PKG_VERSION"), "\n"));
     hash.update(recipe.to_toml()?);
     for source in &recipe.sources {
-        let Origin::Archive { path, .. } = &source.origin else { return Ok(None) };
+        let path = match &source.origin {
+            Origin::Archive { path, .. } => path,
+            Origin::Directory(_) => continue,
+            Origin::Packages { .. } => return Ok(None),
+        };
         let seen = built.archives.get(path);
-        let proved = stat_archive(path, anchor).ok().and_then(|stat| seen?.proves(&stat));
+        let proved = stat_archive(path, anchor).ok().and_then(|stat| seen?.proves_tree(&stat));
         let Some(digest) = proved else { return Ok(None) };
         hash.update(digest.0);
     }
-    hash.update(host.0.0);
+    hash.update(host.0);
     if !recipe.accounts.is_empty() {
         return Ok(None);
     }
@@ -128,7 +144,7 @@ pub(crate) fn promote(state: &State) -> Result<()> {
 /// The tree to record after a build of `want`: what was left although it is stale, or adopted, stays known, and files
 /// that are as wanted carry the stamps of `have`.
 pub(crate) fn tree(want: &Tree, known: &Known<'_>) -> Result<Tree> {
-    let Known { have, recorded: old, left, adopt } = *known;
+    let Known { have, recorded: old, left, adopt, .. } = *known;
     let mut nodes = want.nodes().to_vec();
     for node in &mut nodes {
         node.here =
@@ -160,22 +176,18 @@ pub(crate) fn tree(want: &Tree, known: &Known<'_>) -> Result<Tree> {
     Tree::new(nodes)
 }
 
-/// Stamps the files that `plan` put in place, and records the tree again.
-pub(crate) fn stamp(root: &Dir, state: &State, plan: &Plan, watch: &Watch) -> Result<()> {
-    if plan.is_empty() {
-        return Ok(());
-    }
-    let Some(mut tree) = state.read_tree("manifest")? else { return Ok(()) };
+/// Stamps the files of `tree` that `plan` put in place.
+pub(crate) fn stamp(root: &Dir, tree: &mut Tree, plan: &Plan, watch: &Watch) -> Result<()> {
     let paths: Vec<TreePath> = plan.changes.iter().map(|change| change.path.clone()).collect();
-    restamp(root, &mut tree, &paths, watch)?;
-    state.write_tree("manifest", &tree)
+    restamp(root, tree, &paths, watch)
 }
 
 /// Stamps the files of `tree` at `paths`, which are known to be as it says.
 ///
 /// A stamp is worth something only once the clock has moved on: a later write in the same tick would not show.
 pub(crate) fn restamp(root: &Dir, tree: &mut Tree, paths: &[TreePath], watch: &Watch) -> Result<()> {
-    std::thread::sleep(std::time::Duration::from_millis(20));
+    watch.begin("taking stamps", paths.len() as u64);
+    settle();
     let scan = scan_paths(root, paths, &ScanOptions::default(), watch)?;
     let mut now = scan.tree.nodes().iter().peekable();
     for node in tree.nodes_mut() {

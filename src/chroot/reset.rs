@@ -217,7 +217,8 @@ impl Job<'_> {
         watch.check()?;
         // The record stands already: it is what the root becomes.
         apply::commit(&target, &state.dir, &prepared, &|| Ok(()), watch)?;
-        let known = Known { have: &aim.have, recorded: Some(&aim.recorded), left: &[], adopt: false };
+        let (have, recorded) = (&aim.have, Some(&aim.recorded));
+        let known = Known { have, recorded, left: &[], adopt: false, fingerprint: None };
         let mut record = recorded::tree(&aim.recorded, &known)?;
         let mut moved: Vec<TreePath> = prepared.plan().changes.iter().map(|change| change.path.clone()).collect();
         moved.extend(twins(prepared.plan(), &aim.have, &record));

@@ -131,11 +131,9 @@ impl State {
     /// # Errors
     /// As open(2), read(2).
     pub fn read(&self, name: &str) -> Result<Option<Vec<u8>>> {
-        let file = match self.dir.open_file(name.as_bytes()) {
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-            file => file.on("open", self.shown(name))?,
-        };
-        let mut text = Vec::new();
+        let Some(file) = self.open_file(name)? else { return Ok(None) };
+        let length = file.metadata().map_or(0, |metadata| metadata.len()).min(MAX_STATE);
+        let mut text = Vec::with_capacity(usize::try_from(length).unwrap_or(0));
         file.take(MAX_STATE).read_to_end(&mut text).on("read", self.shown(name))?;
         Ok(Some(text))
     }
@@ -145,7 +143,7 @@ impl State {
     /// # Errors
     /// As write(2), fsync(2), rename(2).
     pub fn write(&self, name: &str, text: &[u8]) -> Result<()> {
-        if self.read(name)?.is_some_and(|old| old == text) {
+        if self.holds(name, text)? {
             return Ok(());
         }
         let new = format!("{name}.new");
@@ -155,6 +153,26 @@ impl State {
         file.sync_all().on("fsync", self.shown(&new))?;
         self.dir.rename(new.as_bytes(), &self.dir, name.as_bytes()).on("rename", self.shown(name))?;
         self.dir.sync().on("fsync", bytes(&self.path))
+    }
+
+    /// Is this the text of the state file `name` already?
+    fn holds(&self, name: &str, text: &[u8]) -> Result<bool> {
+        let Some(mut file) = self.open_file(name)? else { return Ok(false) };
+        let (mut rest, mut buffer) = (text, vec![0; 1 << 16]);
+        loop {
+            let length = file.read(&mut buffer).on("read", self.shown(name))?;
+            match rest.strip_prefix(&buffer[..length]) {
+                Some(left) if length > 0 => rest = left,
+                left => return Ok(left.is_some_and(<[u8]>::is_empty)),
+            }
+        }
+    }
+
+    fn open_file(&self, name: &str) -> Result<Option<std::fs::File>> {
+        match self.dir.open_file(name.as_bytes()) {
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            file => file.map(Some).on("open", self.shown(name)),
+        }
     }
 
     /// Removes the state file `name` if it is there.

@@ -6,7 +6,10 @@
 //! goes is an error.
 #![forbid(unsafe_code)]
 
+mod clock;
 mod digest;
+mod fingerprint;
+mod names;
 mod piece;
 mod pool;
 mod walk;
@@ -20,7 +23,9 @@ use crate::sys::Dir;
 use crate::tree::Tree;
 use crate::watch::Watch;
 
+pub use clock::settle;
 pub use digest::digest_files;
+pub use fingerprint::fingerprint;
 
 /// What a scan reads.
 #[derive(Debug, Clone, Default)]

@@ -33,8 +33,9 @@ pub struct Time {
     pub nsec: u32,
 }
 
-/// A SHA-256 digest.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+/// A SHA-256 digest; in JSON its hexadecimal digits.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
+#[serde(into = "String", try_from = "String")]
 pub struct Digest(pub [u8; 32]);
 
 impl Digest {
@@ -65,6 +66,20 @@ impl Digest {
             pair[1] = DIGITS[usize::from(byte & 15)];
         }
         hex
+    }
+}
+
+impl From<Digest> for String {
+    fn from(digest: Digest) -> String {
+        digest.to_string()
+    }
+}
+
+impl TryFrom<String> for Digest {
+    type Error = &'static str;
+
+    fn try_from(hex: String) -> Result<Digest, &'static str> {
+        Digest::from_hex(hex.as_bytes()).ok_or("no SHA-256 digest")
     }
 }
 

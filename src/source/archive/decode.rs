@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: ISC
-//! The decoding thread: stored bytes are hashed, the format is told by its magic, the unpacked stream goes down the pipe.
+//! The decoding thread: the format is told by its magic, the unpacked stream goes down the pipe.
 #![forbid(unsafe_code)]
 
 use std::cell::Cell;
@@ -62,36 +62,45 @@ pub(super) fn sniff(head: &[u8]) -> Result<Format> {
     }
 }
 
-/// The file as stored: every byte that is read is hashed and counted.
+/// The file as stored: every byte that is read is counted, and hashed if that is wanted.
 pub(super) struct Stored<'a> {
     file: &'a File,
     count: Rc<Cell<u64>>,
     buffer: Box<[u8]>,
     start: usize,
     end: usize,
-    hash: Sha256,
+    hash: Option<Sha256>,
 }
 
 impl<'a> Stored<'a> {
-    pub(super) fn new(file: &'a File) -> Stored<'a> {
+    pub(super) fn new(file: &'a File, hashed: bool) -> Stored<'a> {
         let buffer = vec![0; READ].into_boxed_slice();
-        Stored { file, count: Rc::default(), buffer, start: 0, end: 0, hash: Sha256::new() }
+        Stored { file, count: Rc::default(), buffer, start: 0, end: 0, hash: hashed.then(Sha256::new) }
+    }
+
+    /// Reads on from where the last read ended.
+    fn read_on(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        loop {
+            match self.file.read_at(into, self.count.get()) {
+                Ok(n) => {
+                    self.hash.iter_mut().for_each(|hash| hash.update(&into[..n]));
+                    self.count.set(self.count.get() + n as u64);
+                    return Ok(n);
+                }
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => return Err(e),
+            }
+        }
     }
 }
 
 impl BufRead for Stored<'_> {
     fn fill_buf(&mut self) -> io::Result<&[u8]> {
-        while self.start == self.end {
-            match self.file.read_at(&mut self.buffer, self.count.get()) {
-                Ok(n) => {
-                    self.hash.update(&self.buffer[..n]);
-                    self.count.set(self.count.get() + n as u64);
-                    (self.start, self.end) = (0, n);
-                    break;
-                }
-                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-                Err(e) => return Err(e),
-            }
+        if self.start == self.end {
+            let mut buffer = std::mem::take(&mut self.buffer);
+            let read = self.read_on(&mut buffer);
+            self.buffer = buffer;
+            (self.start, self.end) = (0, read?);
         }
         Ok(&self.buffer[self.start..self.end])
     }
@@ -103,6 +112,9 @@ impl BufRead for Stored<'_> {
 
 impl Read for Stored<'_> {
     fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        if self.start == self.end && out.len() >= READ {
+            return self.read_on(out); // a plain tar: straight into the pipe's buffer
+        }
         let n = self.fill_buf()?.read(out)?;
         self.consume(n);
         Ok(n)
@@ -135,11 +147,12 @@ impl Meter<'_> {
     }
 }
 
-/// Decodes all of `stored` into `sink`; returns the digest of the stored bytes if that was done to the end.
-pub(super) fn run(mut stored: Stored<'_>, limits: &Limits, watch: &Watch, sink: Sink) -> Option<Digest> {
+/// Decodes all of `stored` into `sink`. None if that was not done to the end; else the digest of the stored bytes, if
+/// they are hashed.
+pub(super) fn run(mut stored: Stored<'_>, limits: &Limits, watch: &Watch, sink: Sink) -> Option<Option<Digest>> {
     let mut meter = Meter { limits, watch, stored: Rc::clone(&stored.count), told: 0, unpacked: 0 };
     match unpack(&mut stored, &mut meter, &sink) {
-        Ok(()) => Some(Digest(stored.hash.finalize().into())),
+        Ok(()) => Some(stored.hash.map(|hash| Digest(hash.finalize().into()))),
         Err(Stop::Unwanted) => None,
         Err(Stop::Failed(error)) => {
             sink.fail(error);

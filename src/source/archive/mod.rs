@@ -2,7 +2,7 @@
 //! Archives as sources: tar in its dialects, plain or compressed, and .deb.
 //!
 //! Pure but for reading the one file: bodies go to a visitor, never to a path, so nothing that an archive says can
-//! reach the disk from here. Decoding and hashing of the stored bytes run on a thread of their own beside the parsing:
+//! reach the disk from here. Decoding runs on a thread of its own beside the parsing:
 //! [`decode`] (compression, [`gzip`], [`deb`]) feeds [`pipe`], from which [`tar`] reads entries ([`header`], [`pax`], [`sparse`],
 //! [`acl`]); [`names`] keeps what each path is in the end.
 #![forbid(unsafe_code)]
@@ -96,8 +96,8 @@ pub struct Contents {
     /// Each path once, sorted; of several entries for a path the last counts. A regular file has the number that
     /// [`Visit`] got with its body; hard links share number and group.
     pub nodes: Vec<(Node, Option<u32>)>,
-    /// SHA-256 of the archive as it is stored.
-    pub digest: Digest,
+    /// SHA-256 of the archive as it is stored; only [`Archive::hashed`] gives one.
+    pub digest: Option<Digest>,
 }
 
 /// An archive, not yet read.
@@ -106,6 +106,7 @@ pub struct Archive {
     file: File,
     name: Arc<str>,
     limits: Limits,
+    hashed: bool,
 }
 
 impl Archive {
@@ -118,9 +119,24 @@ impl Archive {
         if !metadata.is_file() {
             return Err(Error::new(ErrorKind::Refused, "an archive must be a regular file").at(name));
         }
-        let mut stored = Stored::new(&file);
+        let mut stored = Stored::new(&file, false);
         decode::sniff(stored.fill_buf().on("read", name)?).map_err(|e| e.at(name))?;
-        Ok(Archive { file, name: name.into(), limits })
+        Ok(Archive { file, name: name.into(), limits, hashed: false })
+    }
+
+    /// Hashes the stored bytes on the way: as much work as hashing the contents, so only for who has a checksum to
+    /// compare.
+    #[must_use]
+    pub fn hashed(self) -> Archive {
+        Archive { hashed: true, ..self }
+    }
+
+    /// Stored bytes.
+    ///
+    /// # Errors
+    /// As fstat(2).
+    pub fn stored(&self) -> Result<u64> {
+        Ok(self.file.metadata().on("stat", &*self.name)?.len())
     }
 
     /// Reads the whole archive, giving the body of every regular file to `visit`. Counts entries and stored bytes.
@@ -131,11 +147,11 @@ impl Archive {
     pub fn read(&self, visit: &mut Visit<'_>, watch: &Watch) -> Result<Contents> {
         std::thread::scope(|scope| {
             let (sink, pipe) = pipe::pair();
-            let decoder = scope.spawn(|| decode::run(Stored::new(&self.file), &self.limits, watch, sink));
+            let decoder = scope.spawn(|| decode::run(Stored::new(&self.file, self.hashed), &self.limits, watch, sink));
             let nodes = self.entries(pipe, visit, watch);
-            let digest = decoder.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+            let ended = decoder.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
             let unread = || Error::new(ErrorKind::BadInput, "data after the end of the archive").at(&*self.name);
-            Ok(Contents { nodes: nodes?, digest: digest.ok_or_else(unread)? })
+            Ok(Contents { nodes: nodes?, digest: ended.ok_or_else(unread)? })
         })
     }
 

@@ -4,15 +4,16 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use super::clock::Settled;
+use super::names::Names;
 use super::piece::Piece;
 use super::pool::Pool;
 use super::{Scan, ScanOptions, threads};
 use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::path::TreePath;
 use crate::sys::{Dir, FileType, Stat, is_stale};
-use crate::tree::{Kind, Meta, Node, Stamp, Time};
+use crate::tree::{Kind, Meta, Node, Stamp};
 use crate::watch::Watch;
 
 /// The names wanted in each directory that leads to one.
@@ -47,12 +48,12 @@ struct Walk<'a> {
     options: &'a ScanOptions,
     wanted: Option<&'a Wanted<'a>>,
     /// Files changed at or after this time get no stamp.
-    settled: Time,
+    settled: Settled,
     watch: &'a Watch,
 }
 
 pub(super) fn run(root: &Dir, options: &ScanOptions, wanted: Option<&Wanted<'_>>, watch: &Watch) -> Result<Scan> {
-    let settled = settled();
+    let settled = Settled::now();
     let stat = root.stat_self().on("stat", "")?;
     let walk = Walk { root, mount: stat.mount, options, wanted, settled, watch };
     let Some((meta, kind)) = walk.read(root, b".", &stat).on("read", "")? else {
@@ -70,16 +71,6 @@ pub(super) fn run(root: &Dir, options: &ScanOptions, wanted: Option<&Wanted<'_>>
         Ok(())
     })?;
     Ok(Piece::join(pieces).finish())
-}
-
-/// The time before which a file's last change must lie for its stamp to prove anything (decision E11).
-///
-/// A file that is changed after it was scanned must get another ctime than the one recorded. Kernels take ctimes from a
-/// clock that ticks, 100 times a second at the slowest, so "before" leaves room for two ticks.
-fn settled() -> Time {
-    let now = SystemTime::now().checked_sub(Duration::from_millis(20));
-    let since = now.and_then(|n| n.duration_since(UNIX_EPOCH).ok()).unwrap_or_default();
-    Time { sec: since.as_secs().try_into().unwrap_or_default(), nsec: since.subsec_nanos() }
 }
 
 impl Walk<'_> {
@@ -152,18 +143,14 @@ impl Walk<'_> {
     }
 
     fn names(&self, dir: &Dir, path: &TreePath) -> io::Result<Names> {
-        let mut names = Names { text: Vec::new(), ends: vec![0] };
-        match self.wanted {
-            Some(wanted) => wanted.get(path.as_bytes()).into_iter().flatten().for_each(|name| names.add(name)),
-            None => dir.each_entry(&mut |name, _, _| names.add(name))?,
-        }
+        let Some(wanted) = self.wanted else { return Names::of(dir) };
+        let mut names = Names::default();
+        wanted.get(path.as_bytes()).into_iter().flatten().for_each(|name| names.add(name));
         Ok(names)
     }
 
     fn list(&self, dir: &Dir, path: &TreePath, names: &Names) -> Result<Vec<Item>> {
-        let mut names: Vec<&[u8]> = names.ends.windows(2).map(|pair| &names.text[pair[0]..pair[1]]).collect();
-        names.sort_unstable();
-        names.dedup(); // a name that is renamed meanwhile may be listed twice
+        let names = names.sorted();
         let mut items = Vec::with_capacity(names.len());
         for name in names {
             let at = path.join(name)?;
@@ -227,33 +214,15 @@ impl Walk<'_> {
 
     fn node(&self, path: TreePath, meta: Meta, kind: Kind, stat: &Stat) -> Node {
         let mut node = Node::new(path, meta, kind);
-        if stat.kind == FileType::File && self.is_settled(stat.ctime) {
+        if stat.kind == FileType::File && self.settled.holds(stat.ctime) {
             node.here = Some(Stamp { ctime: stat.ctime, ino: stat.ino });
         }
         node
-    }
-
-    /// Without nanoseconds, the filesystem may count in whole seconds.
-    fn is_settled(&self, ctime: Time) -> bool {
-        if ctime.nsec == 0 { ctime.sec < self.settled.sec } else { ctime < self.settled }
     }
 }
 
 fn restless(path: &TreePath) -> Error {
     Error::new(ErrorKind::Io, "it keeps changing while it is read").at(path)
-}
-
-/// Names, all in one buffer: an allocation each would be a tenth of the work.
-struct Names {
-    text: Vec<u8>,
-    ends: Vec<usize>,
-}
-
-impl Names {
-    fn add(&mut self, name: &[u8]) {
-        self.text.extend_from_slice(name);
-        self.ends.push(self.text.len());
-    }
 }
 
 /// What is in one directory and not walked yet.

@@ -132,6 +132,12 @@ pub(super) fn birth(fd: BorrowedFd<'_>) -> io::Result<Option<Time>> {
     Ok(known.then_some(Time { sec: x.stx_btime.tv_sec, nsec: x.stx_btime.tv_nsec }))
 }
 
+/// The time that a file changed now would get as its ctime.
+pub fn change_clock() -> Time {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::RealtimeCoarse);
+    Time { sec: now.tv_sec, nsec: now.tv_nsec.try_into().unwrap_or_default() }
+}
+
 /// chmod that follows no symlink: fchmodat2 (Linux 6.6), else through /proc.
 pub(super) fn set_mode(fd: BorrowedFd<'_>, name: &[u8], mode: u16) -> io::Result<()> {
     const FCHMODAT2: libc::c_long = 452;

@@ -91,6 +91,15 @@ pub(super) fn birth(_: BorrowedFd<'_>) -> io::Result<Option<Time>> {
     Ok(None)
 }
 
+/// A time not after the one that a file changed now would get as its ctime: that comes from a clock which ticks 100 times
+/// a second and cannot be read, so this leaves room for two ticks.
+pub fn change_clock() -> Time {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Realtime);
+    let nanoseconds = i128::from(now.tv_sec) * 1_000_000_000 + i128::from(now.tv_nsec) - 20_000_000;
+    let (sec, nsec) = (nanoseconds.div_euclid(1_000_000_000), nanoseconds.rem_euclid(1_000_000_000));
+    Time { sec: sec.try_into().unwrap_or_default(), nsec: nsec.try_into().unwrap_or_default() }
+}
+
 /// chmod that follows no symlink.
 pub(super) fn set_mode(fd: BorrowedFd<'_>, name: &[u8], mode: u16) -> io::Result<()> {
     Ok(rustix::fs::chmodat(fd, name, Mode::from_raw_mode(mode.into()), AtFlags::SYMLINK_NOFOLLOW)?)

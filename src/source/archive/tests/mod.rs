@@ -99,7 +99,7 @@ fn tar(parts: &[Made]) -> Vec<u8> {
 fn read_with(bytes: &[u8], limits: Limits, visit: &mut super::Visit<'_>) -> Result<Contents> {
     let mut file = tempfile::tempfile().unwrap();
     file.write_all(bytes).unwrap();
-    Archive::open(file, "t", limits)?.read(visit, &Watch::default())
+    Archive::open(file, "t", limits)?.hashed().read(visit, &Watch::default())
 }
 
 /// What an archive says, in one line: each node with its content, hard links with `=` and their first name.
