@@ -257,7 +257,7 @@ fn the_second_of_two_commands_waits() {
     let build = start(&["build", "b0"]);
     drop(lock);
     let (removed, built) = (remove.wait_with_output().unwrap(), Said::of(build.wait_with_output().unwrap()));
-    let either = [(Some(0), ""), (Some(1), "removed meanwhile")];
+    let either = [(Some(0), ""), (Some(1), "removed or renamed meanwhile")];
     assert!(
         removed.status.success() && either.iter().any(|(s, t)| built.status == *s && built.err.contains(t)),
         "{built:?}"
