@@ -7,6 +7,7 @@ mod common;
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -39,6 +40,8 @@ struct Stage {
     world: World,
     /// The chroot.
     name: &'static str,
+    /// What `build` is told besides.
+    flags: &'static [&'static str],
     old: String,
     new: String,
 }
@@ -59,7 +62,7 @@ impl Stage {
         }
         let (old, new) = (picture(&world.path("old")), picture(&world.path("new")));
         world.sh("mkdir -m 1777 open");
-        Stage { world, name: chroot, old, new }
+        Stage { world, name: chroot, flags: &[], old, new }
     }
 
     fn root(&self) -> PathBuf {
@@ -86,7 +89,10 @@ impl Stage {
     fn build(&self, option: &str) -> Said {
         let mut command = Command::new("strace");
         command.args(["-f", "-qq", "-o"]).arg(self.world.path("log")).arg(option);
-        command.arg(env!("CARGO_BIN_EXE_stockade")).args(["build", self.name, "-f", "new.toml", "--yes"]);
+        command
+            .arg(env!("CARGO_BIN_EXE_stockade"))
+            .args(["build", self.name, "-f", "new.toml", "--yes"])
+            .args(self.flags);
         self.world.settle(&mut command);
         Said::of(command.output().unwrap())
     }
@@ -156,6 +162,11 @@ fn each(cases: &[(String, String)], new: fn() -> Stage, judge: impl Fn(&Stage, &
 
 fn in_home() -> Stage {
     Stage::new(World::new(), "b0")
+}
+
+/// A copy is changed and exchanged with the root.
+fn by_exchange() -> Stage {
+    Stage { flags: &["--swap"], ..in_home() }
 }
 
 /// Where syncs are made too.
@@ -379,6 +390,35 @@ fn a_first_build_in_place_that_is_killed_is_done_by_the_next() {
         assert_eq!(stage.seen(), stage.new, "{how}: {said}");
         stage.verdict(how)
     });
+}
+
+#[test]
+fn an_exchange_that_is_killed_or_fails_ends_old_or_new() {
+    if !able(&TOOLS) {
+        return;
+    }
+    let stage = by_exchange();
+    stage.set();
+    let before = fs::metadata(stage.root()).unwrap().ino();
+    let moments = stage.moments();
+    assert_ne!(before, fs::metadata(stage.root()).unwrap().ino(), "it is the same directory");
+    assert!(stage.verdict("undisturbed"));
+    let hows = ["signal=KILL", "error=ENOSPC"];
+    let cases: Vec<_> =
+        moments.iter().flat_map(|(call, n)| hows.map(|how| (call.clone(), format!("{call}:{how}:when={n}")))).collect();
+    let new = each(&cases, by_exchange, |stage, _, how| {
+        stage.set();
+        let before = fs::metadata(stage.root()).unwrap().ino();
+        let said = stage.build(&format!("-einject={how}"));
+        assert!(matches!(said.status, None | Some(0 | 1)) && !said.err.contains("panicked"), "{how}: {said:?}");
+        // Not even before recovery is it anything in between.
+        let is_new = fs::metadata(stage.root()).unwrap().ino() != before;
+        assert_eq!(stage.seen(), *if is_new { &stage.new } else { &stage.old }, "{how}: {said:?}");
+        assert_eq!(stage.verdict(how), is_new, "{how}");
+        assert!(said.status != Some(0) || is_new, "{how}: it said that it was done: {said:?}");
+        is_new
+    });
+    assert!(new > 20 && new + 60 < cases.len(), "{new} of {} ended with the new tree", cases.len());
 }
 
 /// A filesystem that is really full, of bytes or of inodes: the old tree stays, and once there is room all is well.

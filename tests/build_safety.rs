@@ -118,6 +118,59 @@ fn a_chroot_in_use_is_not_removed() {
 }
 
 #[test]
+fn roots_are_exchanged_only_if_nobody_is_in_them() {
+    if !able(&["tar", "unshare", "mount", "rsync", "chroot", "busybox"]) {
+        return;
+    }
+    let world = world();
+    world.ok(&["build", "b0", "-f", "old.toml", "--swap"]);
+    let said = world.sh_apart(
+        "mkdir outside; mount --bind outside home/b0/mnt; ! $STOCKADE build b0 -f new.toml --swap 2>&1; umount home/b0/mnt
+        ! STOCKADE_PORTABLE=1 $STOCKADE build b0 -f new.toml --swap 2>&1
+        mkdir -m 1777 open; ! $STOCKADE build ./open/b0 -f old.toml --swap 2>&1; ls open",
+    );
+    for (line, words) in said.lines().zip([
+        "mounted below it",
+        "hint: umount",
+        "renameat2: Operation not supported",
+        "hint: leave out --swap",
+        "does not lie beside it",
+        "hint: leave out --swap",
+    ]) {
+        assert!(line.contains(words), "{words}: {said}");
+    }
+    assert_eq!(said.lines().count(), 6, "{said}");
+    world.sh("cp $(command -v busybox) home/b0/cat");
+    let mut command = Command::new("chroot");
+    command.arg(world.root("b0")).arg("/cat").stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut guest = command.spawn().unwrap();
+    std::io::Write::write_all(guest.stdin.as_mut().unwrap(), b"x").unwrap();
+    std::io::Read::read_exact(guest.stdout.as_mut().unwrap(), &mut [0]).unwrap();
+    world.refused(&["build", "b0", "-f", "new.toml", "--swap", "--yes"], &["running in it: "]);
+    drop(guest.stdin.take());
+    guest.wait().unwrap();
+    world.assert_tidy();
+
+    let old = world.root("b0").metadata().unwrap().ino();
+    drop(std::os::unix::net::UnixListener::bind(world.root("b0").join("socket")).unwrap());
+    world.sh("mkdir home/b0/mnt/keep; ln home/b0/etc/f home/b0/mnt/keep/g; echo x >> home/b0/mnt/keep/x");
+    let kept = "[policy]\nunknown = \"remove\"\nvolatile = [\"mnt\"]\n[[source]]\narchive = \"new.tar\"\n";
+    world.write("kept.toml", &format!("devices = \"none\"\n{kept}"));
+    let said = world.ok(&["build", "b0", "-f", "kept.toml", "--swap", "--yes"]);
+    assert!(said.contains("socket: a socket is not kept") && !world.root("b0").join("socket").exists(), "{said}");
+    let read = |path: &str| fs::read_to_string(world.root("b0").join(path)).unwrap();
+    assert_eq!([read("mnt/keep/g"), read("mnt/keep/x"), read("etc/f")], ["old\n", "x\n", "new\n"]);
+    let report: serde_json::Value = serde_json::from_str(&world.ok(&["check", "b0", "--json"])).unwrap();
+    assert_eq!(report["read"], 0, "a stamp did not hold: {report}");
+    world.ok(&["build", "b0", "-f", "new.toml", "--swap", "--yes"]);
+    assert_ne!(old, world.root("b0").metadata().unwrap().ino());
+    assert_eq!(common::rsync_differences(&world.path("new"), &world.root("b0")), "");
+    assert!(world.ok(&["build", "b0", "--swap"]).contains("nothing to do"));
+    assert!(world.ok(&["check", "b0"]).contains("as built (by stat)"));
+    world.assert_tidy();
+}
+
+#[test]
 fn where_others_may_write_the_state_is_in_the_home() {
     if !able(&["tar", "rsync"]) {
         return;

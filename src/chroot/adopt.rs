@@ -106,7 +106,7 @@ impl Record {
         }
         let count = nodes.iter().filter(|node| is_adopted(node)).count();
         // Of the archives that it was made of all is still true; that nothing has to be done is not.
-        let built = Built { key: None, ..Built::read(state)? };
+        let built = Built { key: None, root: None, ..Built::read(state)? };
         Ok(Record { recipe, built, tree: Tree::new(nodes)?, how: How::Restored(count) })
     }
 

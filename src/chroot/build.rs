@@ -15,6 +15,7 @@ use super::open::{policy_of, scan_root};
 use super::place::{Home, Place, bytes};
 use super::proof::{prove_root, prove_wanted};
 use super::state::State;
+use super::swap::may_swap;
 use super::work::Work;
 use super::{actions, doctor, guard, recorded, recover};
 use crate::error::{Error, ErrorKind, IoContext, Result};
@@ -45,6 +46,8 @@ pub struct Request {
     pub adopt: bool,
     /// Remove many entries without asking.
     pub yes: bool,
+    /// Make the change to a copy, and exchange it with the root.
+    pub swap: bool,
     /// Only plan.
     pub dry_run: bool,
     /// Wait for the lock.
@@ -97,6 +100,9 @@ pub fn build(home: &Home, request: &Request, watch: &Watch) -> Result<Report> {
     let found = guard::look(home, &place)?;
     found.may_be_taken(request.adopt)?;
     let recipe = recorded::recipe(state.as_ref(), request)?;
+    if request.swap {
+        may_swap(&place, &found, state.as_ref().filter(|_| !request.dry_run))?;
+    }
     let root = if request.dry_run { found.into_existing() } else { found.into_root(home, &place)? };
     let work = match &state {
         Some(state) if !request.dry_run => Work::new(&place, state, root.as_ref())?,
@@ -105,7 +111,7 @@ pub fn build(home: &Home, request: &Request, watch: &Watch) -> Result<Report> {
     let built = state.as_ref().map_or_else(|| Ok(Built::default()), Built::read)?;
     let job = Job { home, place: &place, state: state.as_ref(), request, recipe: &recipe, built: &built, work: &work };
     let mut done = job.run(root.as_ref(), watch);
-    if let (Err(_), None, Some(state), false) = (&done, &root, &state, request.dry_run) {
+    if let (Err(_), true, Some(state), false) = (&done, root.is_none() || request.swap, &state, request.dry_run) {
         // A root that did not come to be is of no use to anybody.
         recover::settle(home, &place, state, &Watch::default())?;
     }
@@ -196,7 +202,11 @@ impl Job<'_> {
                 Some(root) => {
                     let (recorded, left, adopt) = (recorded.as_ref(), &settled.left, self.request.adopt);
                     let known = Known { have, recorded, left, adopt, fingerprint };
-                    decided.live_root(root, &mut plan, &mut wanted, &known, watch)?;
+                    if self.request.swap && !plan.is_empty() {
+                        decided.swapped_root(root, &mut plan, &mut wanted, &known, watch)?;
+                    } else {
+                        decided.live_root(root, &mut plan, &mut wanted, &known, watch)?;
+                    }
                 }
             }
         }

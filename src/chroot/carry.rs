@@ -111,13 +111,13 @@ impl Decided<'_> {
     }
 
     /// What the build is made of, with the key that goes with it.
-    fn keyed(&self) -> Result<Built> {
+    pub(super) fn keyed(&self) -> Result<Built> {
         let key = recorded::key(self.recipe, &self.built, &self.work.anchor, &self.inputs)?;
         Ok(Built { key, ..self.built.clone() })
     }
 
     /// Runs the actions that are due in the tree at `path`; they join what the build is made of.
-    fn act(&self, built: &Built, tree: &Tree, path: &std::path::Path) -> Result<Built> {
+    pub(super) fn act(&self, built: &Built, tree: &Tree, path: &std::path::Path) -> Result<Built> {
         let mut built = built.clone();
         for (name, key) in actions::due(self.recipe, tree, &built.actions) {
             actions::run(&name, path)?;
@@ -127,7 +127,7 @@ impl Decided<'_> {
     }
 
     /// Forgets the archives that are no longer of use.
-    fn forget(&self, wanted: &Wanted) -> Result<()> {
+    pub(super) fn forget(&self, wanted: &Wanted) -> Result<()> {
         let digest = |layer: &Content| match layer {
             Content::Archive(archive) => Some(archive.id.to_string()),
             _ => None,

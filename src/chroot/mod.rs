@@ -36,6 +36,7 @@ pub mod remove;
 pub mod reset;
 pub mod sessions;
 mod state;
+mod swap;
 mod work;
 
 pub use open::{Chroot, Locking};

@@ -170,6 +170,9 @@ pub(super) struct Build {
     /// Go on although many entries would be removed
     #[arg(short = 'y', long)]
     pub(super) yes: bool,
+    /// Make the change to a copy and exchange it with the chroot, which nobody may be in
+    #[arg(long)]
+    pub(super) swap: bool,
     /// Show what would be done, and do nothing
     #[arg(short = 'n', long)]
     pub(super) dry_run: bool,

@@ -47,6 +47,7 @@ fn request(args: &Build) -> Result<Request> {
         packages: args.packages.clone(),
         adopt: args.adopt,
         yes: args.yes,
+        swap: args.swap,
         dry_run: args.dry_run,
         wait: !args.lock.no_wait,
     })

@@ -345,6 +345,14 @@ impl Dir {
         Ok(rustix::fs::renameat(&self.fd, name, &to.fd, new_name)?)
     }
 
+    /// Exchanges `name` and `new_name`, which both exist, in one step.
+    ///
+    /// # Errors
+    /// As renameat2(2); EOPNOTSUPP or EINVAL where the system or the filesystem cannot.
+    pub fn exchange(&self, name: &[u8], to: &Dir, new_name: &[u8]) -> io::Result<()> {
+        platform::exchange((self.fd.as_fd(), name), (to.fd.as_fd(), new_name), self.calls)
+    }
+
     /// Removes a name that is no directory.
     ///
     /// # Errors

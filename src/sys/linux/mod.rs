@@ -13,7 +13,7 @@ use std::mem::MaybeUninit;
 use std::ops::Range;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 
-use rustix::fs::{AtFlags, Mode, OFlags, RawDir, ResolveFlags, SeekFrom, StatVfsMountFlags, StatxFlags};
+use rustix::fs::{AtFlags, Mode, OFlags, RawDir, RenameFlags, ResolveFlags, SeekFrom, StatVfsMountFlags, StatxFlags};
 use rustix::io::Errno;
 
 use super::Calls;
@@ -207,6 +207,13 @@ pub(super) fn space(fd: BorrowedFd<'_>) -> io::Result<Space> {
         id: v.f_fsid,
         volatile: kind == TMPFS || kind == RAMFS,
     })
+}
+
+pub(super) fn exchange(a: (BorrowedFd<'_>, &[u8]), b: (BorrowedFd<'_>, &[u8]), calls: Calls) -> io::Result<()> {
+    match calls {
+        Calls::Native => Ok(rustix::fs::renameat_with(a.0, a.1, b.0, b.1, RenameFlags::EXCHANGE)?),
+        Calls::Portable => Err(Errno::OPNOTSUPP.into()),
+    }
 }
 
 pub(super) fn clone_file(from: BorrowedFd<'_>, to: BorrowedFd<'_>, calls: Calls) -> io::Result<()> {

@@ -155,6 +155,11 @@ pub(super) fn space(fd: BorrowedFd<'_>) -> io::Result<Space> {
 }
 
 /// No filesystem can share blocks.
+/// Two renames would leave a moment without a root, and no call does both.
+pub(super) fn exchange(_: (BorrowedFd<'_>, &[u8]), _: (BorrowedFd<'_>, &[u8]), _: Calls) -> io::Result<()> {
+    Err(Errno::OPNOTSUPP.into())
+}
+
 pub(super) fn clone_file(_from: BorrowedFd<'_>, _to: BorrowedFd<'_>, _calls: Calls) -> io::Result<()> {
     Err(Errno::OPNOTSUPP.into())
 }
