@@ -14,6 +14,7 @@ use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::path::escape;
 use crate::plan::Plan;
 use crate::session::Applied;
+use crate::sys::Occupant;
 use crate::tree::Tree;
 use crate::tree::text::{Dialect, write_tree};
 
@@ -111,6 +112,19 @@ pub(super) fn limits(limits: &[Applied], json: bool) {
     let line = match json {
         true => json!({ "limits": limits.iter().map(value).collect::<Value>() }).to_string(),
         false => format!("stockade: run: limited: {}", limits.iter().map(text).collect::<Vec<_>>().join("; ")),
+    };
+    let _ = writeln!(io::stderr().lock(), "{line}");
+}
+
+/// Says what a plain session left running.
+pub(super) fn left(left: &[Occupant], json: bool) {
+    if left.is_empty() {
+        return;
+    }
+    let named: Vec<String> = left.iter().map(ToString::to_string).collect();
+    let line = match json {
+        true => json!({ "left": named }).to_string(),
+        false => format!("stockade: run: left running: {}", named.join(", ")),
     };
     let _ = writeln!(io::stderr().lock(), "{line}");
 }

@@ -27,8 +27,9 @@ pub(super) fn run(args: &Run) -> Result<Exit> {
     out::limits(session.limits(), args.json.json);
     let ledger = chroot.ledger()?;
     let (line, listed) = ledger::enter(&ledger, &Entry::new(&session, &options))?;
-    let status = session.run(vec![chroot.lock, listed])?;
+    let (status, left) = session.run(vec![chroot.lock, listed])?;
     drop(line);
+    out::left(&left, args.json.json);
     if let Status::NotRun(error) = &status {
         out::report("run", error, args.json.json);
     }
@@ -38,7 +39,7 @@ pub(super) fn run(args: &Run) -> Result<Exit> {
 /// An action of `build`: the caller holds the lock, and there may be no record yet.
 pub(super) fn inside(args: &Inside) -> Result<Exit> {
     let command = Command { argv: argv(&args.command), ..Command::default() };
-    match session::prepare(&args.root, &command, &Options::default())?.run(Vec::new())? {
+    match session::prepare(&args.root, &command, &Options::default())?.run(Vec::new())?.0 {
         Status::NotRun(error) => Err(error),
         status => Ok(Exit::Command(status.finish())),
     }

@@ -21,7 +21,7 @@ use std::path::{Path, PathBuf};
 
 use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::path::escape;
-use crate::sys::{self, Calls, Dir, Ended, FileType, Guest, Held, Terms};
+use crate::sys::{self, Calls, Dir, Ended, FileType, Guest, Held, Occupant, Terms};
 
 use account::Account;
 use explain::within;
@@ -129,26 +129,34 @@ impl Session {
         &self.limits.applied
     }
 
-    /// Runs it and waits for its end. Whatever the command leaves running ends with it, unless it is a plain one.
+    /// Runs it and waits for its end. Whatever the command leaves running ends with it, unless it is a plain one: then
+    /// that is told.
     ///
     /// `locks` are the chroot's, taken shared (decision E13), and the session's own: the first process inside keeps them
     /// too. Call it from the main thread, before any other thread starts (decision S1).
     ///
     /// # Errors
     /// A step of entering failed; a command that cannot be executed is [`Status::NotRun`] instead.
-    pub fn run(self, locks: Vec<Held>) -> Result<Status> {
+    pub fn run(self, locks: Vec<Held>) -> Result<(Status, Vec<Occupant>)> {
         let ended = match self.plain {
-            true => sys::enter_plain(&self.dir, &self.guest, locks),
-            false => sys::enter(&self.dir, &self.guest, &self.terms, locks),
+            true => {
+                let before = occupants(&self.root)?;
+                let ended = sys::enter_plain(&self.dir, &self.guest, locks);
+                let mut left = occupants(&self.root)?;
+                left.retain(|one| !before.contains(one));
+                ended.map(|ended| (ended, left))
+            }
+            false => sys::enter(&self.dir, &self.guest, &self.terms, locks).map(|ended| (ended, Vec::new())),
         };
-        match ended {
-            Ok(Ended::Exited(status)) => Ok(Status::Exited(status)),
-            Ok(Ended::Killed(signal)) => Ok(Status::Killed(signal)),
-            Ok(Ended::Interrupted) => Ok(Status::Interrupted),
-            Ok(Ended::TimedOut) => Ok(Status::TimedOut),
-            Ok(Ended::NotRun(error)) => Ok(Status::NotRun(explain::not_run(&self, &error))),
-            Err(stuck) => Err(explain::stuck(&self, &stuck)),
-        }
+        let (ended, left) = ended.map_err(|stuck| explain::stuck(&self, &stuck))?;
+        let status = match ended {
+            Ended::Exited(status) => Status::Exited(status),
+            Ended::Killed(signal) => Status::Killed(signal),
+            Ended::Interrupted => Status::Interrupted,
+            Ended::TimedOut => Status::TimedOut,
+            Ended::NotRun(error) => Status::NotRun(explain::not_run(&self, &error)),
+        };
+        Ok((status, left))
     }
 }
 

@@ -127,7 +127,11 @@ pub(crate) struct Running(pub(crate) Child);
 
 impl Running {
     pub(crate) fn start(scene: &Scene, script: &str) -> Running {
-        let mut child = scene.run(&[], &["sh", "-c", script]).stdout(Stdio::piped()).spawn().unwrap();
+        Running::start_with(scene, &[], script)
+    }
+
+    pub(crate) fn start_with(scene: &Scene, options: &[&str], script: &str) -> Running {
+        let mut child = scene.run(options, &["sh", "-c", script]).stdout(Stdio::piped()).spawn().unwrap();
         child.stdout.as_mut().unwrap().read_exact(&mut [0; 6]).unwrap();
         Running(child)
     }

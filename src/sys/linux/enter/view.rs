@@ -134,13 +134,17 @@ fn maybe<T>(
 
 fn extra(root: BorrowedFd<'_>, mounting: &Mounting) -> Result<(), Errno> {
     let Mounting { place: path, ours, what } = mounting;
+    let is_directory = !matches!(what, Mounted::Bind(Bind { directory: false, .. }));
     let at = match place(root, path) {
         Err(Errno::NOENT) if *ours > 0 => {
-            make_place(root, path.to_bytes(), *ours, !matches!(what, Mounted::Bind(Bind { directory: false, .. })))?;
+            make_place(root, path.to_bytes(), *ours, is_directory)?;
             place(root, path)?
         }
         at => at?,
     };
+    if (FileType::from_raw_mode(rustix::fs::fstat(&at)?.st_mode) == FileType::Directory) != is_directory {
+        return Err(Errno::NOTDIR);
+    }
     match what {
         Mounted::Bind(bind) => attach(&bind.tree, at.as_fd(), c""),
         Mounted::Tmpfs => {
