@@ -106,3 +106,70 @@ impl Walk {
         self.hash.update(name);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::source::dir::settle;
+    use crate::sys::Calls;
+    use std::path::Path;
+    use std::process::Command;
+
+    fn shell(dir: &Path, script: &str) {
+        let status = Command::new("sh").args(["-ec", script]).current_dir(dir).status().unwrap();
+        assert!(status.success(), "{script}");
+    }
+
+    fn print(dir: &Path) -> Option<Digest> {
+        fingerprint(&Dir::open(dir, Calls::from_env()).unwrap(), &Watch::default()).unwrap()
+    }
+
+    #[test]
+    fn whatever_is_touched_shows() {
+        let scratch = tempfile::tempdir().unwrap();
+        let top = scratch.path().join("top");
+        shell(scratch.path(), "mkdir -p top/d/e; cd top; echo one > f; echo two > d/g; ln -s f l; touch -r f stamp; ln f h");
+        settle();
+        let before = print(&top).expect("settled");
+        for (script, shows) in [
+            ("cat f > /dev/null; ls -R . > /dev/null", false),
+            ("mv ../top ../other; mv ../other ../top", false),
+            ("echo owt > d/g", true),
+            ("echo two > d/g; touch -r stamp d/g", true),
+            ("touch -r stamp f", true),
+            ("chmod 600 f", true),
+            ("chmod 700 d/e", true),
+            ("chmod 700 .", true),
+            ("setfattr -n user.a -v b d/e || chmod 711 d/e", true),
+            ("ln -sfn g l", true),
+            ("echo > new; rm new", true),
+            ("ln f d/i", true),
+            ("rm h", true),
+            ("mv d/g d/j", true),
+            ("mkdir d/e/k", true),
+            ("rmdir d/e/k", true),
+        ] {
+            let before = if shows { print(&top).expect("settled") } else { before };
+            shell(&top, script);
+            settle();
+            let after = print(&top).expect("settled");
+            assert_eq!(before != after, shows, "{script}");
+            assert_eq!(print(&top), Some(after), "{script}");
+        }
+    }
+
+    #[test]
+    fn what_proves_nothing_has_none() {
+        let scratch = tempfile::tempdir().unwrap();
+        let deep = "d/".repeat(DEEPEST + 1);
+        shell(scratch.path(), &format!("mkdir -p {deep}"));
+        settle();
+        assert_eq!(print(scratch.path()), None, "too deep");
+        shell(scratch.path(), "rm -r d; echo > f");
+        let now = print(scratch.path());
+        settle();
+        assert_ne!(print(scratch.path()), None);
+        // A slow machine may have ticked on.
+        assert!(now.is_none() || now == print(scratch.path()), "changed in this tick");
+    }
+}
