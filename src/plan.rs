@@ -125,6 +125,11 @@ pub struct Stats {
 }
 
 impl Plan {
+    /// The paths it names.
+    pub fn paths(&self) -> impl Iterator<Item = &TreePath> {
+        self.changes.iter().map(|change| &change.path)
+    }
+
     /// Nothing to do?
     pub fn is_empty(&self) -> bool {
         self.changes.is_empty()

@@ -25,7 +25,7 @@ use crate::recipe::{Recipe, Verify};
 use crate::source::dir::fingerprint;
 use crate::sys::{Dir, Held};
 use crate::tree::diff::diff;
-use crate::tree::policy::{Left, settle};
+use crate::tree::policy::{Left, Settled, settle};
 use crate::tree::{Digest, Policy, Tree, Unknown};
 use crate::watch::Watch;
 
@@ -187,8 +187,9 @@ impl Job<'_> {
             None => 0,
         };
         read += prove_wanted(&mut wanted, recorded.as_ref(), have, watch)?;
-        let settled = settle(have, recorded.as_ref(), &wanted.tree, policy)?;
-        let mut plan = diff(have, &settled.want);
+        let Settled { want, left } = settle(have, recorded.as_ref(), &wanted.tree, policy)?;
+        let mut plan = diff(have, &want);
+        drop(want); // the plan says it all: a whole tree less to hold
         if !self.request.yes && !self.request.dry_run {
             may_remove(self.place, &plan, have.len())?;
         }
@@ -200,7 +201,7 @@ impl Job<'_> {
             match root {
                 None => decided.new_root(&mut plan, &mut wanted, watch)?,
                 Some(root) => {
-                    let (recorded, left, adopt) = (recorded.as_ref(), &settled.left, self.request.adopt);
+                    let (recorded, left, adopt) = (recorded.as_ref(), &left[..], self.request.adopt);
                     let known = Known { have, recorded, left, adopt, fingerprint };
                     if self.request.swap && !plan.is_empty() {
                         decided.swapped_root(root, &mut plan, &mut wanted, &known, watch)?;
@@ -211,7 +212,7 @@ impl Job<'_> {
             }
         }
         let counts = (read, wanted.tree.len());
-        Ok(self.report(root.is_none(), plan, settled.left, wanted.notes, counts))
+        Ok(self.report(root.is_none(), plan, left, wanted.notes, counts))
     }
 
     /// The root as it is, what was recorded of it, and the policy with its mounts.

@@ -60,7 +60,7 @@ impl Decided<'_> {
         apply::commit_new(&new, self.work.stage()?, plan, &mut taking(slots), watch)?;
         let mut built = self.act(&self.keyed()?, &wanted.tree, &self.state.path.join(NEW))?;
         // Nobody else can reach it yet, and renaming it moves no stamp but its own.
-        recorded::stamp(&new, &mut wanted.tree, plan, watch)?;
+        recorded::stamp(&new, &mut wanted.tree, plan.paths(), watch)?;
         if built.key.is_some() {
             let entries = wanted.tree.len();
             built.root = fingerprint(&new, watch)?.map(|fingerprint| Untouched { fingerprint, entries });
@@ -99,7 +99,7 @@ impl Decided<'_> {
             recorded::prepare(self.state, self.recipe, &built, &record, root)?;
             watch.check()?;
             apply::commit(&target, &self.state.dir, &prepared, &|| recorded::promote(self.state), watch)?;
-            recorded::stamp(root, &mut record, prepared.plan(), watch)?;
+            recorded::stamp(root, &mut record, prepared.plan().paths(), watch)?;
             self.state.write_tree("manifest", &record)?;
         }
         register::add(self.home, self.place)?;

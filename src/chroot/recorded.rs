@@ -14,12 +14,11 @@ use super::place::bytes;
 use super::state::State;
 use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::path::TreePath;
-use crate::plan::Plan;
 use crate::recipe::{self, Origin, Recipe};
-use crate::source::dir::{ScanOptions, fingerprint, scan_paths, settle};
+use crate::source::{self, dir::fingerprint};
 use crate::sys::{Calls, Dir};
 use crate::tree::policy::{ADOPTED, Left};
-use crate::tree::{Digest, Kind, Node, Tree};
+use crate::tree::{Digest, Node, Tree};
 use crate::watch::Watch;
 
 /// The state files of one build. Until the tree is committed they are called `NAME.next`.
@@ -176,27 +175,14 @@ pub(crate) fn tree(want: &Tree, known: &Known<'_>) -> Result<Tree> {
     Tree::new(nodes)
 }
 
-/// Stamps the files of `tree` that `plan` put in place.
-pub(crate) fn stamp(root: &Dir, tree: &mut Tree, plan: &Plan, watch: &Watch) -> Result<()> {
-    let paths: Vec<TreePath> = plan.changes.iter().map(|change| change.path.clone()).collect();
-    restamp(root, tree, &paths, watch)
-}
-
 /// Stamps the files of `tree` at `paths`, which are known to be as it says.
-///
-/// A stamp is worth something only once the clock has moved on: a later write in the same tick would not show.
-pub(crate) fn restamp(root: &Dir, tree: &mut Tree, paths: &[TreePath], watch: &Watch) -> Result<()> {
+pub(crate) fn stamp<'a>(
+    root: &Dir,
+    tree: &mut Tree,
+    paths: impl Iterator<Item = &'a TreePath>,
+    watch: &Watch,
+) -> Result<()> {
+    let paths: HashSet<&TreePath> = paths.collect();
     watch.begin("taking stamps", paths.len() as u64);
-    settle();
-    let scan = scan_paths(root, paths, &ScanOptions::default(), watch)?;
-    let mut now = scan.tree.nodes().iter().peekable();
-    for node in tree.nodes_mut() {
-        while now.next_if(|n| n.path < node.path).is_some() {}
-        let Some(is) = now.peek().filter(|n| n.path == node.path) else { continue };
-        let file = matches!(node.kind, Kind::File { .. });
-        if file && is.size() == node.size() && is.meta.mtime == node.meta.mtime {
-            node.here = is.here;
-        }
-    }
-    Ok(())
+    source::dir::stamp(root, tree, &|path| paths.contains(path), watch)
 }

@@ -220,9 +220,8 @@ impl Job<'_> {
         let (have, recorded) = (&aim.have, Some(&aim.recorded));
         let known = Known { have, recorded, left: &[], adopt: false, fingerprint: None };
         let mut record = recorded::tree(&aim.recorded, &known)?;
-        let mut moved: Vec<TreePath> = prepared.plan().changes.iter().map(|change| change.path.clone()).collect();
-        moved.extend(twins(prepared.plan(), &aim.have, &record));
-        recorded::restamp(root, &mut record, &moved, watch)?;
+        let twins = twins(prepared.plan(), &aim.have, &record);
+        recorded::stamp(root, &mut record, prepared.plan().paths().chain(&twins), watch)?;
         Ok(record)
     }
 

@@ -12,6 +12,7 @@ mod fingerprint;
 mod names;
 mod piece;
 mod pool;
+mod stamp;
 mod walk;
 
 use std::collections::HashMap;
@@ -23,9 +24,9 @@ use crate::sys::Dir;
 use crate::tree::Tree;
 use crate::watch::Watch;
 
-pub use clock::settle;
 pub use digest::digest_files;
 pub use fingerprint::fingerprint;
+pub use stamp::stamp;
 
 /// What a scan reads.
 #[derive(Debug, Clone, Default)]

@@ -26,7 +26,7 @@ impl Settled {
 
 /// Waits until all that this process has changed so far is told from what comes: a tick, 10 ms at most where the
 /// kernel shows its clock, else two.
-pub fn settle() {
+pub(super) fn settle() {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let changed = Time { sec: now.as_secs().try_into().unwrap_or_default(), nsec: now.subsec_nanos() };
     // Not longer, if the clock is set back meanwhile: some stamps are then missing.

@@ -110,7 +110,7 @@ impl Walk {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::source::dir::settle;
+    use crate::source::dir::clock::settle;
     use crate::sys::Calls;
     use std::path::Path;
     use std::process::Command;
@@ -128,7 +128,10 @@ mod tests {
     fn whatever_is_touched_shows() {
         let scratch = tempfile::tempdir().unwrap();
         let top = scratch.path().join("top");
-        shell(scratch.path(), "mkdir -p top/d/e; cd top; echo one > f; echo two > d/g; ln -s f l; touch -r f stamp; ln f h");
+        shell(
+            scratch.path(),
+            "mkdir -p top/d/e; cd top; echo one > f; echo two > d/g; ln -s f l; touch -r f stamp; ln f h",
+        );
         settle();
         let before = print(&top).expect("settled");
         for (script, shows) in [

@@ -8,6 +8,7 @@ use std::sync::mpsc::TryRecvError;
 use proptest::prelude::*;
 use sha2::{Digest as _, Sha256};
 
+use super::clock::settle;
 use super::*;
 use crate::error::ErrorKind;
 use crate::sys::{Calls, FileType, change_clock, effective_uid};
