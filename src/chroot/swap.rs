@@ -70,7 +70,7 @@ impl Decided<'_> {
         let mut built = self.act(&self.keyed()?, &wanted.tree, &self.state.path.join(NEW))?;
         let mut record = recorded::tree(&wanted.tree, &Known { have: &have, ..*known })?;
         // Nobody else can reach it yet, and the exchange moves no stamp but its own.
-        recorded::stamp(&new, &mut record, prepared.plan(), watch)?;
+        recorded::stamp(&new, &mut record, prepared.plan().paths(), watch)?;
         if built.key.is_some() && known.left.is_empty() {
             let entries = wanted.tree.len();
             built.root = fingerprint(&new, watch)?.map(|fingerprint| Untouched { fingerprint, entries });
