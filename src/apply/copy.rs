@@ -3,6 +3,7 @@
 //! renames it in.
 #![forbid(unsafe_code)]
 
+use std::borrow::Cow;
 use std::collections::HashSet;
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -35,7 +36,8 @@ const BATCH: usize = 32;
 /// Files up to this size are read and written whole; beyond it the kernel copies without us.
 const WHOLE: usize = 128 * 1024;
 
-/// Fills the empty directory `to` with what `tree`, a fresh scan of `from`, says of it.
+/// Fills the empty directory `to` with what `tree`, a fresh scan of `from`, says of it. [`Means::Link`] needs no extended
+/// attributes in the tree.
 ///
 /// Returns by index the stamp of each file of the copy; none for a file that changed since the scan, whose content is
 /// then whatever was found. The stamps hold if nobody can write to the copy for the next 20 ms.
@@ -164,10 +166,12 @@ impl Copier<'_> {
 
     /// Deepest first: whatever comes into a directory moves its times.
     fn settle_directories(&self) -> Result<()> {
-        let mut parents = Parents::new(self.to);
+        let (mut parents, mut sources) = (Parents::new(self.to), Parents::new(self.from));
         for node in self.nodes.iter().rev().filter(|node| node.kind.is_dir()) {
             let (dir, name) = parents.of(&node.path)?;
-            settle(&dir, name, node, Attributes::Fresh, self.owners)?;
+            let from = if self.means == Means::Link { Some(sources.of(&node.path)?.0) } else { None };
+            let node = whole(node, from.as_deref())?;
+            settle(&dir, name, &node, Attributes::Fresh, self.owners)?;
         }
         Ok(())
     }
@@ -190,16 +194,17 @@ impl Worker<'_> {
                 continue;
             }
             let (to, name) = self.to.of(&node.path)?;
-            if copier.links(node) || matches!(node.kind, Kind::File { .. }) {
-                let (from, _) = self.from.of(&node.path)?;
-                let made = match copier.links(node) {
-                    true => link(node, &from, &to)?,
-                    false => self.file(node, &from, &to)?,
-                };
-                stamps.extend(made.map(|stamp| (index, stamp)));
-            } else {
-                make_special(&to, name, node, copier.owners)?;
-            }
+            let (from, _) = self.from.of(&node.path)?;
+            let made = match node.kind {
+                _ if copier.links(node) => link(node, &from, &to)?,
+                Kind::File { .. } => self.file(node, &from, &to)?,
+                _ => {
+                    let node = whole(node, (copier.means == Means::Link).then_some(&*from))?;
+                    make_special(&to, name, &node, copier.owners)?;
+                    None
+                }
+            };
+            stamps.extend(made.map(|stamp| (index, stamp)));
             copier.watch.count(1, node.size())?;
         }
         Ok(())
@@ -243,9 +248,16 @@ impl Worker<'_> {
         if stat.size > WHOLE as u64 {
             return io::copy(&mut source, &mut file).map(drop);
         }
-        self.buffer.clear();
-        source.take(stat.size).read_to_end(&mut self.buffer)?;
-        file.write_all(&self.buffer)
+        let size = usize::try_from(stat.size).unwrap_or(WHOLE);
+        self.buffer.resize(self.buffer.len().max(size), 0);
+        let mut filled = 0;
+        while filled < size {
+            match source.read(&mut self.buffer[filled..size])? {
+                0 => break,
+                more => filled += more,
+            }
+        }
+        file.write_all(&self.buffer[..filled])
     }
 
     fn cannot(&self, node: &Node, error: &io::Error) -> Error {
@@ -273,16 +285,26 @@ fn sparse(mut source: &File, size: u64, mut file: &File) -> io::Result<()> {
     Ok(())
 }
 
-/// Makes the entry another name of its source.
+/// The node with the extended attributes of its source, where the tree does not know them.
+fn whole<'a>(node: &'a Node, from: Option<&Dir>) -> Result<Cow<'a, Node>> {
+    let Some(from) = from else { return Ok(Cow::Borrowed(node)) };
+    let (name, kind) =
+        if node.path.is_root() { (&b"."[..], FileType::Dir) } else { (node.path.name(), FileType::Other) };
+    let xattrs = from.xattrs(name, kind).on("getxattr", &node.path)?;
+    let mut node = node.clone();
+    node.meta.xattrs = (!xattrs.is_empty()).then(|| Box::new(xattrs));
+    Ok(Cow::Owned(node))
+}
+
+/// Makes the entry another name of its source. The link itself moves the ctime, so that size, mtime and inode tell
+/// whether it still is the file that was scanned.
 fn link(node: &Node, from: &Dir, to: &Dir) -> Result<Option<Stamp>> {
     let (path, name) = (&node.path, node.path.name());
-    let before = from.stat(name).on("stat", path)?;
     from.link(name, to, name).on("link", path)?;
-    let after = to.stat(name).on("stat", path)?;
-    if after.ino != before.ino || !super::meta::same_type(after.kind, &node.kind) {
-        return Err(changed(node));
-    }
-    Ok(is_scanned(node, &before).then(|| stamp(&after)))
+    let Some(here) = node.here else { return Ok(None) };
+    let stat = to.stat(name).on("stat", path)?;
+    let same = (stat.ino, stat.size, stat.mtime) == (here.ino, node.size(), node.meta.mtime);
+    Ok(same.then(|| stamp(&stat)))
 }
 
 /// Is it the very file that was scanned, untouched?

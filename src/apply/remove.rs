@@ -2,6 +2,9 @@
 //! [`remove_tree`]: deleting whatever lies at a name, however deep, without leaving it (decision E15).
 #![forbid(unsafe_code)]
 
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::path::TreePath;
 use crate::sys::{Dir, Entry, FileType, effective_uid};
@@ -11,6 +14,11 @@ use super::parents::{in_the_way, mounted};
 
 /// So many of the deepest directories are held open; the ones above are reached again through `..`.
 const OPEN: usize = 32;
+
+/// So many directories are handed out to threads, as far as there are so many in the upper levels.
+const BRANCHES: usize = 64;
+/// Directories deeper than this are not looked for to be handed out.
+const SHALLOW: usize = 4;
 
 /// Removes `name` in `parent` with everything below it; nothing to do if it is not there.
 ///
@@ -23,20 +31,65 @@ pub fn remove_tree(parent: &Dir, name: &[u8], watch: &Watch) -> Result<()> {
         Some(stat) if stat.kind != FileType::Dir => return parent.unlink(name).on("unlink", name),
         Some(_) => {}
     }
-    let mut walk = Walk { levels: Vec::new(), unlock: effective_uid() != 0, watch };
-    walk.enter(parent, name)?;
-    while let Some(top) = walk.levels.last_mut() {
-        match top.subdirs.pop() {
-            Some(below) => walk.descend(&below)?,
-            None => walk.leave(parent)?,
+    // Not root: a directory must be ours to write before anything in it can go.
+    let unlock = effective_uid() != 0;
+    if !unlock {
+        remove_branches(parent, name, watch)?;
+    }
+    Walk { above: TreePath::root(), levels: Vec::new(), unlock, watch }.run(parent, name)
+}
+
+/// Removes directories some levels down, by several threads; what is left of the tree then is little.
+fn remove_branches(parent: &Dir, name: &[u8], watch: &Watch) -> Result<()> {
+    let above = TreePath::new(name)?;
+    let top = parent.walk(&above).map_err(|e| in_the_way(&e, &above))?;
+    let branches = branches(&top).on("readdir", name)?;
+    let next = AtomicUsize::new(0);
+    let work = || -> Result<()> {
+        while let Some(path) = branches.get(next.fetch_add(1, Ordering::Relaxed)) {
+            let parent = top.walk_parent(path).map_err(|e| in_the_way(&e, path))?;
+            let above = above.under(&path.parent().unwrap_or_default())?;
+            let mut walk = Walk { above, levels: Vec::new(), unlock: false, watch };
+            walk.run(&parent, path.name()).inspect_err(|_| next.store(branches.len(), Ordering::Relaxed))?;
+        }
+        Ok(())
+    };
+    let threads = std::thread::available_parallelism().map_or(1, usize::from).min(8).min(branches.len());
+    if threads < 2 {
+        return Ok(());
+    }
+    std::thread::scope(|scope| {
+        let workers: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
+        let join = |w: std::thread::ScopedJoinHandle<'_, _>| w.join().unwrap_or_else(|p| std::panic::resume_unwind(p));
+        workers.into_iter().map(join).fold(Ok(()), Result::and)
+    })
+}
+
+/// Some directories below `top`, none in another. What cannot be opened is left to the walk that says so.
+fn branches(top: &Dir) -> std::io::Result<Vec<TreePath>> {
+    let mut open = VecDeque::from([TreePath::root()]);
+    let mut closed = Vec::new();
+    while let Some(path) = open.pop_front() {
+        if path.depth() == SHALLOW || open.len() + closed.len() >= BRANCHES {
+            closed.push(path);
+            continue;
+        }
+        let Ok(dir) = top.walk(&path) else { continue };
+        for entry in dir.entries()? {
+            if is_dir(&dir, &entry)? {
+                open.extend(path.join(&entry.name));
+            }
         }
     }
-    Ok(())
+    closed.retain(|path| !path.is_root());
+    Ok(closed)
 }
 
 struct Walk<'a> {
+    /// What leads to the directory in which it begins; for errors.
+    above: TreePath,
     levels: Vec<Level>,
-    /// Not root: a directory must be ours to write before anything in it can go.
+    /// A directory is made ours to write first.
     unlock: bool,
     watch: &'a Watch,
 }
@@ -54,6 +107,18 @@ enum At {
 }
 
 impl Walk<'_> {
+    /// Removes the directory `name` in `parent`.
+    fn run(&mut self, parent: &Dir, name: &[u8]) -> Result<()> {
+        self.enter(parent, name)?;
+        while let Some(top) = self.levels.last_mut() {
+            match top.subdirs.pop() {
+                Some(below) => self.descend(&below)?,
+                None => self.leave(parent)?,
+            }
+        }
+        Ok(())
+    }
+
     /// Opens `name` in `dir` and removes from it everything but directories.
     fn enter(&mut self, dir: &Dir, name: &[u8]) -> Result<()> {
         if self.unlock {
@@ -114,7 +179,8 @@ impl Walk<'_> {
 
     /// The whole path of `name` in the deepest directory; only for errors.
     fn path(&self, name: &[u8]) -> TreePath {
-        let names: Vec<&[u8]> = self.levels.iter().map(|l| &*l.name).chain([name]).collect();
+        let names = self.levels.iter().map(|level| &*level.name).chain([name]);
+        let names: Vec<&[u8]> = self.above.components().chain(names).collect();
         TreePath::new(names.join(&b'/')).unwrap_or_default()
     }
 
@@ -181,7 +247,7 @@ mod tests {
         let temp = tempfile::tempdir().unwrap();
         fs::create_dir_all(temp.path().join("a/b")).unwrap();
         let watch = Watch::default();
-        let mut walk = Walk { levels: Vec::new(), unlock: false, watch: &watch };
+        let mut walk = Walk { above: TreePath::root(), levels: Vec::new(), unlock: false, watch: &watch };
         walk.enter(&open(&temp), b"a").unwrap();
         walk.descend(b"b").unwrap();
         let error = walk.fail("unlink", b"c", &std::io::Error::from(std::io::ErrorKind::PermissionDenied));

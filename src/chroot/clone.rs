@@ -9,19 +9,20 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use super::built::Built;
 use super::carry::{NEW, rename_in};
 use super::guard::{self, Found};
-use super::open::{Chroot, Locking};
+use super::open::{Chroot, Locking, WORK_INSIDE};
 use super::origin::{How, Origin};
 use super::place::{Home, Place, bytes};
 use super::state::State;
 use super::work::owners;
-use super::{recorded, recover};
+use super::{identity, recover};
 use crate::apply::{Means, copy_tree};
 use crate::error::{Error, ErrorKind, IoContext, Result};
-use crate::path::escape;
+use crate::path::{PathSet, escape};
+use crate::source::dir::{ScanOptions, scan};
 use crate::sys::{Dir, shares_blocks};
+use crate::tree::text::{Dialect, write_tree};
 use crate::tree::{Kind, Stamp, Tree};
 use crate::watch::Watch;
 
@@ -125,19 +126,24 @@ struct Job<'a> {
 impl Job<'_> {
     fn run(&self, how: Option<How>, watch: &Watch) -> Result<Report> {
         let how = how.unwrap_or_else(|| choose(self.base, self.place, self.home));
-        let new = self.state.subdir(NEW)?;
-        let (tree, notes) = self.scan(watch)?;
-        watch.begin("cloning", tree.bytes());
         let means = match how {
             How::Copy => Means::Copy,
             How::Reflink => Means::Reflink,
             How::Link => Means::Link,
         };
-        let stamps = copy_tree((&self.base.root, &new), &tree, means, owners(), watch).map_err(|e| hinted(e, how))?;
+        let new = self.state.subdir(NEW)?;
+        let (tree, notes) = self.scan(means, watch)?;
+        watch.begin("cloning", tree.bytes());
+        let (stamps, recorded) = std::thread::scope(|scope| {
+            let manifest = scope.spawn(|| self.base.manifest());
+            let stamps = copy_tree((&self.base.root, &new), &tree, means, owners(), watch);
+            (stamps, manifest.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+        });
+        let stamps = stamps.map_err(|e| hinted(e, how))?;
         let copied = Instant::now();
-        let record = restamped(self.base.manifest()?, &tree, &stamps);
+        let record = text_of(&restamped(recorded?, &tree, &stamps))?;
         if how == How::Link {
-            self.base.state.write_tree("manifest", &record)?;
+            self.base.state.write("manifest", &record)?;
         }
         self.record(&record, how, &new)?;
         std::thread::sleep(TICKS.saturating_sub(copied.elapsed()));
@@ -148,8 +154,11 @@ impl Job<'_> {
     }
 
     /// The base as it is, and what of it cannot come along.
-    fn scan(&self, watch: &Watch) -> Result<(Tree, Vec<String>)> {
-        let scan = self.base.scan(watch)?;
+    fn scan(&self, means: Means, watch: &Watch) -> Result<(Tree, Vec<String>)> {
+        watch.begin("scanning", 0);
+        // A link brings its attributes by itself.
+        let options = ScanOptions { xattrs: means != Means::Link, skip: PathSet::new([WORK_INSIDE])? };
+        let scan = scan(&self.base.root, &options, watch).map_err(|e| e.at(bytes(&self.base.place.root)))?;
         let mut notes: Vec<String> = Vec::new();
         let mounted = "a filesystem is mounted there; only its directory is cloned";
         notes.extend(scan.mounts.iter().map(|path| format!("{path}: {mounted}")));
@@ -159,16 +168,26 @@ impl Job<'_> {
         Ok((Tree::new(nodes)?, notes))
     }
 
-    /// Writes what is known of the clone, and syncs it with the clone itself.
-    fn record(&self, tree: &Tree, how: How, new: &Dir) -> Result<()> {
-        let shown = bytes(&self.place.root);
-        if !new.space().on("statfs", shown)?.volatile {
-            new.sync_filesystem().on("syncfs", shown)?;
-        }
-        let recipe = self.base.recipe()?;
-        recorded::prepare(self.state, &recipe, &Built::read(&self.base.state)?, tree, new)?;
-        Origin { base: self.base.place.root.clone(), how }.prepare(self.state)
+    /// Writes what is known of the clone. The clone itself is not synced: a base that lasts has all that is in it, and
+    /// `check` sees what a power cut kept from the disk.
+    fn record(&self, manifest: &[u8], how: How, new: &Dir) -> Result<()> {
+        let known = |name| Ok::<_, Error>(self.base.state.read(name)?.unwrap_or_default());
+        let origin = Origin { base: self.base.place.root.clone(), how }.text();
+        let identity = identity::of(new).on("stat", bytes(&self.place.root))?;
+        self.state.write_all(&[
+            ("recipe.next", &known("recipe")?),
+            ("manifest.next", manifest),
+            ("built.next", &known("built")?),
+            ("origin.next", &origin),
+            ("identity.next", &identity),
+        ])
     }
+}
+
+fn text_of(tree: &Tree) -> Result<Vec<u8>> {
+    let mut text = Vec::new();
+    write_tree(tree, &mut text, Dialect::Stockade).on("write", "manifest")?;
+    Ok(text)
 }
 
 fn hinted(error: Error, how: How) -> Error {

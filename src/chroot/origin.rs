@@ -11,7 +11,7 @@ use super::state::State;
 use crate::error::{Error, ErrorKind, Result};
 
 /// The state file's name.
-const ORIGIN: &str = "origin";
+pub(crate) const ORIGIN: &str = "origin";
 
 /// How a clone is made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,8 +56,8 @@ impl Origin {
         Ok(Some(Origin { base: PathBuf::from(OsString::from_vec(text[split + 1..].to_vec())), how }))
     }
 
-    /// Prepares it for [`super::recorded::promote`].
-    pub(crate) fn prepare(&self, state: &State) -> Result<()> {
-        state.write("origin.next", &[self.how.word().as_bytes(), b" ", bytes(&self.base)].concat())
+    /// Its text.
+    pub(crate) fn text(&self) -> Vec<u8> {
+        [self.how.word().as_bytes(), b" ", bytes(&self.base)].concat()
     }
 }

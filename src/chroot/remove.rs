@@ -42,7 +42,7 @@ pub fn remove(home: &Home, name: &OsStr, dry_run: bool, wait: bool, watch: &Watc
     }
     let chroot = Chroot::open(home, name, Locking { shared: false, wait, verb: "remove" })?;
     refuse_if_in_use(&chroot)?;
-    let entries = chroot.state.read_tree("manifest")?.map_or(0, |tree| tree.len());
+    let entries = chroot.state.entries()?;
     let removed = Removed { root: chroot.place.root.clone(), entries, gone: false };
     if dry_run {
         return Ok(removed);
@@ -77,7 +77,7 @@ fn remove_record(home: &Home, place: &Place, dry_run: bool, wait: bool) -> Resul
     if !known || !is_gone(place) {
         return Err(no_chroot(home, place));
     }
-    let entries = state.as_ref().map(|state| state.read_tree("manifest")).transpose()?.flatten();
+    let entries = state.as_ref().map_or(Ok(0), State::entries)?;
     if !dry_run {
         match &state {
             Some(state) => {
@@ -87,7 +87,7 @@ fn remove_record(home: &Home, place: &Place, dry_run: bool, wait: bool) -> Resul
             None => drop(register::remove(home, &place.root)?),
         }
     }
-    Ok(Removed { root: place.root.clone(), entries: entries.map_or(0, |tree| tree.len()), gone: true })
+    Ok(Removed { root: place.root.clone(), entries, gone: true })
 }
 
 /// Removes the root itself, unless it is a mount point or lies where we may not remove it: then somebody else made it.

@@ -146,13 +146,25 @@ impl State {
         if self.holds(name, text)? {
             return Ok(());
         }
+        self.write_all(&[(name, text)])
+    }
+
+    /// Replaces each of the state files atomically; durable once all are written.
+    ///
+    /// # Errors
+    /// As [`State::write`].
+    pub fn write_all(&self, files: &[(&str, &[u8])]) -> Result<()> {
+        files.iter().try_for_each(|(name, text)| self.put(name, text))?;
+        self.dir.sync().on("fsync", bytes(&self.path))
+    }
+
+    fn put(&self, name: &str, text: &[u8]) -> Result<()> {
         let new = format!("{name}.new");
         self.discard(&new)?;
         let mut file = self.dir.create_file(new.as_bytes(), 0o600).on("create", self.shown(&new))?;
         file.write_all(text).on("write", self.shown(&new))?;
         file.sync_all().on("fsync", self.shown(&new))?;
-        self.dir.rename(new.as_bytes(), &self.dir, name.as_bytes()).on("rename", self.shown(name))?;
-        self.dir.sync().on("fsync", bytes(&self.path))
+        self.dir.rename(new.as_bytes(), &self.dir, name.as_bytes()).on("rename", self.shown(name))
     }
 
     /// Is this the text of the state file `name` already?
@@ -214,6 +226,15 @@ impl State {
     pub fn read_tree(&self, name: &str) -> Result<Option<Tree>> {
         let Some(text) = self.read(name)? else { return Ok(None) };
         text::read_tree(&text).map(Some).map_err(|e| e.at(self.shown(name)))
+    }
+
+    /// How many entries the manifest has; what it says of them is not looked at.
+    ///
+    /// # Errors
+    /// As [`State::read`].
+    pub fn entries(&self) -> Result<usize> {
+        let text = self.read("manifest")?.unwrap_or_default();
+        Ok(text.split(|&b| b == b'\n').filter(|line| line.starts_with(b".")).count())
     }
 
     /// Records a tree under `name`.
