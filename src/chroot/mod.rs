@@ -15,6 +15,7 @@ mod carry;
 pub mod check;
 pub mod clone;
 mod compose;
+pub mod copy;
 mod devices;
 pub mod disk;
 pub mod doctor;

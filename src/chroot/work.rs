@@ -20,6 +20,8 @@ const WORK: &str = "work";
 /// The state file that holds the root's time while the work space comes or goes.
 const ROOT_TIME: &str = "root-time";
 
+const NOT_EMPTY: std::io::ErrorKind = std::io::ErrorKind::DirectoryNotEmpty;
+
 /// The work space of one command.
 #[derive(Debug)]
 pub(crate) struct Work<'a> {
@@ -118,6 +120,14 @@ impl<'a> Work<'a> {
     /// The root as a target whose stage and undo lie here.
     pub(crate) fn target(&self, root: &Dir) -> Result<Target> {
         Ok(Target::single(root.try_clone().on("open", bytes(&self.path))?, self.dir()?, owners()))
+    }
+
+    /// Removes it if nothing is in it: another command may have something there.
+    pub(crate) fn leave(&self) -> Result<()> {
+        match self.quietly(|| self.anchor.remove_dir(&self.name).on("rmdir", bytes(&self.path))) {
+            Err(e) if e.errno().map(std::io::Error::from_raw_os_error).is_some_and(|e| e.kind() == NOT_EMPTY) => Ok(()),
+            done => done,
+        }
     }
 
     /// Removes it with all that is in it.

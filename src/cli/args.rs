@@ -30,6 +30,8 @@ pub(super) enum Verb {
     Clone(Clone),
     /// Take a chroot back to what was built
     Reset(Reset),
+    /// Copy files out of a chroot or into one
+    Copy(Copy),
     /// Remove a chroot
     Remove(Change),
     /// List the chroots
@@ -63,6 +65,7 @@ impl Verb {
             Verb::Sessions(_) => "sessions",
             Verb::Clone(_) => "clone",
             Verb::Reset(_) => "reset",
+            Verb::Copy(_) => "copy",
             Verb::Remove(_) => "remove",
             Verb::List(_) => "list",
             Verb::Why(_) => "why",
@@ -85,6 +88,7 @@ impl Verb {
             Verb::Sessions(args) => args.json.json,
             Verb::Clone(args) => args.json.json,
             Verb::Reset(args) => args.json.json,
+            Verb::Copy(args) => args.json.json,
             Verb::Remove(args) | Verb::Adopt(args) => args.json.json,
             Verb::List(args) => args.json.json,
             Verb::Why(args) => args.json.json,
@@ -337,6 +341,23 @@ pub(super) struct Reset {
     /// Go on although many entries would be removed
     #[arg(short = 'y', long)]
     pub(super) yes: bool,
+    /// Show what would be done, and do nothing
+    #[arg(short = 'n', long)]
+    pub(super) dry_run: bool,
+    #[command(flatten)]
+    pub(super) lock: Lock,
+    #[command(flatten)]
+    pub(super) json: Json,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Copy {
+    /// What to copy: ROOT:PATH, or a path of the host
+    #[arg(value_hint = ValueHint::AnyPath)]
+    pub(super) from: PathBuf,
+    /// Where to, a directory or a new name: a path of the host, or ROOT:PATH
+    #[arg(value_hint = ValueHint::AnyPath)]
+    pub(super) to: PathBuf,
     /// Show what would be done, and do nothing
     #[arg(short = 'n', long)]
     pub(super) dry_run: bool,

@@ -8,6 +8,7 @@ mod build;
 mod check;
 mod clone;
 mod completions;
+mod copy;
 mod doctor;
 mod json;
 mod list;
@@ -87,6 +88,7 @@ fn dispatch(verb: &Verb, out: &mut Out) -> Result<Exit> {
         Verb::Sessions(args) => sessions::run(args, out),
         Verb::Clone(args) => clone::run(args, out),
         Verb::Reset(args) => reset::run(args, out),
+        Verb::Copy(args) => copy::run(args, out),
         Verb::Remove(args) => remove::run(args, out),
         Verb::List(args) => list::run(args, out),
         Verb::Why(args) => why::run(args, out),

@@ -2,4 +2,5 @@
 //! Selectors: things that yield a set of paths out of a tree.
 #![forbid(unsafe_code)]
 
+pub mod elf;
 pub mod packages;

@@ -29,8 +29,9 @@ pub use lock::{Held, Lock};
 pub use occupant::{Occupant, Process};
 pub use plain::enter_plain;
 pub use platform::{
-    Bind, HAS_SESSIONS, HAS_XATTRS, MOUNT_POINTS, Mount, SEARCH_PATH, USER_NAMESPACE_SETTINGS, can_enter, change_clock,
-    device_set, end_process, enter, mounts, next_data, occupants, shares_blocks, take_bind,
+    Bind, HAS_SESSIONS, HAS_XATTRS, LIBRARY_DIRS, LIBRARY_MINORS, MOUNT_POINTS, Mount, SEARCH_PATH,
+    USER_NAMESPACE_SETTINGS, can_enter, change_clock, device_set, end_process, enter, mounts, next_data, occupants,
+    shares_blocks, take_bind,
 };
 pub use terms::{Limits, Mounted, Mounting, Terms};
 

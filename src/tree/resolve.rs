@@ -3,6 +3,8 @@
 //! root, `..` stops there.
 #![forbid(unsafe_code)]
 
+use std::borrow::Borrow;
+
 use crate::error::{Error, ErrorKind, Result};
 use crate::path::TreePath;
 use crate::tree::Kind;
@@ -25,10 +27,10 @@ pub enum Resolved {
 ///
 /// # Errors
 /// [`ErrorKind::Refused`] if a name on the way is no directory or after [`MAX_LINKS`] links; whatever `through` returns.
-pub fn resolve<'a>(
+pub fn resolve<K: Borrow<Kind>>(
     path: &TreePath,
     last: bool,
-    look: impl Fn(&TreePath) -> Option<&'a Kind>,
+    look: impl Fn(&TreePath) -> Option<K>,
     mut through: impl FnMut(&TreePath) -> Result<()>,
 ) -> Result<Resolved> {
     let mut todo: Vec<Vec<u8>> = path.components().rev().map(<[u8]>::to_vec).collect();
@@ -40,7 +42,7 @@ pub fn resolve<'a>(
             continue;
         }
         let next = at.join(&name)?;
-        match look(&next) {
+        match look(&next).as_ref().map(Borrow::borrow) {
             None => return Ok(Resolved::Missing(next)),
             Some(Kind::Symlink(target)) if last || !todo.is_empty() => {
                 through(&next)?;

@@ -30,6 +30,12 @@ pub(super) use xattr::{set_xattrs, xattrs};
 /// Filesystems here can hold extended attributes.
 pub const HAS_XATTRS: bool = true;
 
+/// Where libraries are looked for in the end.
+pub const LIBRARY_DIRS: &[&str] = &["/lib", "/usr/lib", "/lib64", "/usr/lib64"];
+
+/// Does a library with a later minor number stand in for an earlier one?
+pub const LIBRARY_MINORS: bool = false;
+
 const PATH_MAX: usize = 4096;
 
 /// Opens the directory `path` below `fd` without following links or crossing mounts, in as few calls as PATH_MAX

@@ -27,6 +27,12 @@ pub use occupants::occupants;
 /// There are no extended attributes.
 pub const HAS_XATTRS: bool = false;
 
+/// Where libraries are looked for in the end.
+pub const LIBRARY_DIRS: &[&str] = &["/usr/lib", "/usr/local/lib", "/usr/X11R6/lib"];
+
+/// Does a library with a later minor number stand in for an earlier one?
+pub const LIBRARY_MINORS: bool = true;
+
 /// There is no openat2: directories are walked by hand.
 #[allow(clippy::unnecessary_wraps)] // as on the other system
 pub(super) fn open_beneath(_fd: BorrowedFd<'_>, _path: &[u8], _calls: Calls) -> io::Result<Option<OwnedFd>> {

@@ -1,0 +1,294 @@
+// SPDX-License-Identifier: ISC
+//! What a program needs to be loaded, and what of it the host lacks.
+//!
+//! The format is that of the System V ABI, with GNU's symbol versions: a program names its libraries (`DT_NEEDED`), and
+//! for each the versions that it uses (`.gnu.version_r`); a library lists the versions that it has (`.gnu.version_d`).
+#![forbid(unsafe_code)]
+
+use std::fs::File;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use object::elf::{DT_NEEDED, DT_RPATH, DT_RUNPATH, FileHeader32, FileHeader64};
+use object::read::elf::{Dynamic, FileHeader, ProgramHeader, SectionTable};
+use object::read::{ReadCache, ReadRef, StringTable};
+use object::{Endianness, FileKind};
+
+use crate::path::escape;
+use crate::sys;
+
+/// A larger file is not looked at: tables in it may be as large.
+const MAX_SIZE: u64 = 1 << 30;
+/// No table of a real program has more entries, and no name in it is longer.
+const MAX_ENTRIES: usize = 4096;
+
+/// What matters of an ELF file.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Elf {
+    /// 64 or 32 bits, byte order and machine: a library must be alike.
+    kind: (bool, bool, u16),
+    /// The program that loads it.
+    interpreter: Option<Vec<u8>>,
+    /// Libraries, by soname.
+    needed: Vec<Vec<u8>>,
+    /// Directories of its own in which they are looked for.
+    search: Vec<Vec<u8>>,
+    /// Versions that it uses: library, version.
+    uses: Vec<(Vec<u8>, Vec<u8>)>,
+    /// Versions that it has.
+    has: Vec<Vec<u8>>,
+}
+
+/// Something that a program needs and the host does not have.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Unmet {
+    /// The program that would load it.
+    Interpreter(Vec<u8>),
+    /// A library, by soname.
+    Library(Vec<u8>),
+    /// A version of a library: what is used of it is not in the host's.
+    Version {
+        /// Its soname.
+        library: Vec<u8>,
+        /// The version that is used.
+        version: Vec<u8>,
+        /// The host's library.
+        at: PathBuf,
+    },
+}
+
+impl std::fmt::Display for Unmet {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Unmet::Interpreter(path) => write!(f, "needs {}, which the host lacks", escape(path)),
+            Unmet::Library(name) => write!(f, "needs {}, which the host lacks", escape(name)),
+            Unmet::Version { library, version, at } => {
+                let (library, version) = (escape(library), escape(version));
+                write!(f, "needs {library} with {version}, which the host's {} lacks", at.display())
+            }
+        }
+    }
+}
+
+/// Reads an ELF file. None: it is something else, or damaged; nothing would load it then.
+pub fn read(file: File) -> Option<Elf> {
+    let size = file.metadata().ok()?.len();
+    let data = ReadCache::new(file);
+    match FileKind::parse(&data).ok().filter(|_| size <= MAX_SIZE)? {
+        FileKind::Elf64 => parse::<FileHeader64<Endianness>, _>(&data),
+        FileKind::Elf32 => parse::<FileHeader32<Endianness>, _>(&data),
+        _ => None,
+    }
+}
+
+fn parse<'data, H, R>(data: R) -> Option<Elf>
+where
+    H: FileHeader<Endian = Endianness>,
+    R: ReadRef<'data>,
+{
+    let header = H::parse(data).ok()?;
+    let endian = header.endian().ok()?;
+    let big = endian == Endianness::Big;
+    let mut elf = Elf { kind: (header.is_class_64(), big, header.e_machine(endian).0), ..Elf::default() };
+    for segment in header.program_headers(endian, data).ok()? {
+        if let Some(path) = segment.interpreter(endian, data).ok()? {
+            elf.interpreter = Some(path.to_vec());
+        }
+    }
+    let sections = header.sections(endian, data).ok()?;
+    let dynamic = sections.dynamic_table(endian, data).ok()?;
+    for entry in dynamic.iter().take(MAX_ENTRIES) {
+        let text = |entry: Dynamic| dynamic.string(entry).ok().filter(|name| name.len() < MAX_ENTRIES);
+        match entry.tag {
+            DT_NEEDED => elf.needed.push(text(entry)?.to_vec()),
+            DT_RPATH | DT_RUNPATH => elf.search.extend(text(entry)?.split(|&b| b == b':').map(<[u8]>::to_vec)),
+            _ => {}
+        }
+    }
+    versions_used(&mut elf, &sections, endian, data)?;
+    versions_had(&mut elf, &sections, endian, data)?;
+    Some(elf)
+}
+
+fn versions_used<'data, H, R>(
+    elf: &mut Elf,
+    sections: &SectionTable<'data, H, R>,
+    endian: Endianness,
+    data: R,
+) -> Option<()>
+where
+    H: FileHeader<Endian = Endianness>,
+    R: ReadRef<'data>,
+{
+    let Some((mut libraries, link)) = sections.gnu_verneed(endian, data).ok()? else { return Some(()) };
+    let strings: StringTable<'data, R> = sections.strings(endian, data, link).ok()?;
+    let mut left = MAX_ENTRIES;
+    while let Some((library, mut versions)) = libraries.next().ok()? {
+        let name = library.file(endian, strings).ok()?;
+        while let Some(version) = versions.next().ok()? {
+            left = left.checked_sub(1)?;
+            // Weak versions are for symbols that the program can do without.
+            if version.vna_flags.get(endian) & object::elf::VER_FLG_WEAK == Default::default() {
+                elf.uses.push((name.to_vec(), version.name(endian, strings).ok()?.to_vec()));
+            }
+        }
+    }
+    Some(())
+}
+
+fn versions_had<'data, H, R>(
+    elf: &mut Elf,
+    sections: &SectionTable<'data, H, R>,
+    endian: Endianness,
+    data: R,
+) -> Option<()>
+where
+    H: FileHeader<Endian = Endianness>,
+    R: ReadRef<'data>,
+{
+    let Some((mut versions, link)) = sections.gnu_verdef(endian, data).ok()? else { return Some(()) };
+    let strings: StringTable<'data, R> = sections.strings(endian, data, link).ok()?;
+    let mut left = MAX_ENTRIES;
+    while let Some((_, mut names)) = versions.next().ok()? {
+        left = left.checked_sub(1)?;
+        // The first name is the version's own, further ones are those that it continues.
+        if let Some(name) = names.next().ok()? {
+            elf.has.push(name.name(endian, strings).ok()?.to_vec());
+        }
+    }
+    Some(())
+}
+
+/// What the program at `path` of the host needs and the host does not have.
+pub fn unmet(elf: &Elf, path: &Path) -> Vec<Unmet> {
+    let mut unmet = Vec::new();
+    let interpreter = elf.interpreter.iter().filter(|at| !Path::new(std::ffi::OsStr::from_bytes(at)).exists());
+    unmet.extend(interpreter.cloned().map(Unmet::Interpreter));
+    let dirs = directories(elf, path);
+    for name in &elf.needed {
+        let Some((at, library)) = find(elf, name, &dirs) else {
+            unmet.push(Unmet::Library(name.clone()));
+            continue;
+        };
+        // A library without any versions is taken for one that has them all, as ld.so does.
+        let used = elf.uses.iter().filter(|(of, version)| of == name && !library.has.contains(version));
+        let lacking = used.filter(|_| !library.has.is_empty());
+        unmet.extend(lacking.map(|(library, version)| Unmet::Version {
+            library: library.clone(),
+            version: version.clone(),
+            at: at.clone(),
+        }));
+    }
+    unmet
+}
+
+/// Where its libraries are looked for.
+fn directories(elf: &Elf, path: &Path) -> Vec<PathBuf> {
+    let origin = path.parent().unwrap_or(Path::new("/"));
+    let own = elf.search.iter().filter(|dir| !dir.is_empty()).map(|dir| {
+        let rest = [&b"$ORIGIN"[..], b"${ORIGIN}"].iter().find_map(|word| dir.strip_prefix(*word));
+        match rest {
+            Some(rest) => origin.join(std::ffi::OsStr::from_bytes(rest.strip_prefix(b"/").unwrap_or(rest))),
+            None => PathBuf::from(std::ffi::OsStr::from_bytes(dir)),
+        }
+    });
+    own.chain(configured(Path::new("/etc/ld.so.conf"))).chain(sys::LIBRARY_DIRS.iter().map(PathBuf::from)).collect()
+}
+
+/// The directories that ldconfig(8) is told of; `include` names files by a pattern in one directory.
+fn configured(file: &Path) -> Vec<PathBuf> {
+    let text = std::fs::read_to_string(file).unwrap_or_default();
+    let mut dirs = Vec::new();
+    for line in text.lines().map(str::trim).filter(|line| !line.starts_with('#')) {
+        match line.strip_prefix("include ") {
+            None if line.starts_with('/') => dirs.push(PathBuf::from(line)),
+            None => {}
+            Some(pattern) => {
+                let above = file.parent().unwrap_or(Path::new("/")).join(pattern.trim());
+                let Ok(entries) = std::fs::read_dir(above.parent().unwrap_or(Path::new("/"))) else { continue };
+                let named = |path: &PathBuf| path.extension().is_some_and(|end| end == "conf");
+                let text = entries.flatten().map(|entry| entry.path()).filter(named);
+                let text = text.map(|path| std::fs::read_to_string(path).unwrap_or_default());
+                dirs.extend(text.flat_map(|text| plain_directories(&text)));
+            }
+        }
+    }
+    dirs
+}
+
+fn plain_directories(text: &str) -> Vec<PathBuf> {
+    text.lines().map(str::trim).filter(|line| line.starts_with('/')).map(PathBuf::from).collect()
+}
+
+/// The first library of this name that `elf` could be loaded with.
+fn find(elf: &Elf, name: &[u8], dirs: &[PathBuf]) -> Option<(PathBuf, Elf)> {
+    let fitting = |at: PathBuf| {
+        let library = read(File::open(&at).ok()?)?;
+        (library.kind == elf.kind).then_some((at, library))
+    };
+    let name = std::ffi::OsStr::from_bytes(name);
+    dirs.iter().find_map(|dir| fitting(dir.join(name)).or_else(|| newer_minor(dir, name).and_then(fitting)))
+}
+
+/// Where libraries are called `libNAME.so.MAJOR.MINOR` and a later minor number does as well: such a one.
+fn newer_minor(dir: &Path, name: &std::ffi::OsStr) -> Option<PathBuf> {
+    if !sys::LIBRARY_MINORS {
+        return None;
+    }
+    let (stem, minor) = name.to_str()?.rsplit_once('.')?;
+    let minor: u32 = minor.parse().ok()?;
+    let fits = |found: &str| {
+        found.rsplit_once('.').is_some_and(|(s, m)| s == stem && m.parse::<u32>().is_ok_and(|m| m >= minor))
+    };
+    let names = std::fs::read_dir(dir).ok()?.flatten().map(|entry| entry.path());
+    names.into_iter().find(|path| path.file_name().and_then(std::ffi::OsStr::to_str).is_some_and(fits))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    fn of(bytes: &[u8]) -> Option<Elf> {
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(bytes).unwrap();
+        read(file)
+    }
+
+    /// The program of these tests themselves.
+    fn own() -> Vec<u8> {
+        let path = ["/bin/sh", "/usr/bin/env"].iter().find(|path| Path::new(path).exists()).unwrap();
+        std::fs::read(path).unwrap()
+    }
+
+    #[test]
+    fn a_program_of_the_host_finds_all_it_needs_there() {
+        let elf = of(&own()).unwrap();
+        assert!(elf.interpreter.is_some() && !elf.needed.is_empty(), "{elf:?}");
+        assert_eq!(unmet(&elf, Path::new("/bin/sh")), []);
+        let strange =
+            Elf { needed: vec![b"libnone.so.1".to_vec()], interpreter: Some(b"/lib/ld-none".to_vec()), ..elf };
+        let lacking: Vec<String> = unmet(&strange, Path::new("/bin/sh")).iter().map(ToString::to_string).collect();
+        assert_eq!(lacking, ["needs /lib/ld-none, which the host lacks", "needs libnone.so.1, which the host lacks"]);
+    }
+
+    #[test]
+    fn what_is_no_program_is_none_and_damage_does_no_harm() {
+        for bytes in [&b""[..], b"#!/bin/sh\n", b"\x7fELF", &[0; 4096]] {
+            assert_eq!(of(bytes), None);
+        }
+        let whole = own();
+        for length in (0..whole.len()).step_by(whole.len() / 200 + 1) {
+            of(&whole[..length]);
+        }
+        // Every byte of the headers, and bytes here and there of the tables behind them.
+        for at in (0..1024).chain((1024..whole.len()).step_by(whole.len() / 300 + 1)) {
+            for value in [0, 1, 0x7f, 0xff] {
+                let mut damaged = whole.clone();
+                damaged[at] = value;
+                of(&damaged);
+            }
+        }
+    }
+}
