@@ -138,3 +138,52 @@ fn the_base_is_not_written_by_who_maps_it() {
     let after = fs::metadata(scene.root().join("bin/busybox")).unwrap();
     assert_eq!((after.ino(), after.len()), (inode, fs::metadata("/bin/busybox").unwrap().len()));
 }
+
+#[test]
+fn what_was_written_can_be_kept() {
+    let Some(scene) = scene() else { return };
+    let root = scene.root();
+    fs::create_dir_all(root.join("d/e")).unwrap();
+    fs::write(root.join("d/e/f"), "old\n").unwrap();
+    fs::write(root.join("one"), "1\n").unwrap();
+    fs::hard_link(root.join("one"), root.join("two")).unwrap();
+    for name in ["rm", "mv", "mkdir", "chown", "ln", "touch", "mkfifo"] {
+        let _ = std::os::unix::fs::symlink("busybox", root.join("bin").join(name));
+    }
+    let script = "mkdir /new; echo n >/new/file; chown 5:6 /new/file; rm -r /d; echo 2 >>/one; mv /root /gone; \
+        ln -s x /link; ln /new/file /new/again; rm /etc/group; mkdir /etc/group; mkfifo /fifo; touch /tmp/not";
+    // The same done to a copy, in earnest.
+    let copy = scene.dir.path().join("copy");
+    assert!(Command::new("cp").arg("-a").args([&root, &copy]).status().unwrap().success());
+    let recorded = within_time(scene.stockade(&["adopt"]).arg(&copy));
+    assert!(recorded.status.success(), "{recorded:?}");
+    let done = within_time(scene.stockade(&["run"]).arg(&copy).args(["--", "sh", "-c", script]).stdin(Stdio::null()));
+    assert!(done.status.success(), "{done:?}");
+    let (before, kept) = (picture(&scene), scene.dir.path().join("kept"));
+    let keep = |script: &str| within_time(&mut scene.run(&["--keep", kept.to_str().unwrap()], &["sh", "-c", script]));
+    let output = keep(&format!("{script}; exit 3"));
+    assert_eq!((output.status.code(), String::from_utf8_lossy(&output.stderr)), (Some(3), "".into()));
+    assert_eq!(picture(&scene), before);
+    scene.assert_nothing_left("after keeping");
+    // Times apart, which are those of each run.
+    let differences = Command::new("rsync")
+        .args(["-rlpgoDHAXcni", "--delete", "--numeric-ids"])
+        .args([format!("{}/", copy.display()), format!("{}/", kept.display())])
+        .output()
+        .unwrap();
+    assert_eq!(String::from_utf8_lossy(&differences.stdout), "", "{differences:?}");
+    // Its record is the base's: what was done to it shows.
+    let check = within_time(scene.stockade(&["check"]).arg(&kept));
+    let said = String::from_utf8(check.stdout).unwrap();
+    for line in ["+ new/file", "+ gone", "! etc/group", "+ link", "- root"] {
+        assert!(said.lines().any(|l| l.starts_with(line)), "{line}: {said}");
+    }
+    // What is there is not overwritten, and that is said before the command runs.
+    let output = keep("echo ran");
+    assert_eq!((output.status.code(), &*output.stdout), (Some(1), &b""[..]), "{output:?}");
+    assert!(String::from_utf8_lossy(&output.stderr).contains("kept: something is there already"), "{output:?}");
+    // A command that never ran leaves nothing to keep.
+    let other = scene.dir.path().join("other");
+    let output = within_time(&mut scene.run(&["--keep", other.to_str().unwrap()], &["nope"]));
+    assert_eq!((output.status.code(), other.exists()), (Some(127), false), "{output:?}");
+}

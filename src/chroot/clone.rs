@@ -68,17 +68,34 @@ pub fn clone(home: &Home, request: &Request, watch: &Watch) -> Result<Report> {
     // Links move the ctimes of the base's own inodes: its stamps are taken again.
     let shared = request.how != Some(How::Link);
     let base = Chroot::open(home, &request.base, Locking { shared, wait: request.wait, verb: "clone" })?;
-    let place = free_place(home, &base, &request.name)?;
     if request.dry_run {
+        let place = free_place(home, &base, &request.name)?;
         let entries = base.manifest()?.len();
         let how = request.how.unwrap_or_else(|| choose(&base, &place, home));
         return Ok(Report { root: place.root, base: base.place.root, how, entries, notes: Vec::new() });
     }
+    clone_of(home, &base, request, watch)
+}
+
+/// Makes sure that a clone can be called `name`.
+///
+/// # Errors
+/// [`ErrorKind::Refused`] if something is there under the new name, or the place is not fit for a clone.
+pub fn may_be_called(home: &Home, base: &Chroot, name: &OsString) -> Result<()> {
+    free_place(home, base, name).map(drop)
+}
+
+/// As [`clone`], of a chroot that is open; its [`Chroot::root`] is what is cloned, and may be another view of it.
+///
+/// # Errors
+/// As [`clone`].
+pub fn clone_of(home: &Home, base: &Chroot, request: &Request, watch: &Watch) -> Result<Report> {
+    let place = free_place(home, base, &request.name)?;
     let state = State::create(home, &place)?;
     let _lock = state.lock(false, request.wait, "clone").map_err(|e| e.at(bytes(&place.root)))?;
     recover::settle(home, &place, &state, watch)?;
-    let place = free_place(home, &base, &request.name)?;
-    let job = Job { home, base: &base, place: &place, state: &state };
+    let place = free_place(home, base, &request.name)?;
+    let job = Job { home, base, place: &place, state: &state };
     let done = job.run(request.how, watch);
     if done.is_err() {
         // A clone that did not come to be is of no use to anybody.

@@ -249,6 +249,9 @@ pub(super) struct Session {
     /// What the command writes to the chroot is gone when it ends
     #[arg(long)]
     pub(super) ephemeral: bool,
+    /// As --ephemeral, and make what was written a new chroot of this name
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["read_only", "plain"], value_hint = ValueHint::DirPath)]
+    pub(super) keep: Option<OsString>,
     /// Limit the memory of the session: bytes, or with K, M, G or T
     #[arg(long, value_name = "SIZE")]
     pub(super) memory: Option<String>,

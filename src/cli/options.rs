@@ -30,6 +30,7 @@ pub(super) fn options(args: &Session, offline: bool, homes: impl FnOnce() -> Res
         offline: args.net.map_or(offline, |net| net == NetArg::None),
         read_only: args.read_only,
         ephemeral: args.ephemeral,
+        keep: args.keep.is_some(),
         hostname: args.hostname.clone(),
         mounts: tmpfs.chain(binds).collect::<Result<_>>()?,
         home: match args.home {

@@ -2,14 +2,15 @@
 //! `stockade run`: a command or a login shell inside.
 #![forbid(unsafe_code)]
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 
+use crate::chroot::clone;
 use crate::chroot::{Chroot, Home, Locking};
 use crate::cli::args::{Inside, Run};
-use crate::cli::{Exit, options, out};
-use crate::error::Result;
-use crate::session::{self, Command, Entry, Options, Status, ledger};
+use crate::cli::{Exit, options, out, progress};
+use crate::error::{IoContext, Result};
+use crate::session::{self, Command, Entry, Options, Outcome, Status, ledger};
 
 pub(super) fn run(args: &Run) -> Result<Exit> {
     let home = Home::from_env()?;
@@ -23,23 +24,36 @@ pub(super) fn run(args: &Run) -> Result<Exit> {
     let dir = args.session.cwd.as_ref().map(|dir| dir.as_bytes().to_vec());
     let command = Command { argv: argv(&args.command), user: args.user.clone(), dir, environment };
     let options = options::options(&args.session, false, || chroot.homes())?;
+    if let Some(name) = &args.session.keep {
+        clone::may_be_called(&home, &chroot, name)?;
+    }
     let session = session::prepare(&chroot.place.root, &command, &options)?;
     out::limits(session.limits(), args.json.json);
     let ledger = chroot.ledger()?;
     let (line, listed) = ledger::enter(&ledger, &Entry::new(&session, &options))?;
-    let (status, left) = session.run(vec![chroot.lock, listed])?;
+    let lock = chroot.lock.try_clone().on("dup", "lock")?;
+    let Outcome { status, left, kept } = session.run(vec![lock, listed])?;
     drop(line);
     out::left(&left, args.json.json);
-    if let Status::NotRun(error) = &status {
-        out::report("run", error, args.json.json);
+    match (&status, kept, &args.session.keep) {
+        (Status::NotRun(error), ..) => out::report("run", error, args.json.json),
+        (_, Some(root), Some(name)) => keep(&home, &Chroot { root, ..chroot }, name, args)?,
+        _ => {}
     }
     Ok(Exit::Command(status.finish()))
+}
+
+/// Makes `view`, a chroot as a session left it, a new one.
+fn keep(home: &Home, view: &Chroot, name: &OsStr, args: &Run) -> Result<()> {
+    let base = view.place.root.clone().into_os_string();
+    let request = clone::Request { base, name: name.to_owned(), how: None, dry_run: false, wait: !args.lock.no_wait };
+    progress::watched(args.json.json, |watch| clone::clone_of(home, view, &request, watch)).map(drop)
 }
 
 /// An action of `build`: the caller holds the lock, and there may be no record yet.
 pub(super) fn inside(args: &Inside) -> Result<Exit> {
     let command = Command { argv: argv(&args.command), ..Command::default() };
-    match session::prepare(&args.root, &command, &Options::default())?.run(Vec::new())?.0 {
+    match session::prepare(&args.root, &command, &Options::default())?.run(Vec::new())?.status {
         Status::NotRun(error) => Err(error),
         status => Ok(Exit::Command(status.finish())),
     }

@@ -49,7 +49,7 @@ impl Entry {
             command: words.collect::<Vec<_>>().join(" "),
             confine: options.confine,
             offline: options.offline,
-            ephemeral: options.ephemeral,
+            ephemeral: options.ephemeral || options.keep,
             limits: session.limits().to_vec(),
             group: session.limits.group.as_ref().map(|group| group.path().to_owned()),
         }

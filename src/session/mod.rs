@@ -86,6 +86,17 @@ impl Status {
     }
 }
 
+/// What there is of a session when it has ended.
+#[derive(Debug)]
+pub struct Outcome {
+    /// How its command ended.
+    pub status: Status,
+    /// What a plain one left running.
+    pub left: Vec<Occupant>,
+    /// The root with what was written to it in memory, if it was to be kept; it vanishes with this.
+    pub kept: Option<Dir>,
+}
+
 /// A session that is ready to begin.
 #[derive(Debug)]
 pub struct Session {
@@ -96,6 +107,7 @@ pub struct Session {
     plain: bool,
     limits: Holding,
     account: Account,
+    keep: bool,
 }
 
 /// Prepares to run `command` in the chroot `root`: everything that can be known before is looked at here.
@@ -120,7 +132,7 @@ pub fn prepare(root: &Path, command: &Command, options: &Options) -> Result<Sess
     let mut terms = terms::terms(options, &account)?;
     let mut limits = limits::hold(&options.limits, &std::process::id().to_string(), account.uid)?;
     terms.limits = std::mem::take(&mut limits.limits);
-    Ok(Session { root: root.to_owned(), dir, guest, terms, plain, limits, account })
+    Ok(Session { root: root.to_owned(), dir, guest, terms, plain, limits, account, keep: options.keep })
 }
 
 impl Session {
@@ -137,7 +149,12 @@ impl Session {
     ///
     /// # Errors
     /// A step of entering failed; a command that cannot be executed is [`Status::NotRun`] instead.
-    pub fn run(self, locks: Vec<Held>) -> Result<(Status, Vec<Occupant>)> {
+    pub fn run(mut self, locks: Vec<Held>) -> Result<Outcome> {
+        let keeper = self.keep.then(sys::handover).transpose().on("socketpair", self.root.as_os_str().as_bytes())?;
+        let taker = keeper.map(|(giver, taker)| {
+            self.terms.keep = Some(giver);
+            taker
+        });
         let ended = match self.plain {
             true => {
                 let before = occupants(&self.root)?;
@@ -156,7 +173,11 @@ impl Session {
             Ended::TimedOut => Status::TimedOut,
             Ended::NotRun(error) => Status::NotRun(explain::not_run(&self, &error)),
         };
-        Ok((status, left))
+        let kept = match taker {
+            Some(taker) => taker.take(Calls::from_env()).on("recvmsg", self.root.as_os_str().as_bytes())?,
+            None => None,
+        };
+        Ok(Outcome { status, left, kept })
     }
 }
 

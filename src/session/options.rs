@@ -27,6 +27,8 @@ pub struct Options {
     pub read_only: bool,
     /// What it writes to the root is gone at its end.
     pub ephemeral: bool,
+    /// As that, but what was written is there to be kept: see [`super::Outcome::kept`].
+    pub keep: bool,
     /// Its host name; none for the host's.
     pub hostname: Option<String>,
     /// What is mounted besides, in order.
@@ -43,7 +45,7 @@ impl Options {
         let asked = [
             (self.offline, "a network of its own"),
             (self.read_only, "a read-only root"),
-            (self.ephemeral, "a root that forgets"),
+            (self.ephemeral || self.keep, "a root that forgets"),
             (self.hostname.is_some(), "a host name"),
             (!self.mounts.is_empty(), "a mount"),
             (!matches!(self.home, HomeDir::Own), "a home"),
@@ -69,7 +71,7 @@ impl Options {
             let target = Path::new(OsStr::from_bytes(&mount.target));
             target != root && target.starts_with(root)
         };
-        if self.ephemeral
+        if (self.ephemeral || self.keep)
             && let Some(mount) = sys::mounts().on("mounts", shown)?.into_iter().find(below)
         {
             let target = escape(&mount.target);

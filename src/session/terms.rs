@@ -27,7 +27,7 @@ pub(super) fn terms(options: &Options, account: &Account) -> Result<Terms> {
         offline: options.offline,
         hostname: options.hostname.clone().map(hostname).transpose()?,
         read_only: options.read_only,
-        ephemeral: options.ephemeral,
+        ephemeral: options.ephemeral || options.keep,
         ..Terms::default()
     };
     if let Some(bind) = home(&options.home, account)? {

@@ -119,7 +119,11 @@ impl Dir {
     pub fn open(path: &Path, calls: Calls) -> io::Result<Dir> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let fd = rustix::fs::open(path, flags, Mode::empty())?;
-        Ok(Dir { fd, calls, crossing: false, listing: Mutex::new(()) })
+        Ok(Dir::from_fd(fd, calls))
+    }
+
+    pub(super) fn from_fd(fd: OwnedFd, calls: Calls) -> Dir {
+        Dir { fd, calls, crossing: false, listing: Mutex::new(()) }
     }
 
     /// The same directory, from which [`Dir::walk`] goes on into other mounts: for reading a host that has `/usr` or

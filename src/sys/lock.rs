@@ -32,6 +32,16 @@ impl Held {
     }
 }
 
+impl Held {
+    /// The same lock once more: it is held until both are dropped.
+    ///
+    /// # Errors
+    /// As dup(2).
+    pub fn try_clone(&self) -> io::Result<Held> {
+        self.0.try_clone().map(Held)
+    }
+}
+
 impl AsFd for Held {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()

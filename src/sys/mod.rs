@@ -6,6 +6,7 @@
 
 mod dir;
 mod guest;
+mod handover;
 #[cfg(target_os = "linux")]
 mod linux;
 mod lock;
@@ -25,6 +26,7 @@ use openbsd as platform;
 
 pub use dir::{Dir, Entry, FileType, Space, Stat, Visit, is_no_directory, set_file_meta};
 pub use guest::{Ended, Guest, Stuck, die_interrupted};
+pub use handover::{Giver, Taker, handover};
 pub use lock::{Held, Lock};
 pub use occupant::{Occupant, Process};
 pub use plain::enter_plain;

@@ -6,6 +6,7 @@ use std::ffi::CString;
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
+use super::handover::Giver;
 use super::platform::Bind;
 
 /// What a guest sees and may do, in namespaces of its own.
@@ -23,6 +24,8 @@ pub struct Terms {
     pub read_only: bool,
     /// It writes to memory in front of the root, which is not changed.
     pub ephemeral: bool,
+    /// Takes the root as it is with what was written to memory.
+    pub keep: Option<Giver>,
     /// What else is mounted, in order.
     pub mounts: Vec<Mounting>,
     /// What it may use.

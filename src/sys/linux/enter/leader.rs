@@ -42,7 +42,8 @@ impl Inside<'_> {
             Mounted::Tmpfs => None,
         });
         let own = [tree.as_raw_fd(), self.orders.as_raw_fd(), self.reports.as_raw_fd()];
-        let maybe = [console.as_ref(), terms.limits.group.as_ref()].into_iter().flatten().map(AsRawFd::as_raw_fd);
+        let maybe = [console.as_ref(), terms.limits.group.as_ref()].into_iter().flatten().map(AsFd::as_fd);
+        let maybe = maybe.chain(terms.keep.as_ref().map(AsFd::as_fd)).map(|fd| fd.as_raw_fd());
         let locks = self.locks.iter().map(|lock| lock.as_fd().as_raw_fd());
         self.kept = own.into_iter().chain(maybe).chain(binds).chain(locks).collect();
         self.kept.sort_unstable();

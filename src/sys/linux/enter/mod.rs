@@ -208,6 +208,7 @@ const STEPS: &[(&str, &str)] = &[
     ("chown", "tmpfs"),
     ("mount", "overlay"),
     ("move_mount", "overlay"),
+    ("sendmsg", "overlay"),
     ("open", "proc"),
     ("mount", "proc"),
     ("mask", "proc"),

@@ -77,6 +77,12 @@ impl View<'_> {
             .map_err(Stuck::new("mount", ""))?;
         attach(&self.tree, CWD, c"/").map_err(Stuck::new("move_mount", ""))?;
         let front = self.terms.ephemeral.then(|| overlay::mount(self.tree.as_fd())).transpose()?;
+        if let (Some(front), Some(keep)) = (&front, &self.terms.keep) {
+            // A clone of that mount alone: without what goes on it next.
+            clone(front.as_fd(), c"", OpenTreeFlags::empty())
+                .and_then(|view| keep.give(view.as_fd()))
+                .map_err(Stuck::new("sendmsg", "overlay"))?;
+        }
         let root = front.as_ref().unwrap_or(&self.tree).as_fd();
         self.fill(root)?;
         self.terms.mounts.iter().enumerate().try_for_each(|(index, mounting)| {
