@@ -196,7 +196,11 @@ impl Ord for TreePath {
 
 /// Orders two paths by component: `/` sorts before every byte that a name may hold.
 pub fn compare(a: &[u8], b: &[u8]) -> Ordering {
+    const WORD: usize = 16;
     let rank = |byte: Option<&u8>| byte.map(|&b| if b == b'/' { 1 } else { u16::from(b) + 1 });
+    // Neighbours in a tree share long beginnings: whole words first, then bytes.
+    let words = a.chunks_exact(WORD).zip(b.chunks_exact(WORD)).take_while(|(x, y)| x == y).count();
+    let (a, b) = (&a[words * WORD..], &b[words * WORD..]);
     let differ = a.iter().zip(b).position(|(x, y)| x != y).unwrap_or(a.len().min(b.len()));
     rank(a.get(differ)).cmp(&rank(b.get(differ)))
 }
