@@ -276,6 +276,11 @@ fn half_changed_and_moved_away_it_is_recovered_once_it_is_back() {
                 stage.world.refused(arguments, &["interrupted, and now it is gone", "hint: move it back"]);
             }
             assert!(!root.exists(), "it was made anew");
+            fs::create_dir(&root).unwrap();
+            for arguments in [&["recover", stage.name][..], &["build", stage.name], &["adopt", stage.name]] {
+                stage.world.refused(arguments, &["another ", "hint: move ", "stockade recover"]);
+            }
+            fs::remove_dir(&root).expect("nothing is made in somebody's directory");
         };
         interrupt();
         fs::rename(&away, &root).unwrap();

@@ -107,7 +107,8 @@ fn parse(text: &[u8], target: &Target) -> Result<Prepared> {
     }
     for area in areas(target)? {
         if lines.next() != Some(area.trim_end().as_bytes()) {
-            return Err(broken("the journal is of another root"));
+            let hint = "move the one that was being changed back, then run `stockade recover`";
+            return Err(broken("the journal is of another root").hint(hint));
         }
     }
     let (mut plan, mut slots, mut origins) = (Plan::default(), Vec::new(), Origins::default());

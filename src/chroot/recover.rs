@@ -59,7 +59,7 @@ pub(crate) fn settle(home: &Home, place: &Place, state: &State, watch: &Watch) -
             let work = Work::new(place, state, Some(&root))?;
             work.settle()?;
             if state.has_journal() {
-                outcome = replay(state, &work, &root, watch)?;
+                outcome = replay(state, &work, &root, watch).map_err(|e| e.at(bytes(&place.root)))?;
             }
             work.clear(&Watch::default())?;
         }
@@ -91,6 +91,11 @@ fn half_changed(place: &Place) -> Error {
 
 /// Finishes or takes back what the journal says.
 fn replay(state: &State, work: &Work<'_>, root: &Dir, watch: &Watch) -> Result<Outcome> {
+    if !work.exists()? {
+        let reason = "another directory is in the place of the one that was being changed";
+        let hint = "move that one back, then run `stockade recover`";
+        return Err(Error::new(ErrorKind::Interrupted, reason).hint(hint));
+    }
     let promote = || recorded::promote(state);
     Ok(match apply::recover(&work.target(root)?, &state.dir, &promote, watch)? {
         Recovered::Nothing => Outcome::Nothing,

@@ -65,6 +65,11 @@ impl<'a> Work<'a> {
         Ok(Work { state: None, dry_run: true, anchor, name, path, stage: OnceCell::new() })
     }
 
+    /// Is there one? Where a journal stands, there is, unless it is of another root.
+    pub(crate) fn exists(&self) -> Result<bool> {
+        Ok(trusted_dir(&self.anchor, &self.name, &self.path)?.is_some())
+    }
+
     /// The directory itself, made if it is missing.
     pub(crate) fn dir(&self) -> Result<Dir> {
         match trusted_dir(&self.anchor, &self.name, &self.path)? {

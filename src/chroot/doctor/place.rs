@@ -8,6 +8,7 @@ use std::path::Path;
 
 use super::{Finding, abilities};
 use crate::chroot::place::{Home, Place, bytes};
+use crate::chroot::state::State;
 use crate::error::{IoContext, Result};
 use crate::path::escape;
 use crate::session;
@@ -62,7 +63,7 @@ pub(super) fn of_chroot(home: &Home, place: &Place) -> Result<Vec<Finding>> {
     if place.state.exists() {
         findings.push(owned(&place.state));
     }
-    findings.push(journal(place));
+    findings.push(journal(home, place));
     findings.extend(occupants(&place.root)?);
     findings.extend(kernel(&root));
     Ok(findings)
@@ -159,10 +160,11 @@ fn owned(state: &Path) -> Finding {
     Finding::good(what, "ours alone")
 }
 
-fn journal(place: &Place) -> Finding {
+fn journal(home: &Home, place: &Place) -> Finding {
     let shown = escape(bytes(&place.root));
     let what = format!("the journal of {shown}");
-    if place.state.join("journal").exists() {
+    let state = State::open(home, place).ok().flatten();
+    if state.is_some_and(|state| state.is_interrupted()) {
         return Finding::bad(what, "a command was interrupted").mend(format!("stockade recover {shown}"));
     }
     Finding::good(what, "no command was interrupted")
