@@ -40,11 +40,11 @@ fn killed_at_any_moment_nothing_is_left() {
 
 /// Runs a command under strace(1), which also follows children if `follow`; the status, and the system calls, each with
 /// the process that made it and how many of the name that process had made by then.
-fn traced(scene: &Scene, inject: &str, follow: bool) -> (ExitStatus, Vec<(u32, String, usize)>) {
+fn traced(scene: &Scene, options: &[String], inject: &str, follow: bool) -> (ExitStatus, Vec<(u32, String, usize)>) {
     let trace = scene.dir.path().join("trace");
     let mut command = Command::new("strace");
     command.args(follow.then_some("-f")).arg("-qq").arg("-o").arg(&trace).args(["-e", inject]).arg(STOCKADE);
-    command.arg("run").arg(scene.root()).args(["--", "sh", "-c", "sleep 0.01 & :"]);
+    command.arg("run").args(options).arg(scene.root()).args(["--", "sh", "-c", "sleep 0.01 & :"]);
     command.env("STOCKADE_HOME", scene.dir.path().join("home")).stdin(Stdio::null());
     let status = within_time(&mut command).status;
     let mut made = BTreeMap::new();
@@ -58,8 +58,14 @@ fn traced(scene: &Scene, inject: &str, follow: bool) -> (ExitStatus, Vec<(u32, S
     (status, fs::read_to_string(&trace).unwrap_or_default().lines().filter_map(call).collect())
 }
 
-#[test]
-fn killed_at_every_system_call_nothing_is_left() {
+/// Nobody holds the lock of the chroot.
+fn assert_unlocked(scene: &Scene, told: &str) {
+    let lock = fs::File::open(scene.dir.path().join(".stockade/b0/lock")).unwrap();
+    assert!(lock.try_lock().is_ok(), "{told}: still locked");
+}
+
+/// Kills a session with `options` at every system call of the caller, and then of all others.
+fn kill_everywhere(options: &[String]) {
     let Some(scene) = scene() else { return };
     if Command::new("strace").arg("-V").output().is_err() {
         assert!(std::env::var_os("CI").is_none(), "needs strace");
@@ -67,10 +73,10 @@ fn killed_at_every_system_call_nothing_is_left() {
         return;
     }
     for follow in [false, true] {
-        let (status, calls) = traced(&scene, "trace=all", follow);
+        let (status, calls) = traced(&scene, options, "trace=all", follow);
         assert!(status.success(), "{calls:?}");
-        // From the session's first call on: what comes before is every verb's.
-        let first = calls.iter().position(|(_, name, _)| name == "open_tree").expect("open_tree");
+        // From the session's first call on, which looks at the list of sessions: what comes before is every verb's.
+        let first = calls.iter().position(|(_, name, _)| name == "getdents64").expect("getdents64");
         let caller = calls[0].0;
         let moments: BTreeSet<_> = calls[first..]
             .iter()
@@ -79,10 +85,26 @@ fn killed_at_every_system_call_nothing_is_left() {
             .collect();
         assert!(moments.len() > 15, "{moments:?}");
         for (name, nth) in moments {
-            let (status, _) = traced(&scene, &format!("inject={name}:signal=KILL:when={nth}"), follow);
-            let told = format!("killed at {name} number {nth}: {status}");
+            let (status, _) = traced(&scene, options, &format!("inject={name}:signal=KILL:when={nth}"), follow);
+            let told = format!("{options:?} killed at {name} number {nth}: {status}");
             assert!(follow || !status.success() || name == "exit_group", "{told}");
             scene.assert_nothing_left(&told);
+            assert_unlocked(&scene, &told);
         }
     }
+    // The next session strikes the killed ones from the list, and itself at its end.
+    assert!(scene.run(&["--no-wait"], &["true"]).status().unwrap().success());
+    let listed = fs::read_dir(scene.dir.path().join(".stockade/b0/sessions")).unwrap().count();
+    assert_eq!(listed, 0);
+}
+
+#[test]
+fn killed_at_every_system_call_nothing_is_left() {
+    kill_everywhere(&[]);
+}
+
+#[test]
+fn killed_at_every_system_call_of_all_options_nothing_is_left() {
+    let words = "--ephemeral --net none --bind /etc:/tmp/etc:ro --tmpfs /home --hostname h --timeout 1h --memory 4G";
+    kill_everywhere(&words.split(' ').map(str::to_owned).collect::<Vec<_>>());
 }

@@ -35,7 +35,7 @@ pub fn list(home: &Home) -> Result<Vec<Located>> {
 }
 
 /// How long a session that is asked to end has for it.
-const GRACE: Duration = Duration::from_secs(10);
+const GRACE: Duration = Duration::from_secs(5);
 
 /// Ends the session with the number `which`, or all in the chroot that the user calls so, and waits for their end: asked
 /// first, killed if they take too long.
