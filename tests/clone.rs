@@ -159,3 +159,37 @@ fn what_does_not_come_along_is_said() {
     assert_eq!(fs::read_dir(world.root("w1").join("empty")).unwrap().count(), 0);
     assert!(!world.root("w1").join("etc/s").exists());
 }
+
+/// Filesystems that share blocks, each in an image of its own: clones share, and what is written to one is not seen in
+/// the other.
+#[test]
+fn clones_share_blocks_where_the_filesystem_can() {
+    for (kind, how) in [("xfs", "reflink"), ("btrfs", "snapshot")] {
+        if !able(&[&format!("mkfs.{kind}"), "rsync", "losetup"]) {
+            return;
+        }
+        let Some(world) = world() else { return };
+        let said = world.sh_apart(&format!(
+            "truncate -s 400M image; mkfs.{kind} -q image; mkdir -m 700 fs; mount -o loop image fs; mkdir -m 700 fs/h
+            export STOCKADE_HOME=$PWD/fs/h; $STOCKADE build base -f ./recipe.toml; before=$(find fs/h/base -printf '%p %i %c %m %s ')
+            $STOCKADE clone base w1; $STOCKADE clone base w2 --how reflink; $STOCKADE clone base w3 --how copy
+            test \"$before\" = \"$(find fs/h/base -printf '%p %i %c %m %s ')\"
+            for w in w1 w2 w3; do
+                rsync -aHAXcni --delete --numeric-ids --modify-window=-1 fs/h/base/ fs/h/$w/; $STOCKADE check $w --json
+            done
+            echo more >> fs/h/w1/large; $STOCKADE check base; $STOCKADE check w1 || echo differs
+            $STOCKADE reset w1; $STOCKADE check w1 --hash; $STOCKADE list; $STOCKADE list --disk > /dev/null
+            for w in base w1 w2 w3; do $STOCKADE remove $w; done; find fs/h -mindepth 1 ! -path '*/roots*'"
+        ));
+        let lines = |words: &str| said.lines().filter(|line| line.contains(words)).count();
+        assert_eq!((lines(&format!(" by {how}: ")), lines(" by copy: ")), (2, 1), "{kind}: {said}");
+        assert_eq!(lines("\"read\":0"), 3, "{kind}: {said}");
+        assert_eq!((lines("* large "), lines("differs"), lines("as built")), (1, 1, 2), "{kind}: {said}");
+        assert_eq!(lines(&format!("{how} of ")), 2, "{kind}: {said}");
+        assert_eq!(
+            said.lines().last(),
+            Some(&*format!("{}", world.path("fs/h/.stockade").strip_prefix(world.path("")).unwrap().display())),
+            "{kind}: {said}"
+        );
+    }
+}

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::path::TreePath;
-use crate::sys::{Dir, Entry, FileType, effective_uid};
+use crate::sys::{Dir, Entry, FileType, effective_uid, remove_subvolume};
 use crate::watch::Watch;
 
 use super::parents::{in_the_way, mounted};
@@ -29,6 +29,7 @@ pub fn remove_tree(parent: &Dir, name: &[u8], watch: &Watch) -> Result<()> {
     match parent.find(name).on("stat", name)? {
         None => return Ok(()),
         Some(stat) if stat.kind != FileType::Dir => return parent.unlink(name).on("unlink", name),
+        Some(_) if remove_subvolume(parent, name).on("stat", name)? => return Ok(()),
         Some(_) => {}
     }
     // Not root: a directory must be ours to write before anything in it can go.

@@ -18,7 +18,7 @@ use crate::path::TreePath;
 use crate::plan::{Change, Plan};
 use crate::recipe::Recipe;
 use crate::source::dir::fingerprint;
-use crate::sys::Dir;
+use crate::sys::{self, Dir};
 use crate::tree::policy::Left;
 use crate::tree::{Digest, Tree};
 use crate::watch::Watch;
@@ -55,7 +55,7 @@ impl Decided<'_> {
         let shown = bytes(&self.place.root);
         bodies::check(&self.work.target(&self.state.dir)?, plan, wanted).map_err(|e| e.at(shown))?;
         let slots = bodies::bring(plan, wanted, self.work, watch)?;
-        let new = self.state.subdir(NEW)?;
+        let new = new_root(self.state)?;
         watch.begin("filling", plan.changes.len() as u64);
         apply::commit_new(&new, self.work.stage()?, plan, &mut taking(slots), watch)?;
         let mut built = self.act(&self.keyed()?, &wanted.tree, &self.state.path.join(NEW))?;
@@ -135,6 +135,15 @@ impl Decided<'_> {
         let keep: Vec<String> = wanted.layers.iter().filter_map(digest).collect();
         cache::keep_only(self.state, &keep)
     }
+}
+
+/// Makes the directory of a new root: a subvolume where the filesystem has such, so that it can be cloned as a whole
+/// (decision S5).
+pub(crate) fn new_root(state: &State) -> Result<Dir> {
+    sys::make_subvolume(&state.dir, NEW.as_bytes()).on("mkdir", bytes(&state.path.join(NEW)))?;
+    let new = state.subdir(NEW)?;
+    new.set_mode(b".", 0o700).on("chmod", bytes(&state.path.join(NEW)))?;
+    Ok(new)
 }
 
 /// Gives the new root its name, and makes what is prepared in the state its record.

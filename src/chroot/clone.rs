@@ -9,7 +9,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use super::carry::{NEW, rename_in};
+use super::carry::{NEW, new_root, rename_in};
 use super::guard::{self, Found};
 use super::open::{Chroot, Locking, WORK_INSIDE};
 use super::origin::{How, Origin};
@@ -21,7 +21,7 @@ use crate::apply::{Means, copy_tree};
 use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::path::{PathSet, escape};
 use crate::source::dir::{ScanOptions, scan};
-use crate::sys::{Dir, shares_blocks};
+use crate::sys::{self, Dir, is_subvolume, shares_blocks};
 use crate::tree::text::{Dialect, write_tree};
 use crate::tree::{Kind, Stamp, Tree};
 use crate::watch::Watch;
@@ -71,7 +71,7 @@ pub fn clone(home: &Home, request: &Request, watch: &Watch) -> Result<Report> {
     if request.dry_run {
         let place = free_place(home, &base, &request.name)?;
         let entries = base.manifest()?.len();
-        let how = request.how.unwrap_or_else(|| choose(&base, &place, home));
+        let how = choose(request.how, &base, &place, home);
         return Ok(Report { root: place.root, base: base.place.root, how, entries, notes: Vec::new() });
     }
     clone_of(home, &base, request, watch)
@@ -124,11 +124,15 @@ fn free_place(home: &Home, base: &Chroot, name: &OsString) -> Result<Place> {
     Ok(place)
 }
 
-/// The cheapest way that works between the base and the place of its clone.
-fn choose(base: &Chroot, place: &Place, home: &Home) -> How {
-    match place.parent(home.calls) {
-        Ok((parent, _)) if shares_blocks(&base.root, &parent) => How::Reflink,
-        _ => How::Copy,
+/// The way that was asked for, or the cheapest that works, between the base and the place of its clone.
+fn choose(asked: Option<How>, base: &Chroot, place: &Place, home: &Home) -> How {
+    let sharing = match (asked, place.parent(home.calls)) {
+        (None, Ok((parent, _))) => shares_blocks(&base.root, &parent),
+        _ => false,
+    };
+    match asked.unwrap_or(if sharing { How::Reflink } else { How::Copy }) {
+        How::Reflink if is_subvolume(&base.root) => How::Snapshot,
+        how => how,
     }
 }
 
@@ -141,14 +145,39 @@ struct Job<'a> {
 }
 
 impl Job<'_> {
-    fn run(&self, how: Option<How>, watch: &Watch) -> Result<Report> {
-        let how = how.unwrap_or_else(|| choose(self.base, self.place, self.home));
+    fn run(&self, asked: Option<How>, watch: &Watch) -> Result<Report> {
+        let (root, base) = (self.place.root.clone(), self.base.place.root.clone());
+        let how = choose(asked, self.base, self.place, self.home);
+        let (how, (entries, notes)) = match how {
+            // Subvolumes of two filesystems, perhaps: each file tells.
+            How::Snapshot if !self.snapshot()? => (How::Reflink, self.copy(How::Reflink, watch)?),
+            How::Snapshot => (how, (self.base.state.entries()?, Vec::new())),
+            _ => (how, self.copy(how, watch)?),
+        };
+        watch.check()?;
+        rename_in(self.home, self.place, self.state)?;
+        Ok(Report { root, base, how, entries, notes })
+    }
+
+    /// Takes a snapshot, in which inodes and ctimes are those of the base. False: it cannot be taken here.
+    fn snapshot(&self) -> Result<bool> {
+        if sys::snapshot(&self.base.root, &self.state.dir, NEW.as_bytes()).is_err() {
+            return Ok(false);
+        }
+        let new = self.state.dir.open_dir(NEW.as_bytes()).on("open", bytes(&self.place.root))?;
+        let manifest = self.base.state.read("manifest")?.unwrap_or_default();
+        self.record(&manifest, How::Snapshot, &new)?;
+        Ok(true)
+    }
+
+    /// Copies the base entry by entry. Returns how many there are, and what did not come along.
+    fn copy(&self, how: How, watch: &Watch) -> Result<(usize, Vec<String>)> {
         let means = match how {
+            How::Snapshot | How::Reflink => Means::Reflink,
             How::Copy => Means::Copy,
-            How::Reflink => Means::Reflink,
             How::Link => Means::Link,
         };
-        let new = self.state.subdir(NEW)?;
+        let new = new_root(self.state)?;
         let (tree, notes) = self.scan(means, watch)?;
         watch.begin("cloning", tree.bytes());
         let (stamps, recorded) = std::thread::scope(|scope| {
@@ -164,10 +193,7 @@ impl Job<'_> {
         }
         self.record(&record, how, &new)?;
         std::thread::sleep(TICKS.saturating_sub(copied.elapsed()));
-        watch.check()?;
-        rename_in(self.home, self.place, self.state)?;
-        let (root, base) = (self.place.root.clone(), self.base.place.root.clone());
-        Ok(Report { root, base, how, entries: tree.len(), notes })
+        Ok((tree.len(), notes))
     }
 
     /// The base as it is, and what of it cannot come along.

@@ -16,6 +16,8 @@ pub(crate) const ORIGIN: &str = "origin";
 /// How a clone is made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum How {
+    /// The filesystem shares all of it until one of both is written to.
+    Snapshot,
     /// Every file shares its blocks with that of the base until one of them is written to.
     Reflink,
     /// Every file is a further name of the base's own.
@@ -25,11 +27,12 @@ pub enum How {
 }
 
 impl How {
-    const ALL: [How; 3] = [How::Reflink, How::Link, How::Copy];
+    const ALL: [How; 4] = [How::Snapshot, How::Reflink, How::Link, How::Copy];
 
     /// The word for it, as `--how` takes it.
     pub fn word(self) -> &'static str {
         match self {
+            How::Snapshot => "snapshot",
             How::Reflink => "reflink",
             How::Link => "link",
             How::Copy => "copy",

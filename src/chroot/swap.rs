@@ -6,7 +6,7 @@
 #![forbid(unsafe_code)]
 
 use super::built::Untouched;
-use super::carry::{Decided, Known, NEW, taking};
+use super::carry::{Decided, Known, NEW, new_root, taking};
 use super::compose::Wanted;
 use super::guard::Found;
 use super::place::{Place, bytes};
@@ -56,7 +56,7 @@ impl Decided<'_> {
         let shown = bytes(&self.place.root);
         bodies::check(&self.work.target(root)?, plan, wanted)?;
         let slots = bodies::bring(plan, wanted, self.work, watch)?;
-        let new = self.state.subdir(NEW)?;
+        let new = new_root(self.state)?;
         let have = self.copy(root, &new, known.have, watch)?;
         wanted
             .notes

@@ -14,9 +14,10 @@ use crate::sys::dir::FileType;
 use crate::tree::Xattrs;
 
 /// ACLs, capabilities and the administrator's own. Labels of a security module belong to the policy that is loaded,
-/// and overlayfs's bookkeeping to its mount; neither is content.
+/// and overlayfs's bookkeeping to its mount; neither is content. XFS shows root its ACLs under names of its own too.
 fn is_ours(name: &[u8]) -> bool {
-    !(name.starts_with(b"trusted.overlay.") || name.starts_with(b"user.overlay.") || name == b"security.selinux")
+    const FOREIGN: [&[u8]; 4] = [b"trusted.overlay.", b"user.overlay.", b"trusted.SGI_ACL_", b"security.selinux"];
+    !FOREIGN.iter().any(|foreign| name.starts_with(foreign))
 }
 
 fn path(fd: BorrowedFd<'_>, name: &[u8]) -> Vec<u8> {

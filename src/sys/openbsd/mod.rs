@@ -180,3 +180,25 @@ pub fn next_data(_file: &File, at: u64, size: u64) -> io::Result<Option<Range<u6
 pub fn shares_blocks(_from: &Dir, _to: &Dir) -> bool {
     false
 }
+
+/// No filesystem has subvolumes.
+pub fn is_subvolume(_dir: &Dir) -> bool {
+    false
+}
+
+/// No filesystem has subvolumes.
+#[allow(clippy::unnecessary_wraps)] // as on the other system
+pub fn make_subvolume(_dir: &Dir, _name: &[u8]) -> io::Result<bool> {
+    Ok(false)
+}
+
+/// No filesystem has subvolumes.
+pub fn snapshot(_from: &Dir, _to: &Dir, _name: &[u8]) -> io::Result<()> {
+    Err(Errno::OPNOTSUPP.into())
+}
+
+/// No filesystem has subvolumes.
+#[allow(clippy::unnecessary_wraps)] // as on the other system
+pub fn remove_subvolume(_dir: &Dir, _name: &[u8]) -> io::Result<bool> {
+    Ok(false)
+}
