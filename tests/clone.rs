@@ -179,12 +179,17 @@ fn clones_share_blocks_where_the_filesystem_can() {
             done
             echo more >> fs/h/w1/large; $STOCKADE check base; $STOCKADE check w1 || echo differs
             $STOCKADE reset w1; $STOCKADE check w1 --hash; $STOCKADE list; $STOCKADE list --disk > /dev/null
+            rm fs/h/w2/suid; echo x >> fs/h/w2/a/one; $STOCKADE build w2 --yes; $STOCKADE check w2 --hash
+            rm fs/h/w3/suid; $STOCKADE build w3 --swap; $STOCKADE check w3 --hash; $STOCKADE build w3 --swap
+            rsync -aHAXcni --delete --numeric-ids --modify-window=-1 zoo/ fs/h/w2/
+            rsync -aHAXcni --delete --numeric-ids --modify-window=-1 zoo/ fs/h/w3/
+            test -z \"$(find fs/h -maxdepth 3 -name '*work*' -o -maxdepth 3 -name new)\"
             for w in base w1 w2 w3; do $STOCKADE remove $w; done; find fs/h -mindepth 1 ! -path '*/roots*'"
         ));
         let lines = |words: &str| said.lines().filter(|line| line.contains(words)).count();
         assert_eq!((lines(&format!(" by {how}: ")), lines(" by copy: ")), (2, 1), "{kind}: {said}");
         assert_eq!(lines("\"read\":0"), 3, "{kind}: {said}");
-        assert_eq!((lines("* large "), lines("differs"), lines("as built")), (1, 1, 2), "{kind}: {said}");
+        assert_eq!((lines("* large "), lines("differs"), lines("as built")), (1, 1, 4), "{kind}: {said}");
         assert_eq!(lines(&format!("{how} of ")), 2, "{kind}: {said}");
         assert_eq!(
             said.lines().last(),

@@ -105,13 +105,17 @@ pub fn build(home: &Home, request: &Request, watch: &Watch) -> Result<Report> {
     }
     let root = if request.dry_run { found.into_existing() } else { found.into_root(home, &place)? };
     let work = match &state {
+        Some(state) if !request.dry_run && (root.is_none() || request.swap) => {
+            Work::for_new(&place, state, root.as_ref())?
+        }
         Some(state) if !request.dry_run => Work::new(&place, state, root.as_ref())?,
         _ => Work::dry(home)?,
     };
     let built = state.as_ref().map_or_else(|| Ok(Built::default()), Built::read)?;
     let job = Job { home, place: &place, state: state.as_ref(), request, recipe: &recipe, built: &built, work: &work };
     let mut done = job.run(root.as_ref(), watch);
-    if let (Err(_), true, Some(state), false) = (&done, root.is_none() || request.swap, &state, request.dry_run) {
+    let new = root.is_none() || request.swap;
+    if let (true, true, Some(state), false) = (done.is_err() || request.swap, new, &state, request.dry_run) {
         // A root that did not come to be is of no use to anybody.
         recover::settle(home, &place, state, &Watch::default())?;
     }

@@ -140,10 +140,13 @@ impl Decided<'_> {
 /// Makes the directory of a new root: a subvolume where the filesystem has such, so that it can be cloned as a whole
 /// (decision S5).
 pub(crate) fn new_root(state: &State) -> Result<Dir> {
-    sys::make_subvolume(&state.dir, NEW.as_bytes()).on("mkdir", bytes(&state.path.join(NEW)))?;
-    let new = state.subdir(NEW)?;
-    new.set_mode(b".", 0o700).on("chmod", bytes(&state.path.join(NEW)))?;
-    Ok(new)
+    let shown = state.path.join(NEW);
+    let is_there = state.dir.find(NEW.as_bytes()).on("stat", bytes(&shown))?.is_some();
+    if !is_there && sys::has_subvolumes(&state.dir) {
+        sys::make_subvolume(&state.dir, NEW.as_bytes()).on("mkdir", bytes(&shown))?;
+        state.dir.set_mode(NEW.as_bytes(), 0o700).on("chmod", bytes(&shown))?;
+    }
+    state.subdir(NEW)
 }
 
 /// Gives the new root its name, and makes what is prepared in the state its record.

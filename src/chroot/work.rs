@@ -5,12 +5,13 @@
 use std::cell::OnceCell;
 use std::path::{Path, PathBuf};
 
+use super::carry::{NEW, new_root};
 use super::open::WORK_INSIDE;
 use super::place::{Home, Place, bytes, private_dir, trusted_dir};
 use super::state::State;
 use crate::apply::{Owners, Stage, Target, remove_tree};
 use crate::error::{Error, ErrorKind, IoContext, Result};
-use crate::sys::{self, Dir};
+use crate::sys::{self, Dir, has_subvolumes, is_subvolume};
 use crate::tree::Time;
 use crate::watch::Watch;
 
@@ -41,7 +42,8 @@ impl<'a> Work<'a> {
     pub(crate) fn new(place: &Place, state: &'a State, root: Option<&Dir>) -> Result<Work<'a>> {
         let shown = bytes(&place.root);
         let (anchor, name, path) = match root {
-            Some(root) if !place.beside => {
+            // Nothing can be renamed from one subvolume into another.
+            Some(root) if !place.beside || is_subvolume(root) => {
                 (root.try_clone().on("open", shown)?, WORK_INSIDE, place.root.join(WORK_INSIDE))
             }
             _ => (state.dir.try_clone().on("open", shown)?, WORK, state.path.join(WORK)),
@@ -54,6 +56,16 @@ impl<'a> Work<'a> {
             path,
             stage: OnceCell::new(),
         })
+    }
+
+    /// The work space for filling a new root: in that root, if it is a subvolume.
+    pub(crate) fn for_new(place: &Place, state: &'a State, root: Option<&Dir>) -> Result<Work<'a>> {
+        let new = state.path.join(NEW);
+        if root.is_some_and(|root| !is_subvolume(root)) || !has_subvolumes(&state.dir) {
+            return Work::new(place, state, root);
+        }
+        let inside = Place { root: new, beside: false, ..place.clone() };
+        Work::new(&inside, state, Some(&new_root(state)?))
     }
 
     /// The work space of a dry run, which leaves nothing in state or root: a directory of its own among the temporary

@@ -26,7 +26,7 @@ pub use enter::{Bind, HAS_SESSIONS, MOUNT_POINTS, SEARCH_PATH, USER_NAMESPACE_SE
 pub(super) use enter::{mark_inherited, set_credentials};
 pub use mounts::{Mount, mounts};
 pub use occupants::occupants;
-pub use subvolume::{is_subvolume, make_subvolume, remove_subvolume, snapshot};
+pub use subvolume::{has_subvolumes, is_subvolume, make_subvolume, remove_subvolume, snapshot};
 pub(super) use xattr::{set_xattrs, xattrs};
 
 /// Filesystems here can hold extended attributes.

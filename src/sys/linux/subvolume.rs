@@ -36,7 +36,7 @@ const DESTROY: Opcode = opcode::write::<Named>(0x94, 15);
 const SNAPSHOT: Opcode = opcode::write::<Snapshot>(0x94, 23);
 
 /// Does `dir` lie on a filesystem that has subvolumes?
-fn has_subvolumes(dir: &Dir) -> bool {
+pub fn has_subvolumes(dir: &Dir) -> bool {
     #[allow(clippy::cast_sign_loss, clippy::unnecessary_cast)] // the type differs between architectures
     let kind = rustix::fs::fstatfs(dir).map_or(0, |found| found.f_type as u64);
     dir.calls() == Calls::Native && kind == BTRFS
@@ -47,18 +47,14 @@ pub fn is_subvolume(dir: &Dir) -> bool {
     dir.stat_self().is_ok_and(|stat| stat.ino == ROOT_INODE) && has_subvolumes(dir)
 }
 
-/// Makes the subvolume `name` in `dir`. False: this filesystem has none, nothing was made.
+/// Makes the subvolume `name` in `dir`.
 ///
 /// # Errors
-/// As mkdir(2).
-pub fn make_subvolume(dir: &Dir, name: &[u8]) -> io::Result<bool> {
-    if !has_subvolumes(dir) {
-        return Ok(false);
-    }
+/// As mkdir(2); ENOTTY where there are none.
+pub fn make_subvolume(dir: &Dir, name: &[u8]) -> io::Result<()> {
     let named = Named { fd: 0, name: field(name)? };
     // SAFETY: the kernel reads a `btrfs_ioctl_vol_args` for this opcode, which `Named` is, and writes nothing.
-    unsafe { ioctl(dir, Setter::<CREATE, Named>::new(named)) }?;
-    Ok(true)
+    Ok(unsafe { ioctl(dir, Setter::<CREATE, Named>::new(named)) }?)
 }
 
 /// Makes `name` in `to` a subvolume that is what the subvolume `from` is now. They must lie on one filesystem.

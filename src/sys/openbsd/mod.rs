@@ -187,9 +187,8 @@ pub fn is_subvolume(_dir: &Dir) -> bool {
 }
 
 /// No filesystem has subvolumes.
-#[allow(clippy::unnecessary_wraps)] // as on the other system
-pub fn make_subvolume(_dir: &Dir, _name: &[u8]) -> io::Result<bool> {
-    Ok(false)
+pub fn make_subvolume(_dir: &Dir, _name: &[u8]) -> io::Result<()> {
+    Err(Errno::OPNOTSUPP.into())
 }
 
 /// No filesystem has subvolumes.
@@ -201,4 +200,9 @@ pub fn snapshot(_from: &Dir, _to: &Dir, _name: &[u8]) -> io::Result<()> {
 #[allow(clippy::unnecessary_wraps)] // as on the other system
 pub fn remove_subvolume(_dir: &Dir, _name: &[u8]) -> io::Result<bool> {
     Ok(false)
+}
+
+/// No filesystem has subvolumes.
+pub fn has_subvolumes(_dir: &Dir) -> bool {
+    false
 }
