@@ -187,3 +187,18 @@ fn what_was_written_can_be_kept() {
     let output = within_time(&mut scene.run(&["--keep", other.to_str().unwrap()], &["nope"]));
     assert_eq!((output.status.code(), other.exists()), (Some(127), false), "{output:?}");
 }
+
+#[test]
+fn doctor_tries_it() {
+    let Some(scene) = scene() else { return };
+    let output = within_time(scene.stockade(&["doctor", "--json"]).arg(scene.root()));
+    let findings: Vec<serde_json::Value> = serde_json::from_slice(&output.stdout).unwrap();
+    let of = |what: &str| {
+        let found = findings.iter().find(|one| one["what"].as_str().is_some_and(|text| text.starts_with(what)));
+        found.unwrap_or_else(|| panic!("nothing on {what}: {findings:?}"))["why"].as_str().unwrap().to_owned()
+    };
+    assert!(of("overlays on ").starts_with("works"), "{findings:?}");
+    assert!(of("limits of sessions").contains("control group"), "{findings:?}");
+    assert_eq!(of("sessions"), "all that `run` needs is allowed");
+    scene.assert_nothing_left("after doctor");
+}

@@ -10,6 +10,7 @@ use crate::chroot::{Chroot, Home, Locking};
 use crate::cli::args::{Inside, Run};
 use crate::cli::{Exit, options, out, progress};
 use crate::error::{IoContext, Result};
+use crate::recipe::Net;
 use crate::session::{self, Command, Entry, Options, Outcome, Status, ledger};
 
 pub(super) fn run(args: &Run) -> Result<Exit> {
@@ -23,7 +24,7 @@ pub(super) fn run(args: &Run) -> Result<Exit> {
     }
     let dir = args.session.cwd.as_ref().map(|dir| dir.as_bytes().to_vec());
     let command = Command { argv: argv(&args.command), user: args.user.clone(), dir, environment };
-    let options = options::options(&args.session, false, || chroot.homes())?;
+    let options = options::options(&args.session, recipe.net == Net::None, || chroot.homes())?;
     if let Some(name) = &args.session.keep {
         clone::may_be_called(&home, &chroot, name)?;
     }

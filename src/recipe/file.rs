@@ -48,6 +48,9 @@ pub(super) struct File {
     /// What is put into /dev.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) devices: Option<super::Devices>,
+    /// The network of what `stockade run` starts: the host's (`host`, the default), or none but loopback (`none`).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) net: Option<super::Net>,
     /// What is made after the sources are laid. All are on; `-NAME` switches one off, `+NAME` on again.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(with = "Vec<String>")]

@@ -105,6 +105,7 @@ impl Layer<'_> {
         replace(&mut recipe.prompt, optional(text, file.prompt.as_ref(), values::value)?);
         replace(&mut recipe.description, file.description);
         recipe.devices = file.devices.unwrap_or(recipe.devices);
+        recipe.net = file.net.unwrap_or(recipe.net);
         recipe.unknown = match file.policy.unknown {
             Some(file::Unknown::Keep) => Unknown::Keep,
             Some(file::Unknown::Remove) => Unknown::Remove,

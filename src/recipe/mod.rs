@@ -44,6 +44,8 @@ pub struct Recipe {
     pub accounts: Vec<Account>,
     /// What is put into /dev.
     pub devices: Devices,
+    /// The network of what runs inside.
+    pub net: Net,
     /// What is made after the sources are laid.
     pub actions: BTreeSet<Action>,
     /// What becomes of unknown and edited entries.
@@ -138,6 +140,17 @@ pub enum Devices {
     None,
 }
 
+/// The network of what runs inside.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Net {
+    /// The host's.
+    #[default]
+    Host,
+    /// None but loopback.
+    None,
+}
+
 /// What is made because no package ships it and maintainer scripts would have made it (decision E20). All but
 /// [`Action::Ldconfig`] concern the packages of the host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -202,6 +215,7 @@ impl Default for Recipe {
             etc: Vec::new(),
             accounts: Vec::new(),
             devices: Devices::default(),
+            net: Net::default(),
             actions: Action::ALL.into(),
             unknown: Unknown::Remove,
             keep: Vec::new(),

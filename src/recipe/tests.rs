@@ -27,6 +27,7 @@ fn bad_recipes_are_refused_with_their_place() {
         ("packges = [\"vim\"]", "1:1: unknown key \"packges\"; known: "),
         ("devicse = \"std\"", "1:1: unknown key \"devicse\"; did you mean `devices`?"),
         ("devices = \"all\"", "1:11: unknown value \"all\"; known: std, none"),
+        ("net = \"off\"", "1:7: unknown value \"off\"; known: host, none"),
         ("[policy]\nunknown = \"kep\"", "2:11: unknown value \"kep\"; did you mean `keep`?"),
         ("[policy]\nvoltile = []", "2:1: unknown key \"voltile\"; did you mean `volatile`?"),
         ("[[source]]\narchiv = \"x\"", "2:1: unknown key \"archiv\"; did you mean `archive`?"),
@@ -124,6 +125,7 @@ fn a_whole_recipe_reads_as_data_and_survives_being_written() {
         nested = ["./var/sysmerge/etc.tgz"]
         replace = ["/usr/lib"]
         devices = "none"
+        net = "none"
         actions = ["-ldconfig", "-dpkg", "+dpkg"]
         environment = { LANG = "C", "_X1" = "" }
         [policy]
@@ -150,6 +152,7 @@ fn a_whole_recipe_reads_as_data_and_survives_being_written() {
     "#;
     let path = |text: &str| TreePath::new(text.as_bytes()).unwrap();
     let recipe = parse(text, "/r/ports.toml").unwrap();
+    assert_eq!((recipe.devices, recipe.net), (Devices::None, Net::None));
     assert_eq!(recipe.etc, [path("etc/resolv.conf"), path("etc/ssh/ssh_config")]);
     assert_eq!((&recipe.nested, &recipe.replace), (&vec![path("var/sysmerge/etc.tgz")], &vec![path("usr/lib")]));
     let on = Action::ALL.into_iter().filter(|action| *action != Action::Ldconfig);
@@ -262,7 +265,7 @@ fn embedded_recipes_load_and_the_schema_knows_every_key() {
     let schema: serde_json::Value = serde_json::from_str(&schema()).unwrap();
     let mut keys: Vec<&str> = schema["properties"].as_object().unwrap().keys().map(String::as_str).collect();
     keys.sort_unstable();
-    let all = "account actions description devices environment etc extends nested policy prompt replace source";
+    let all = "account actions description devices environment etc extends nested net policy prompt replace source";
     assert_eq!(keys.join(" "), all);
     assert_eq!(schema["additionalProperties"], serde_json::Value::Bool(false));
 }

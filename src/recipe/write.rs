@@ -11,7 +11,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::path::TreePath;
 use crate::recipe::file::{self, File, List, Spot, Table};
 use crate::recipe::values::remembered;
-use crate::recipe::{Account, Action, Conffiles, Origin, Recipe, Source, Unknown};
+use crate::recipe::{Account, Action, Conffiles, Net, Origin, Recipe, Source, Unknown};
 
 impl Recipe {
     /// The recipe as a TOML file that extends nothing; [`super::parse`] reads it back as the same recipe.
@@ -33,6 +33,7 @@ impl Recipe {
             nested: paths(self.nested.iter().cloned()),
             replace: paths(self.replace.iter().cloned()),
             devices: Some(self.devices),
+            net: (self.net != Net::default()).then_some(self.net),
             actions: off.map(|action| spot(format!("-{}", action.name()))).collect(),
             policy: file::Policy {
                 unknown: Some(unknown),

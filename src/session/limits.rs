@@ -51,10 +51,8 @@ pub(super) fn hold(limits: &Limits, name: &str, uid: u32) -> Result<Holding> {
     if settings.is_empty() {
         return Ok(holding);
     }
-    let mounted = sys::mounts().unwrap_or_default().into_iter().find(|mount| mount.kind == "cgroup2");
-    let at = mounted.map(|mount| PathBuf::from(std::ffi::OsStr::from_bytes(&mount.target)));
     let none = || Err(io::Error::new(io::ErrorKind::NotFound, "no cgroup2 filesystem is mounted"));
-    match at.map_or_else(none, |at| Group::make(&at, name, &settings)) {
+    match hierarchy().map_or_else(none, |at| Group::make(&at, name, &settings)) {
         Ok((group, procs)) => {
             holding.limits.group = Some(procs.into());
             holding.group = Some(group);
@@ -63,6 +61,18 @@ pub(super) fn hold(limits: &Limits, name: &str, uid: u32) -> Result<Holding> {
         }
         Err(error) => by_process(limits, holding, uid, &error),
     }
+}
+
+/// The controllers that limits need and that are not to be had here.
+pub fn missing_controllers() -> Vec<&'static str> {
+    let known = hierarchy().and_then(|at| fs::read_to_string(at.join("cgroup.controllers")).ok()).unwrap_or_default();
+    ["memory", "cpu", "pids"].into_iter().filter(|name| !known.split_whitespace().any(|word| word == *name)).collect()
+}
+
+/// Where control groups of version 2 are mounted.
+fn hierarchy() -> Option<PathBuf> {
+    let mounted = sys::mounts().unwrap_or_default().into_iter().find(|mount| mount.kind == "cgroup2")?;
+    Some(PathBuf::from(std::ffi::OsStr::from_bytes(&mounted.target)))
 }
 
 /// Without a control group.

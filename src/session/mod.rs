@@ -26,8 +26,8 @@ use crate::sys::{self, Calls, Dir, Ended, FileType, Guest, Held, Occupant, Terms
 use account::Account;
 use explain::within;
 pub use ledger::Entry;
-pub use limits::Applied;
 use limits::Holding;
+pub use limits::{Applied, missing_controllers};
 pub use occupants::{occupants, refuse_occupied};
 pub use options::{Confine, Extra, HomeDir, Limits, Options};
 

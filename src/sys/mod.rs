@@ -31,9 +31,9 @@ pub use lock::{Held, Lock};
 pub use occupant::{Occupant, Process};
 pub use plain::enter_plain;
 pub use platform::{
-    Bind, HAS_SESSIONS, HAS_XATTRS, LIBRARY_DIRS, LIBRARY_MINORS, MOUNT_POINTS, Mount, SEARCH_PATH,
-    USER_NAMESPACE_SETTINGS, can_enter, change_clock, device_set, end_process, enter, has_subvolumes, is_subvolume,
-    make_subvolume, mounts, next_data, occupants, remove_subvolume, shares_blocks, snapshot, take_bind,
+    Bind, HAS_SESSIONS, HAS_XATTRS, LIBRARY_DIRS, LIBRARY_MINORS, MOUNT_POINTS, Mount, Overlays, SEARCH_PATH,
+    USER_NAMESPACE_SETTINGS, can_enter, can_overlay, change_clock, device_set, end_process, enter, has_subvolumes,
+    is_subvolume, make_subvolume, mounts, next_data, occupants, remove_subvolume, shares_blocks, snapshot, take_bind,
 };
 pub use terms::{Limits, Mounted, Mounting, Terms};
 

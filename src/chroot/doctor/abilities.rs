@@ -9,7 +9,7 @@ use super::Finding;
 use crate::chroot::place::bytes;
 use crate::error::{Error, IoContext, Result};
 use crate::path::escape;
-use crate::sys::{self, Dir, FileType};
+use crate::sys::{self, Dir, FileType, Overlays};
 use crate::tree::{Kind, Time, Xattrs};
 
 /// Something that a filesystem may be able to do.
@@ -110,6 +110,9 @@ fn attempts(dir: &Dir, shown: &Path) -> Vec<Finding> {
         let what = format!("{} on {shown}", ability.name);
         findings.push(judge(what, (ability.attempt)(dir), ability.lost, ability.optional));
     }
+    if sys::HAS_SESSIONS && sys::effective_uid() == 0 {
+        findings.push(overlays(dir, &shown));
+    }
     if sys::HAS_XATTRS {
         for (name, value, label) in ATTRIBUTES {
             let lost = "files that have them cannot be built";
@@ -117,6 +120,21 @@ fn attempts(dir: &Dir, shown: &Path) -> Vec<Finding> {
         }
     }
     findings
+}
+
+/// A filesystem below an overlay, as `run --ephemeral` makes one.
+fn overlays(dir: &Dir, shown: &str) -> Finding {
+    let what = format!("overlays on {shown}");
+    match sys::can_overlay(dir) {
+        Ok(Overlays::Whole) => Finding::good(what, "works"),
+        Ok(Overlays::WithoutUserAttributes) => {
+            Finding::good(what, "works, but for attributes of users, which need Linux 6.6")
+        }
+        Err(error) => {
+            let error = Error::io("mount", "", &error);
+            Finding::good(what, format!("none ({}): run --ephemeral is refused", error.reason()))
+        }
+    }
 }
 
 fn judge(what: String, result: io::Result<()>, lost: &str, optional: bool) -> Finding {

@@ -3,11 +3,15 @@
 #![forbid(unsafe_code)]
 
 use super::Finding;
+use crate::session;
 use crate::sys;
 
 pub(super) fn findings() -> Vec<Finding> {
     let mut findings = vec![sessions()];
     findings.extend(user_namespaces());
+    if sys::HAS_SESSIONS {
+        findings.push(limits());
+    }
     findings
 }
 
@@ -24,6 +28,16 @@ fn sessions() -> Finding {
             Finding::bad(what, why)
         }
     }
+}
+
+/// What holds the limits of sessions. A host without control groups of version 2 is a host like others.
+fn limits() -> Finding {
+    let missing = session::missing_controllers();
+    let why = match missing.as_slice() {
+        [] => "held by control groups".to_owned(),
+        missing => format!("no control group for {}: held for each process alone, or refused", missing.join(", ")),
+    };
+    Finding::good("limits of sessions", why)
 }
 
 /// Settings that keep ordinary users from making namespaces. Root needs none of them.

@@ -22,7 +22,10 @@ use super::dir::{Dir, FileType, Space, Stat, Visit};
 use crate::tree::Time;
 
 pub use devices::device_set;
-pub use enter::{Bind, HAS_SESSIONS, MOUNT_POINTS, SEARCH_PATH, USER_NAMESPACE_SETTINGS, can_enter, enter, take_bind};
+pub use enter::{
+    Bind, HAS_SESSIONS, MOUNT_POINTS, Overlays, SEARCH_PATH, USER_NAMESPACE_SETTINGS, can_enter, can_overlay, enter,
+    take_bind,
+};
 pub(super) use enter::{mark_inherited, set_credentials};
 pub use mounts::{Mount, mounts};
 pub use occupants::occupants;

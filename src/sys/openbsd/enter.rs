@@ -46,6 +46,23 @@ pub fn take_bind(_: &Path, _: bool) -> io::Result<Bind> {
     Err(io::ErrorKind::Unsupported.into())
 }
 
+/// What an overlay can do: there is none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Overlays {
+    /// All.
+    Whole,
+    /// All but attributes of users.
+    WithoutUserAttributes,
+}
+
+/// There are no overlays.
+///
+/// # Errors
+/// Always.
+pub fn can_overlay(_: &Dir) -> io::Result<Overlays> {
+    Err(io::ErrorKind::Unsupported.into())
+}
+
 /// As [`enter_plain`]: there are no terms.
 ///
 /// # Errors

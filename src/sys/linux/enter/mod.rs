@@ -18,6 +18,7 @@ mod leader;
 mod masks;
 mod mounting;
 mod overlay;
+mod probe;
 mod relay;
 mod seccomp;
 mod signals;
@@ -27,16 +28,16 @@ mod view;
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{BorrowedFd, OwnedFd};
-use std::path::Path;
 
 use rustix::io::Errno;
 use rustix::pipe::PipeFlags;
-use rustix::process::{Pid, WaitOptions};
+use rustix::process::Pid;
 
 use crate::sys::guest::{Ended, Guest, Launch, Stuck};
 use crate::sys::terms::Terms;
-use crate::sys::{Calls, Dir, Held};
+use crate::sys::{Dir, Held};
 
+pub use probe::{Overlays, can_enter, can_overlay};
 pub use view::{Bind, take_bind};
 
 /// Where programs are looked for: for root, for others.
@@ -95,26 +96,6 @@ pub const USER_NAMESPACE_SETTINGS: &[(&str, &str, &str)] = &[
         "sysctl kernel.apparmor_restrict_unprivileged_userns=0",
     ),
 ];
-
-/// Tries whether [`enter`] is allowed here, without entering anything.
-///
-/// # Errors
-/// The step that fails.
-pub fn can_enter() -> Result<(), Stuck> {
-    let root = Dir::open(Path::new("/"), Calls::Native).map_err(|error| Stuck {
-        operation: "open",
-        place: "",
-        mount: None,
-        error,
-    })?;
-    view::take(&root, false)?;
-    match fork(NAMESPACES).map_err(Stuck::new("clone", ""))? {
-        None => leader::exit(),
-        Some(pid) => {
-            rustix::process::waitpid(Some(pid), WaitOptions::empty()).map(drop).map_err(Stuck::new("wait", ""))
-        }
-    }
-}
 
 fn pipe() -> Result<(OwnedFd, OwnedFd), Stuck> {
     rustix::pipe::pipe_with(PipeFlags::CLOEXEC).map_err(Stuck::new("pipe", ""))
