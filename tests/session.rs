@@ -154,7 +154,19 @@ fn a_hostile_chroot_is_refused_and_reaches_nothing() {
     let huge = |path: &str| fs::File::create(root.join(path)).unwrap().set_len(1 << 40).unwrap();
     type Make<'a> = &'a dyn Fn(&str);
     let nothing: Make = &|_| {};
-    let table: [(&str, Make, i32, &str); 15] = [
+    for dir in ["sys", "run"] {
+        fs::create_dir(root.join(dir)).unwrap();
+    }
+    fs::write(root.join("etc/nsswitch.conf"), "passwd: files\n").unwrap();
+    let table: [(&str, Make, i32, &str); 23] = [
+        ("sys", &link, 0, ""),
+        ("run", &link, 0, ""),
+        ("tmp", &link, 0, ""),
+        ("tmp", &fifo, 0, ""),
+        ("root", &link, 0, ""),
+        ("root", &fifo, 0, ""),
+        ("etc/nsswitch.conf", &fifo, 0, ""),
+        ("etc/nsswitch.conf", &huge, 0, ""),
         ("proc", nothing, 1, "proc: the chroot has no such directory\nhint: mkdir "),
         ("dev", nothing, 1, "dev: the chroot has no such directory\nhint: mkdir "),
         ("proc", &link, 1, "proc: is a symlink"),
@@ -183,6 +195,11 @@ fn a_hostile_chroot_is_refused_and_reaches_nothing() {
         let _ = fs::remove_file(root.join(path));
         fs::rename(scene.dir.path().join("saved"), root.join(path)).unwrap();
     }
+    // The login shell itself.
+    fs::remove_file(root.join("bin/sh")).unwrap();
+    fifo("bin/sh");
+    let shell = within_time(&mut scene.run(&[], &[]));
+    assert_eq!(shell.status.code(), Some(126), "{shell:?}");
     let unknown = within_time(&mut scene.run(&["-u", "bob"], &["true"]));
     assert_eq!(unknown.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&unknown.stderr).contains("no account \"bob\" in the chroot"), "{unknown:?}");
@@ -221,5 +238,21 @@ fn signals_reach_the_command() {
         let running = Running::start(&scene, &script);
         kill(running.0.id(), signal);
         assert_eq!(running.end(), (Some(9), format!("{signal}\n")));
+    }
+}
+
+#[test]
+fn a_directory_of_the_host_is_not_handed_in() {
+    let Some(scene) = scene() else { return };
+    let run = format!("{STOCKADE} run {}", scene.root().display());
+    for (redirect, status) in [("</etc", 1), ("2</etc", 1), ("</dev/null", 0), ("<&-", 0)] {
+        let mut command = Command::new("sh");
+        command.args(["-c", &format!("{run} -- true {redirect}")]);
+        let output = within_time(command.env("STOCKADE_HOME", scene.dir.path().join("home")));
+        assert_eq!(output.status.code(), Some(status), "{redirect}: {output:?}");
+        if status == 1 && !redirect.starts_with('2') {
+            let said = String::from_utf8_lossy(&output.stderr);
+            assert!(said.contains("a directory of the host") && said.contains("hint: redirect it"), "{said}");
+        }
     }
 }

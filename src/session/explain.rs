@@ -23,6 +23,10 @@ pub(super) fn stuck(session: &Session, stuck: &Stuck) -> Error {
         };
         return misplaced(Error::io("mount", &path, &stuck.error).during(what), &path, &stuck.error);
     }
+    if stuck.operation == "inherit" {
+        let reason = "standard input, output or error is a directory of the host: a way out for what runs inside";
+        return Error::new(ErrorKind::Refused, reason).hint("redirect it: </dev/null");
+    }
     let error = Error::io(stuck.operation, within(root, stuck.place.as_bytes()), &stuck.error);
     let error = error.during(phase(stuck));
     match (stuck.operation, stuck.place, stuck.error.kind()) {

@@ -40,7 +40,10 @@ impl AsFd for Giver {
 
 impl Giver {
     /// Gives `directory`; allocates nothing.
-    pub(super) fn give(&self, directory: BorrowedFd<'_>) -> Result<(), Errno> {
+    ///
+    /// # Errors
+    /// As sendmsg(2).
+    pub fn give(&self, directory: BorrowedFd<'_>) -> Result<(), Errno> {
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
         let mut control = SendAncillaryBuffer::new(&mut space);
         let given = [directory];

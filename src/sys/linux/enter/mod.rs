@@ -29,6 +29,7 @@ use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{BorrowedFd, OwnedFd};
 
+use rustix::fs::FileType;
 use rustix::io::Errno;
 use rustix::pipe::PipeFlags;
 use rustix::process::Pid;
@@ -61,6 +62,7 @@ pub const MOUNT_POINTS: &[&str] = &["proc", "dev"];
 /// # Errors
 /// The step that failed; what was mounted is gone by then.
 pub fn enter(root: &Dir, guest: &Guest, terms: &Terms, locks: Vec<Held>) -> Result<Ended, Stuck> {
+    refuse_directories()?;
     let tree = view::take(root, terms.read_only)?;
     let console = relay::terminal().and_then(view::console);
     let terminal = relay::Terminal::to_hand_on();
@@ -84,6 +86,17 @@ pub fn enter(root: &Dir, guest: &Guest, terms: &Terms, locks: Vec<Held>) -> Resu
     let ended = relay.run(terms.limits.timeout);
     drop((locks, blocked));
     ended
+}
+
+/// A directory that a guest has open is a way out of its root.
+fn refuse_directories() -> Result<(), Stuck> {
+    let is_directory = |fd: BorrowedFd<'_>| {
+        rustix::fs::fstat(fd).is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Directory)
+    };
+    match [rustix::stdio::stdin(), rustix::stdio::stdout(), rustix::stdio::stderr()].into_iter().any(is_directory) {
+        true => Err(Stuck::new("inherit", "")(Errno::ISDIR)),
+        false => Ok(()),
+    }
 }
 
 /// Settings that keep ordinary users from making namespaces: where, the value that does, the command that allows it.
