@@ -135,6 +135,11 @@ fn the_base_is_not_written_by_who_maps_it() {
     let script = "stat -c %i /bin/busybox; echo x >>/bin/busybox 2>/dev/null || echo busy";
     let said = scene.shell(&["--ephemeral"], script);
     assert!(said.starts_with(char::is_numeric), "{said}");
+    // Nor can root, if nothing else holds it, take the base out of the first process.
+    std::os::unix::fs::symlink("busybox", scene.root().join("bin/test")).unwrap();
+    let script = "for fd in /proc/1/fd/*; do echo $(readlink $fd); test -d $fd/ && echo directory; done; true";
+    let said = scene.shell(&["--ephemeral", "--no-confine"], script);
+    assert!(said.contains("/lock") && !said.contains("directory"), "{said}");
     let after = fs::metadata(scene.root().join("bin/busybox")).unwrap();
     assert_eq!((after.ino(), after.len()), (inode, fs::metadata("/bin/busybox").unwrap().len()));
 }

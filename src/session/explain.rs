@@ -44,7 +44,8 @@ pub(super) fn stuck(session: &Session, stuck: &Stuck) -> Error {
             error.hint("sessions need Linux 5.12 or newer")
         }
         ("mount", "overlay", _) => overlay(root, error),
-        ("chdir", ..) => closed(session, error).unwrap_or_else(|error| error.hint("name another directory with --cwd")),
+        ("chdir", ..) if is_closed(session) => open_up(session, error),
+        ("chdir", ..) => error.hint("name another directory with --cwd"),
         ("write", "cgroup.procs", _) => error.hint("leave out --memory, --cpus and --pids"),
         _ => error,
     }
@@ -69,7 +70,7 @@ pub(super) fn not_run(session: &Session, error: &io::Error) -> Error {
     if session.dir.space().is_ok_and(|space| space.noexec) {
         return remount(&session.root, "exec", made.during("its filesystem is mounted noexec"));
     }
-    closed(session, made).unwrap_or_else(|error| error)
+    if is_closed(session) { open_up(session, made) } else { made }
 }
 
 /// Where in the process of entering that is.
@@ -111,13 +112,13 @@ fn overlay(root: &Path, error: Error) -> Error {
     }
 }
 
-/// The error with its hint, if an ordinary user cannot even enter the root.
-fn closed(session: &Session, error: Error) -> Result<Error, Error> {
-    let closed = session.guest.uid != 0 && session.dir.stat_self().is_ok_and(|stat| stat.mode & 0o001 == 0);
-    match closed {
-        true => Ok(error.hint(format!("the root is closed to others: chmod o+x {}", escape(bytes(&session.root))))),
-        false => Err(error),
-    }
+/// Can the user not even enter the root?
+fn is_closed(session: &Session) -> bool {
+    session.guest.uid != 0 && session.dir.stat_self().is_ok_and(|stat| stat.mode & 0o001 == 0)
+}
+
+fn open_up(session: &Session, error: Error) -> Error {
+    error.hint(format!("the root is closed to others: chmod o+x {}", escape(bytes(&session.root))))
 }
 
 /// The error with the command that gives the root's filesystem another option.

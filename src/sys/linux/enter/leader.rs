@@ -29,24 +29,26 @@ pub(super) struct Inside<'a> {
     pub(super) locks: Vec<Held>,
     /// What the guest is held in with.
     pub(super) walls: Option<Hold>,
-    /// The descriptors of all this, from [`Inside::keep`].
-    pub(super) kept: Vec<RawFd>,
+    /// The descriptors of all this, from [`Inside::note`]: those that the view is built of too, and the others.
+    pub(super) kept: [Vec<RawFd>; 2],
 }
 
 impl Inside<'_> {
     /// Notes which descriptors the leader needs: to be called before the fork, since it allocates.
-    pub(super) fn keep(&mut self) {
+    pub(super) fn note(&mut self) {
         let View { tree, console, terms } = &self.view;
         let binds = terms.mounts.iter().filter_map(|mounting| match &mounting.what {
             Mounted::Bind(bind) => Some(bind.tree.as_raw_fd()),
             Mounted::Tmpfs => None,
         });
-        let own = [tree.as_raw_fd(), self.orders.as_raw_fd(), self.reports.as_raw_fd()];
         let maybe = [console.as_ref(), terms.limits.group.as_ref()].into_iter().flatten().map(AsFd::as_fd);
         let maybe = maybe.chain(terms.keep.as_ref().map(AsFd::as_fd)).map(|fd| fd.as_raw_fd());
         let locks = self.locks.iter().map(|lock| lock.as_fd().as_raw_fd());
-        self.kept = own.into_iter().chain(maybe).chain(binds).chain(locks).collect();
-        self.kept.sort_unstable();
+        let pipes = [self.orders.as_raw_fd(), self.reports.as_raw_fd()];
+        let lasting: Vec<RawFd> = pipes.into_iter().chain(locks).collect();
+        let all = lasting.iter().copied().chain([tree.as_raw_fd()]).chain(maybe).chain(binds).collect();
+        self.kept = [all, lasting];
+        self.kept.iter_mut().for_each(|kept| kept.sort_unstable());
     }
 
     pub(super) fn lead(self, launch: &Launch<'_>) -> ! {
@@ -64,11 +66,14 @@ impl Inside<'_> {
         if self.orphaned() {
             exit();
         }
-        self.close_others()?;
+        let [all, lasting] = &self.kept;
+        close_all_but(all)?;
         apart::join(self.view.terms)?;
         rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable).map_err(Stuck::new("prctl", ""))?;
         let umask = rustix::process::umask(Mode::empty());
         self.view.build()?;
+        // What lies below an overlay, and what was bound, is out of reach by now, and stays so.
+        close_all_but(lasting)?;
         let signals = Signals::open(signals::LED).map_err(Stuck::new("signalfd", ""))?;
         if self.foreground.is_some() {
             // A process group that exists inside: shells could not name the caller's. The leader is in it, to hear what
@@ -78,20 +83,6 @@ impl Inside<'_> {
         }
         let Some(guest) = fork(0).map_err(Stuck::new("fork", ""))? else { self.guest(launch, umask) };
         Ok((guest, signals))
-    }
-
-    /// Closes what the caller was given by others: root inside could take it out of `/proc/1/fd`, and a directory of the
-    /// host is a way out.
-    fn close_others(&self) -> Result<(), Stuck> {
-        let failed = || Stuck::new("close_range", "");
-        let mut from = 3;
-        for &fd in &self.kept {
-            if fd > from {
-                close_range(from, fd - 1, 0).map_err(failed())?;
-            }
-            from = from.max(fd + 1);
-        }
-        close_range(from, i32::MAX, 0).map_err(failed())
     }
 
     fn orphaned(&self) -> bool {
@@ -177,6 +168,20 @@ impl Inside<'_> {
         }
         None
     }
+}
+
+/// Closes all descriptors but the standard ones and `kept`, which are sorted: root inside could take them out of
+/// `/proc/1/fd`, and a directory of the host is a way out.
+fn close_all_but(kept: &[RawFd]) -> Result<(), Stuck> {
+    let failed = || Stuck::new("close_range", "");
+    let mut from = 3;
+    for &fd in kept {
+        if fd > from {
+            close_range(from, fd - 1, 0).map_err(failed())?;
+        }
+        from = from.max(fd + 1);
+    }
+    close_range(from, i32::MAX, 0).map_err(failed())
 }
 
 /// For close_range(2): mark the descriptors only; they go when the guest is executed.

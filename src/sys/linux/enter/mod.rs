@@ -72,9 +72,9 @@ pub fn enter(root: &Dir, guest: &Guest, terms: &Terms, locks: Vec<Held>) -> Resu
     let blocked = signals::block().map_err(Stuck::new("sigprocmask", ""))?;
     let foreground = terminal.as_ref().map(|t| (t.fd, t.foreground));
     let view = view::View { tree, console, terms };
-    let (walls, kept) = (confine::Hold::new(terms), Vec::new());
+    let (walls, kept) = (confine::Hold::new(terms), Default::default());
     let mut inside = leader::Inside { view, orders, reports: give_reports, blocked, foreground, locks, walls, kept };
-    inside.keep();
+    inside.note();
     let offline = if terms.offline { libc::CLONE_NEWNET } else { 0 };
     let Some(leader) = fork(NAMESPACES | offline).map_err(Stuck::new("clone", ""))? else {
         drop((give_orders, reports));
