@@ -17,7 +17,7 @@ use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::path::{PathSet, TreePath};
 use crate::recipe::{Conffiles, Devices, Origin, Recipe, Source};
 use crate::source::dir::{ScanOptions, scan};
-use crate::sys::{Calls, Dir};
+use crate::sys::{self, Calls, Dir};
 use crate::tree::overlay::{Overlay, Provenance};
 use crate::tree::{Digest, Kind, Meta, Node, Policy, Tree, Unknown};
 use crate::watch::Watch;
@@ -64,6 +64,10 @@ pub(crate) struct Composer<'a> {
     policy: &'a Policy,
     calls: Calls,
     watch: &'a Watch,
+    /// Devices can be made: not in a user namespace, where sessions bind the host's.
+    devices: bool,
+    /// How many were left out.
+    without: usize,
     overlay: Overlay,
     replace: PathSet,
     layers: Vec<Content>,
@@ -99,6 +103,8 @@ impl<'a> Composer<'a> {
             policy,
             calls,
             watch,
+            devices: sys::id_map().map_or(true, |map| map.is_everything()),
+            without: 0,
             overlay: Overlay::default(),
             replace,
             layers: Vec::new(),
@@ -112,7 +118,7 @@ impl<'a> Composer<'a> {
         for source in &self.recipe.sources {
             self.source(source)?;
         }
-        if self.recipe.devices == Devices::Std {
+        if self.recipe.devices == Devices::Std && self.devices {
             let mut missing = devices::nodes("std")?;
             missing.retain(|node| self.overlay.get(&node.path).is_none());
             self.lay(missing, Content::Made(HashMap::new()), &TreePath::root())?;
@@ -125,11 +131,22 @@ impl<'a> Composer<'a> {
             let root = Node::new(TreePath::root(), Meta { mode: 0o755, ..Meta::default() }, Kind::Dir);
             self.lay(vec![root], Content::Made(HashMap::new()), &TreePath::root())?;
         }
+        if self.without > 0 {
+            self.notes.push(format!(
+                "{} devices were left out: ordinary users make none, 'run' brings its own",
+                self.without
+            ));
+        }
         let (tree, from) = self.overlay.finish()?;
         Ok(Wanted { tree, from, layers: self.layers, notes: self.notes, archives: self.archives })
     }
 
-    fn lay(&mut self, nodes: Vec<Node>, content: Content, into: &TreePath) -> Result<()> {
+    fn lay(&mut self, mut nodes: Vec<Node>, content: Content, into: &TreePath) -> Result<()> {
+        if !self.devices {
+            let found = nodes.len();
+            nodes.retain(|node| !matches!(node.kind, Kind::Char(..) | Kind::Block(..)));
+            self.without += found - nodes.len();
+        }
         self.overlay.lay(nodes, into, &self.replace)?;
         self.layers.push(content);
         Ok(())

@@ -27,6 +27,7 @@ mod layer;
 pub mod list;
 mod login;
 pub mod made;
+mod numbers;
 mod open;
 pub mod origin;
 mod place;

@@ -10,6 +10,7 @@ use super::build::Request;
 use super::built::{Built, stat_archive};
 use super::carry::Known;
 use super::identity::{self, IDENTITY};
+use super::numbers::{self, NUMBERS};
 use super::place::bytes;
 use super::state::State;
 use crate::error::{Error, ErrorKind, IoContext, Result};
@@ -22,7 +23,7 @@ use crate::tree::{Digest, Node, Tree};
 use crate::watch::Watch;
 
 /// The state files of one build. Until the tree is committed they are called `NAME.next`.
-const FILES: [&str; 5] = ["recipe", "manifest", "built", "origin", IDENTITY];
+const FILES: [&str; 6] = ["recipe", "manifest", "built", "origin", IDENTITY, NUMBERS];
 
 /// The recipe to build with: the one asked for, else the remembered one, else an embedded one; with the archives and
 /// packages of the command line added.
@@ -115,6 +116,7 @@ pub(crate) fn prepare(state: &State, recipe: &Recipe, built: &Built, tree: &Tree
     state.write("recipe.next", recipe.to_toml()?.as_bytes())?;
     state.write_tree("manifest.next", tree)?;
     built.write(state, "built.next")?;
+    state.write("numbers.next", numbers::ours()?.as_bytes())?;
     state.write("identity.next", &identity::of(root).on("stat", bytes(&state.path))?)
 }
 
@@ -124,6 +126,7 @@ pub(crate) fn renew(state: &State, recipe: &Recipe, built: &Built, tree: &Tree, 
     state.write("recipe", recipe.to_toml()?.as_bytes())?;
     state.write_tree("manifest", tree)?;
     built.write(state, "built")?;
+    state.write(NUMBERS, numbers::ours()?.as_bytes())?;
     state.write(IDENTITY, &identity::of(root).on("stat", bytes(&state.path))?)
 }
 

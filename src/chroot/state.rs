@@ -5,6 +5,7 @@
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 
+use super::numbers;
 use super::place::{Home, Place, STATE, bytes, escape_name, private_dir};
 use super::recorded::RENAMING;
 use crate::apply;
@@ -77,7 +78,9 @@ impl State {
         let me = format!("stockade {verb}, process {}\n", std::process::id());
         let holder = lock.holder();
         match lock.take(shared, wait, &me).on("flock", self.shown("lock"))? {
-            Ok(held) if self.is_held_by(&held).on("stat", self.shown("lock"))? => Ok(held),
+            Ok(held) if self.is_held_by(&held).on("stat", self.shown("lock"))? => {
+                numbers::must_be_ours(self).map(|()| held)
+            }
             Ok(_) => Err(meanwhile()),
             Err(_) => {
                 let holder = if holder.is_empty() { "another process".to_owned() } else { holder };

@@ -29,8 +29,10 @@ use std::process::ExitCode;
 use clap::error::ErrorKind as Clap;
 use clap::{CommandFactory, Parser};
 
+use crate::chroot::Home;
 use crate::error::Result;
 use crate::recipe;
+use crate::session;
 use args::{Cli, Verb};
 use out::Out;
 
@@ -68,7 +70,8 @@ pub fn main(arguments: impl Iterator<Item = OsString>) -> ExitCode {
         Err(error) => return usage(&error, arguments.iter().any(|word| word == "--json")),
     };
     let mut out = Out::new(cli.verb.json());
-    let done = dispatch(&cli.verb, &mut out).and_then(|exit| out.flush().map(|()| exit));
+    let done =
+        rootless(&cli.verb).and_then(|()| dispatch(&cli.verb, &mut out)).and_then(|exit| out.flush().map(|()| exit));
     match done {
         Ok(exit) => exit.into(),
         Err(error) if out::is_closed_pipe(&error) => ExitCode::SUCCESS,
@@ -78,6 +81,16 @@ pub fn main(arguments: impl Iterator<Item = OsString>) -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// An ordinary user is root of a user namespace where files of several owners are concerned (decision S4).
+fn rootless(verb: &Verb) -> Result<()> {
+    match verb {
+        Verb::Build(_) | Verb::Check(_) | Verb::Run(_) | Verb::Clone(_) | Verb::Reset(_) | Verb::Copy(_) => {}
+        Verb::Remove(_) | Verb::Recover(_) | Verb::Adopt(_) => {}
+        _ => return Ok(()),
+    }
+    session::become_root(&Home::from_env()?.path)
 }
 
 fn dispatch(verb: &Verb, out: &mut Out) -> Result<Exit> {

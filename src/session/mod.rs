@@ -12,6 +12,7 @@ pub mod ledger;
 mod limits;
 mod occupants;
 mod options;
+mod rootless;
 mod terms;
 
 use std::collections::BTreeMap;
@@ -21,7 +22,7 @@ use std::path::{Path, PathBuf};
 
 use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::path::escape;
-use crate::sys::{self, Calls, Dir, Ended, FileType, Guest, Held, Occupant, Terms};
+use crate::sys::{self, Calls, Dir, Ended, FileType, Guest, Held, IdMap, Occupant, Terms};
 
 use account::Account;
 use explain::within;
@@ -30,6 +31,7 @@ use limits::Holding;
 pub use limits::{Applied, missing_controllers};
 pub use occupants::{occupants, refuse_occupied};
 pub use options::{Confine, Extra, HomeDir, Limits, Options};
+pub use rootless::{become_root, lost};
 
 /// What to run in a chroot, and as whom.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -116,8 +118,7 @@ pub struct Session {
 /// The account is not there, the chroot is not fit to be entered, or something that was asked for cannot be had.
 pub fn prepare(root: &Path, command: &Command, options: &Options) -> Result<Session> {
     if sys::effective_uid() != 0 {
-        let error = Error::new(ErrorKind::Unsupported, "only root can enter a chroot").at(root.as_os_str().as_bytes());
-        return Err(error.hint("run it with sudo or doas"));
+        return Err(rootless::forbidden().at(root.as_os_str().as_bytes()));
     }
     let dir = Dir::open(root, Calls::from_env()).on("open", root.as_os_str().as_bytes())?;
     let plain = options.confine == Confine::Plain || !sys::HAS_SESSIONS;
@@ -128,8 +129,15 @@ pub fn prepare(root: &Path, command: &Command, options: &Options) -> Result<Sess
         options.refuse_impossible(root, &dir)?;
     }
     let account = account::find(&dir, command.user.as_deref())?;
-    let guest = guest(&account, command)?;
+    let numbers = sys::id_map().on("read", "/proc/self/uid_map")?;
+    if !numbers.holds(account.uid, account.gid) {
+        let reason = format!("user {} is not among your numbers ({numbers})", account.uid);
+        let error = Error::new(ErrorKind::Unsupported, reason).at(root.as_os_str().as_bytes());
+        return Err(error.hint("let root add a line for you to /etc/subuid and /etc/subgid, or run it as root"));
+    }
+    let guest = guest(&account, command, &numbers)?;
     let mut terms = terms::terms(options, &account)?;
+    terms.rootless = !numbers.is_everything();
     let mut limits = limits::hold(&options.limits, &std::process::id().to_string(), account.uid)?;
     terms.limits = std::mem::take(&mut limits.limits);
     Ok(Session { root: root.to_owned(), dir, guest, terms, plain, limits, account, keep: options.keep })
@@ -201,7 +209,7 @@ fn fit(root: &Path, dir: &Dir) -> Result<()> {
     Ok(())
 }
 
-fn guest(account: &Account, command: &Command) -> Result<Guest> {
+fn guest(account: &Account, command: &Command, numbers: &IdMap) -> Result<Guest> {
     let shell = account.shell();
     let (program, argv) = match command.argv.as_slice() {
         // A dash in front of its name makes a shell a login shell.
@@ -216,7 +224,9 @@ fn guest(account: &Account, command: &Command) -> Result<Guest> {
         dir_optional: command.dir.is_none(),
         uid: account.uid,
         gid: account.gid,
-        groups: account.groups.clone(),
+        // Others that are not among the numbers there cannot be had; with one number none can.
+        groups: (!numbers.is_single())
+            .then(|| account.groups.iter().copied().filter(|&group| numbers.holds(0, group)).collect()),
     })
 }
 

@@ -23,8 +23,8 @@ pub struct Guest {
     pub uid: u32,
     /// Its group.
     pub gid: u32,
-    /// Its other groups.
-    pub groups: Vec<u32>,
+    /// Its other groups; none where they cannot be set: it keeps ours.
+    pub groups: Option<Vec<u32>>,
 }
 
 /// How a guest ended.

@@ -7,6 +7,7 @@
 mod dir;
 mod guest;
 mod handover;
+mod ids;
 #[cfg(target_os = "linux")]
 mod linux;
 mod lock;
@@ -27,13 +28,15 @@ use openbsd as platform;
 pub use dir::{Dir, Entry, FileType, Space, Stat, Visit, is_no_directory, set_file_meta};
 pub use guest::{Ended, Guest, Stuck, die_interrupted};
 pub use handover::{Giver, Taker, handover};
+pub use ids::{Extent, IdMap};
 pub use lock::{Held, Lock};
 pub use occupant::{Occupant, Process};
 pub use plain::enter_plain;
 pub use platform::{
     Bind, HAS_SESSIONS, HAS_XATTRS, LIBRARY_DIRS, LIBRARY_MINORS, MOUNT_POINTS, Mount, Overlays, SEARCH_PATH,
-    USER_NAMESPACE_SETTINGS, can_enter, can_overlay, change_clock, device_set, end_process, enter, has_subvolumes,
-    is_subvolume, make_subvolume, mounts, next_data, occupants, remove_subvolume, shares_blocks, snapshot, take_bind,
+    USER_NAMESPACE_SETTINGS, can_enter, can_overlay, change_clock, device_set, end_process, enter,
+    enter_user_namespace, execute_again, has_subvolumes, id_map, is_subvolume, make_subvolume, mounts, next_data,
+    occupants, remove_subvolume, shares_blocks, snapshot, take_bind,
 };
 pub use terms::{Limits, Mounted, Mounting, Terms};
 
@@ -70,6 +73,11 @@ pub struct Device {
 /// The effective user of this process.
 pub fn effective_uid() -> u32 {
     rustix::process::geteuid().as_raw()
+}
+
+/// The effective group of this process.
+pub fn effective_gid() -> u32 {
+    rustix::process::getegid().as_raw()
 }
 
 /// Does the failure of a call on a name say that it is gone, or no longer what it was a moment ago? A directory became

@@ -22,6 +22,8 @@ pub struct Terms {
     pub hostname: Option<CString>,
     /// It cannot write to the root.
     pub read_only: bool,
+    /// We are in a user namespace: what only root of the host may do, is done another way.
+    pub rootless: bool,
     /// It writes to memory in front of the root, which is not changed.
     pub ephemeral: bool,
     /// Takes the root as it is with what was written to memory.

@@ -85,11 +85,11 @@ pub(in crate::sys) fn mark_inherited() -> Result<(), Errno> {
 /// Takes the guest's groups, group and user, in that order: each needs the privilege that the last one gives away.
 pub(in crate::sys) fn set_credentials(guest: &Guest) -> Result<(), Stuck> {
     let (uid, gid) = (guest.uid, guest.gid);
-    let groups = &guest.groups;
+    let groups = guest.groups.as_deref();
     let failed = |operation| Err(Stuck { operation, place: "", mount: None, error: io::Error::last_os_error() });
     // SAFETY: the kernel reads `len` numbers of 32 bits; the others take none but numbers.
     unsafe {
-        if libc::setgroups(groups.len() as libc::c_int, groups.as_ptr()) != 0 {
+        if groups.is_some_and(|groups| libc::setgroups(groups.len() as libc::c_int, groups.as_ptr()) != 0) {
             return failed("setgroups");
         }
         if libc::setresgid(gid, gid, gid) != 0 {

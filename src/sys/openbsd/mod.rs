@@ -209,3 +209,25 @@ pub fn remove_subvolume(_dir: &Dir, _name: &[u8]) -> io::Result<bool> {
 pub fn has_subvolumes(_dir: &Dir) -> bool {
     false
 }
+
+/// There are no user namespaces.
+///
+/// # Errors
+/// None.
+#[allow(clippy::unnecessary_wraps)] // as on the other system
+pub fn id_map() -> io::Result<IdMap> {
+    Ok(IdMap::everything())
+}
+
+/// There are no user namespaces.
+///
+/// # Errors
+/// Always: `unshare` is not supported.
+pub fn enter_user_namespace(_: &IdMap) -> Result<(), Stuck> {
+    Err(Stuck::new("unshare", "")(Errno::NOSYS))
+}
+
+/// Only a process that has entered a user namespace does that.
+pub fn execute_again(_variable: &str, _value: std::ffi::OsString) -> io::Error {
+    Errno::NOSYS.into()
+}

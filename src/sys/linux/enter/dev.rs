@@ -6,9 +6,9 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{FileType, Mode, OFlags};
 use rustix::io::Errno;
-use rustix::mount::MountAttrFlags;
+use rustix::mount::{MountAttrFlags, OpenTreeFlags};
 
-use super::mounting::{attach, directory, make};
+use super::mounting::{attach, clone, directory, make};
 use crate::sys::guest::Stuck;
 
 const DEVICES: &[(&CStr, u32, u32)] =
@@ -30,16 +30,18 @@ pub(super) fn mount(root: BorrowedFd<'_>, console: Option<BorrowedFd<'_>>) -> Re
         .map_err(Stuck::new("mount", "dev"))?;
     nodes(dev.as_fd()).map_err(Stuck::new("mknod", "dev"))?;
     let flags = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NOEXEC;
-    let options = &[(c"gid", c"5"), (c"mode", c"620"), (c"ptmxmode", c"666")];
-    beneath(dev.as_fd(), c"pts", || make(c"devpts", options, flags)).map_err(Stuck::new("mount", "dev/pts"))?;
+    let options = &[(c"mode", c"620"), (c"ptmxmode", c"666"), (c"gid", c"5")];
+    let pts = || match make(c"devpts", options, flags) {
+        // A user namespace need not have that group.
+        Err(Errno::INVAL) => make(c"devpts", &options[..2], flags),
+        made => made,
+    };
+    beneath(dev.as_fd(), c"pts", pts).map_err(Stuck::new("mount", "dev/pts"))?;
     let flags = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV;
     beneath(dev.as_fd(), c"shm", || make(c"tmpfs", &[(c"mode", c"1777")], flags))
         .map_err(Stuck::new("mount", "dev/shm"))?;
     if let Some(console) = console {
-        let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
-        rustix::fs::openat(&dev, c"console", flags, Mode::from_raw_mode(0o600))
-            .and_then(|place| attach(console, place.as_fd(), c""))
-            .map_err(Stuck::new("mount", "dev/console"))?;
+        put(dev.as_fd(), c"console", console).map_err(Stuck::new("mount", "dev/console"))?;
     }
     Ok(dev)
 }
@@ -47,9 +49,27 @@ pub(super) fn mount(root: BorrowedFd<'_>, console: Option<BorrowedFd<'_>>) -> Re
 fn nodes(dev: BorrowedFd<'_>) -> Result<(), Errno> {
     for (name, major, minor) in DEVICES {
         let number = rustix::fs::makedev(*major, *minor);
-        rustix::fs::mknodat(dev, *name, FileType::CharacterDevice, Mode::from_raw_mode(0o666), number)?;
+        match rustix::fs::mknodat(dev, *name, FileType::CharacterDevice, Mode::from_raw_mode(0o666), number) {
+            // In a user namespace devices cannot be made, but those of the host work.
+            Err(Errno::PERM) => borrow(dev, name)?,
+            made => made?,
+        }
     }
     LINKS.iter().try_for_each(|(target, name)| rustix::fs::symlinkat(*target, dev, *name))
+}
+
+/// Puts the device `name` of the host into our own `dev`.
+fn borrow(dev: BorrowedFd<'_>, name: &CStr) -> Result<(), Errno> {
+    let host = rustix::fs::open(c"/dev", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+    let device = clone(host.as_fd(), name, OpenTreeFlags::empty())?;
+    put(dev, name, device.as_fd())
+}
+
+/// Mounts `what` on a new file `name`.
+fn put(dev: BorrowedFd<'_>, name: &CStr, what: BorrowedFd<'_>) -> Result<(), Errno> {
+    let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
+    let file = rustix::fs::openat(dev, name, flags, Mode::from_raw_mode(0o600))?;
+    attach(what, file.as_fd(), c"")
 }
 
 /// Makes the directory `name` in our own `dev` and puts a new filesystem on it.

@@ -127,7 +127,7 @@ pub(in crate::sys) fn mark_inherited() -> Result<(), Errno> {
     leader::close_range(3, i32::MAX, leader::CLOEXEC)
 }
 
-fn last_errno() -> Errno {
+pub(super) fn last_errno() -> Errno {
     Errno::from_io_error(&io::Error::last_os_error()).unwrap_or(Errno::INVAL)
 }
 
@@ -244,12 +244,13 @@ pub(in crate::sys) fn set_credentials(guest: &Guest) -> Result<(), Stuck> {
     use rustix::fs::{Gid, Uid};
     use rustix::thread::{set_thread_res_gid, set_thread_res_uid};
     let (uid, gid) = (Some(Uid::from_raw(guest.uid)), Some(Gid::from_raw(guest.gid)));
-    let groups = &guest.groups;
-    // SAFETY: the kernel reads `len` numbers of 32 bits. The C library's own wrappers would try to tell threads that
-    // a raw fork did not bring along.
-    let done = unsafe { libc::syscall(libc::SYS_setgroups, groups.len(), groups.as_ptr()) };
-    if done != 0 {
-        return Err(Stuck::new("setgroups", "")(last_errno()));
+    if let Some(groups) = &guest.groups {
+        // SAFETY: the kernel reads `len` numbers of 32 bits. The C library's own wrappers would try to tell threads that
+        // a raw fork did not bring along.
+        let done = unsafe { libc::syscall(libc::SYS_setgroups, groups.len(), groups.as_ptr()) };
+        if done != 0 {
+            return Err(Stuck::new("setgroups", "")(last_errno()));
+        }
     }
     set_thread_res_gid(gid, gid, gid).map_err(Stuck::new("setresgid", ""))?;
     set_thread_res_uid(uid, uid, uid).map_err(Stuck::new("setresuid", ""))

@@ -15,7 +15,7 @@ use crate::sys::guest::Stuck;
 /// Mounts it over `tree`, which lies at `/`.
 ///
 /// Memory, not a place beside the root: nothing can stay behind, however the session ends.
-pub(super) fn mount(tree: BorrowedFd<'_>) -> Result<OwnedFd, Stuck> {
+pub(super) fn mount(tree: BorrowedFd<'_>, rootless: bool) -> Result<OwnedFd, Stuck> {
     let open = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV;
     // The upper layer must be mounted somewhere while the overlay is made; it stays below, unreachable.
     let memory = make(c"tmpfs", &[(c"mode", c"755")], open)
@@ -27,15 +27,13 @@ pub(super) fn mount(tree: BorrowedFd<'_>) -> Result<OwnedFd, Stuck> {
     copy_meta(tree, memory.as_fd()).map_err(Stuck::new("chown", "tmpfs"))?;
     let (lower, upper, work) = (path(tree, ""), path(memory.as_fd(), "/upper"), path(memory.as_fd(), "/work"));
     let text = |bytes| CStr::from_bytes_until_nul(bytes).unwrap_or_default();
-    let options = [
-        (c"lowerdir", text(&lower)),
-        (c"upperdir", text(&upper)),
-        (c"workdir", text(&work)),
-        // Directories of the root can be renamed, and a file with several names stays one.
-        (c"redirect_dir", c"on"),
-        (c"index", c"on"),
-    ];
-    let front = make(c"overlay", &options, MountAttrFlags::MOUNT_ATTR_NODEV).map_err(Stuck::new("mount", "overlay"))?;
+    let [lower, upper, work] = [(c"lowerdir", text(&lower)), (c"upperdir", text(&upper)), (c"workdir", text(&work))];
+    // Directories of the root can be renamed, and a file with several names stays one; in a user namespace there is
+    // no such thing.
+    let whole = [lower, upper, work, (c"redirect_dir", c"on"), (c"index", c"on")];
+    let plain = [lower, upper, work, (c"userxattr", c"")];
+    let options: &[(&CStr, &CStr)] = if rootless { &plain } else { &whole };
+    let front = make(c"overlay", options, MountAttrFlags::MOUNT_ATTR_NODEV).map_err(Stuck::new("mount", "overlay"))?;
     attach(&front, CWD, c"/").map_err(Stuck::new("move_mount", "overlay")).map(|()| front)
 }
 

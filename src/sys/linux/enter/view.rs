@@ -76,7 +76,7 @@ impl View<'_> {
         rustix::mount::mount_change(c"/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)
             .map_err(Stuck::new("mount", ""))?;
         attach(&self.tree, CWD, c"/").map_err(Stuck::new("move_mount", ""))?;
-        let front = self.terms.ephemeral.then(|| overlay::mount(self.tree.as_fd())).transpose()?;
+        let front = self.terms.ephemeral.then(|| overlay::mount(self.tree.as_fd(), self.terms.rootless)).transpose()?;
         if let (Some(front), Some(keep)) = (&front, &self.terms.keep) {
             // A clone of that mount alone: without what goes on it next.
             clone(front.as_fd(), c"", OpenTreeFlags::empty())
@@ -104,8 +104,12 @@ impl View<'_> {
         let proc = directory(root, c"proc").map_err(Stuck::new("open", "proc"))?;
         let proc = over(&proc, c"proc", &[], closed).map_err(Stuck::new("mount", "proc"))?;
         let dev = dev::mount(root, self.console.as_ref().map(AsFd::as_fd))?;
-        let sys = maybe(root, c"sys", |at| over(at, c"sysfs", &[], closed | F::MOUNT_ATTR_RDONLY))
-            .map_err(Stuck::new("mount", "sys"))?;
+        let sys = maybe(root, c"sys", |at| match over(at, c"sysfs", &[], closed | F::MOUNT_ATTR_RDONLY) {
+            // Not in a user namespace with the host's network.
+            Err(Errno::PERM) => borrow_sys(at, closed | F::MOUNT_ATTR_RDONLY),
+            mounted => mounted,
+        })
+        .map_err(Stuck::new("mount", "sys"))?;
         let open = F::MOUNT_ATTR_NOSUID | F::MOUNT_ATTR_NODEV;
         let run = maybe(root, c"run", |at| over(at, c"tmpfs", &[(c"mode", c"755")], open));
         // Where /var/lock leads.
@@ -118,6 +122,13 @@ impl View<'_> {
         }
         masks::apply(proc.as_fd(), sys.as_ref().map(AsFd::as_fd), dev.as_fd()).map_err(Stuck::new("mask", "proc"))
     }
+}
+
+/// The host's /sys, with all that is mounted there, over `at`.
+fn borrow_sys(at: &OwnedFd, flags: MountAttrFlags) -> Result<OwnedFd, Errno> {
+    let tree = clone(CWD, c"/sys", OpenTreeFlags::AT_RECURSIVE)?;
+    restrict(tree.as_fd(), flags)?;
+    attach(&tree, at.as_fd(), c"").map(|()| tree)
 }
 
 /// A new filesystem over `at`.
