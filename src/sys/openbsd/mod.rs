@@ -16,6 +16,8 @@ use rustix::io::Errno;
 
 use super::Calls;
 use super::dir::{Dir, FileType, Space, Stat, Visit};
+use super::guest::Stuck;
+use super::ids::IdMap;
 use crate::tree::{Time, Xattrs};
 
 pub use devices::device_set;

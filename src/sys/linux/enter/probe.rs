@@ -54,7 +54,7 @@ fn attempt(tree: BorrowedFd<'_>) -> Result<bool, Errno> {
     let plain = |stuck: Stuck| Errno::from_io_error(&stuck.error).unwrap_or(Errno::INVAL);
     rustix::mount::mount_change(c"/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)?;
     mounting::attach(tree, CWD, c"/")?;
-    let front = overlay::mount(tree).map_err(plain)?;
+    let front = overlay::mount(tree, false).map_err(plain)?;
     let top = rustix::fs::openat(&front, c".", rustix::fs::OFlags::RDONLY, rustix::fs::Mode::empty())?;
     Ok(rustix::fs::fsetxattr(&top, c"user.stockade", b"1", XattrFlags::empty()).is_ok())
 }
