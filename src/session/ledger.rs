@@ -47,7 +47,7 @@ impl Entry {
             since: SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs(),
             user: escape(&session.account.name),
             command: words.collect::<Vec<_>>().join(" "),
-            confine: options.confine,
+            confine: if session.plain { Confine::Plain } else { options.confine },
             offline: options.offline,
             ephemeral: options.ephemeral || options.keep,
             limits: session.limits().to_vec(),

@@ -65,8 +65,13 @@ pub(super) fn hold(limits: &Limits, name: &str, uid: u32) -> Result<Holding> {
 
 /// The controllers that limits need and that are not to be had here.
 pub fn missing_controllers() -> Vec<&'static str> {
-    let known = hierarchy().and_then(|at| fs::read_to_string(at.join("cgroup.controllers")).ok()).unwrap_or_default();
+    let known = hierarchy().map(|at| controllers(&at)).unwrap_or_default();
     ["memory", "cpu", "pids"].into_iter().filter(|name| !known.split_whitespace().any(|word| word == *name)).collect()
+}
+
+/// The controllers of the hierarchy at `root`, as words.
+fn controllers(root: &Path) -> String {
+    fs::read_to_string(root.join("cgroup.controllers")).unwrap_or_default()
 }
 
 /// Where control groups of version 2 are mounted.
@@ -139,6 +144,15 @@ const ALL: &str = "stockade";
 impl Group {
     /// Makes the group `name` in the hierarchy mounted at `root`; also its `cgroup.procs`.
     fn make(root: &Path, name: &str, settings: &[Setting]) -> io::Result<(Group, File)> {
+        let known = controllers(root);
+        if let Some((missing, ..)) =
+            settings.iter().find(|(needed, ..)| !known.split_whitespace().any(|k| k == *needed))
+        {
+            return Err(io::Error::new(
+                io::ErrorKind::NotFound,
+                format!("no {missing} controller of version 2 is there"),
+            ));
+        }
         let all = root.join(ALL);
         make_dir(&all)?;
         for (controller, ..) in settings {
