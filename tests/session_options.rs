@@ -259,6 +259,39 @@ fn plain_is_chroot_and_nothing_else() {
     assert_eq!(output.status.code(), Some(127));
 }
 
+/// A session in a session, with the libraries of the host; `run` and its options come before the inner chroot.
+#[test]
+fn sessions_in_sessions() {
+    let Some(scene) = scene() else { return };
+    let (root, inner) = (scene.root(), scene.root().join("home/in"));
+    for name in ["lib", "lib64", "usr/lib", "run", "home/in/bin", "home/in/proc", "home/in/dev"] {
+        fs::create_dir_all(root.join(name)).unwrap();
+    }
+    fs::copy("/bin/busybox", inner.join("bin/true")).unwrap();
+    let mut words = vec!["--bind".to_owned(), format!("{STOCKADE}:/run/stockade:ro")];
+    for dir in ["/lib", "/lib64", "/usr/lib"].into_iter().filter(|dir| fs::metadata(dir).is_ok()) {
+        words.extend(["--bind".to_owned(), format!("{dir}:{dir}:ro")]);
+    }
+    let script = "export STOCKADE_HOME=/home; /run/stockade adopt in >/dev/null && /run/stockade run in $INNER -- true";
+    let run = |outer: &[&str], inner: &str| {
+        let env = ["--env".to_owned(), format!("INNER={inner}")];
+        let all: Vec<&str> = outer.iter().copied().chain(words.iter().chain(&env).map(String::as_str)).collect();
+        let output = within_time(&mut scene.run(&all, &["sh", "-c", script]));
+        (output.status.code(), String::from_utf8(output.stderr).unwrap())
+    };
+    for inner in ["", "--ephemeral", "--net none"] {
+        assert_eq!(run(&["--no-confine"], inner), (Some(0), String::new()), "{inner}");
+    }
+    let (status, said) = run(&[], "");
+    assert_eq!(status, Some(1), "{said}");
+    assert!(
+        said.contains("Operation not permitted while taking the root\nhint: ") && said.contains("--no-confine"),
+        "{said}"
+    );
+    assert_eq!(run(&[], "--plain"), (Some(0), String::new()));
+    scene.assert_nothing_left("one in another");
+}
+
 #[test]
 fn a_closed_root_is_named() {
     let Some(scene) = scene() else { return };

@@ -30,7 +30,7 @@ pub(super) fn stuck(session: &Session, stuck: &Stuck) -> Error {
     let error = Error::io(stuck.operation, within(root, stuck.place.as_bytes()), &stuck.error);
     let error = error.during(phase(stuck));
     match (stuck.operation, stuck.place, stuck.error.kind()) {
-        ("clone" | "unshare", _, io::ErrorKind::PermissionDenied) => {
+        ("clone" | "unshare" | "open_tree", _, io::ErrorKind::PermissionDenied) => {
             error.hint("in a container start it with CAP_SYS_ADMIN; in a session of stockade use run --no-confine")
         }
         // ENOSPC: user namespaces have a number of namespaces that they may make.

@@ -35,7 +35,8 @@ impl Terminal {
     /// Our controlling terminal, if it is both our input and our output. Else we may be part of a pipeline, whose other
     /// processes need the terminal, and the guest stays in our group.
     pub(super) fn to_hand_on() -> Option<Terminal> {
-        let (fd, own) = (rustix::stdio::stdin(), rustix::process::getpgrp());
+        let fd = rustix::stdio::stdin();
+        let own = signals::group()?;
         let holder = rustix::termios::tcgetpgrp(fd).ok()?;
         let foreground = holder == own;
         is_terminal(&rustix::stdio::stdout()).then_some(Terminal { fd, foreground, own, was: None })

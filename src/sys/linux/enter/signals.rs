@@ -6,6 +6,7 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
 use libc::{SIGCHLD, SIGCONT, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGTSTP, SIGTTIN, SIGTTOU, SIGUSR1, SIGUSR2, SIGWINCH};
 use rustix::io::Errno;
+use rustix::process::Pid;
 
 use super::last_errno;
 
@@ -86,6 +87,12 @@ impl Signals {
 pub(super) fn send(pid: i32, signal: i32) {
     // SAFETY: no memory is involved.
     unsafe { libc::kill(pid, signal) };
+}
+
+/// getpgrp(2); none if the group's leader is outside our pid namespace, where it has no number.
+pub(super) fn group() -> Option<Pid> {
+    // SAFETY: no memory is involved.
+    Pid::from_raw(unsafe { libc::getpgrp() })
 }
 
 /// getsid(2) with plain numbers, since a session whose leader is outside our pid namespace has the number 0; process 0
