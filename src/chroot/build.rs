@@ -22,6 +22,7 @@ use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::path::TreePath;
 use crate::plan::Plan;
 use crate::recipe::{Recipe, Verify};
+use crate::session;
 use crate::source::dir::fingerprint;
 use crate::sys::{Dir, Held};
 use crate::tree::diff::diff;
@@ -128,6 +129,7 @@ pub fn build(home: &Home, request: &Request, watch: &Watch) -> Result<Report> {
         && report.new
     {
         report.notes.extend(exposed(home, &place)?);
+        report.notes.extend(session::lost());
     }
     done
 }

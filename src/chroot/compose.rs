@@ -127,6 +127,7 @@ impl<'a> Composer<'a> {
         self.notes.extend(notes);
         self.lay_made(made)?;
         self.accounts()?;
+        self.one_user()?;
         if self.overlay.get(&TreePath::root()).is_none() {
             let root = Node::new(TreePath::root(), Meta { mode: 0o755, ..Meta::default() }, Kind::Dir);
             self.lay(vec![root], Content::Made(HashMap::new()), &TreePath::root())?;
@@ -186,6 +187,20 @@ impl<'a> Composer<'a> {
             host::keep_installed(&mut made, inside, self.recorded)?;
         }
         self.lay_made(made)
+    }
+
+    /// Where there is one number only, apt cannot become its own user for what it fetches.
+    fn one_user(&mut self) -> Result<()> {
+        const DIRECTORY: &str = "etc/apt/apt.conf.d";
+        let directory = TreePath::new(DIRECTORY.as_bytes())?;
+        if !sys::id_map().is_ok_and(|map| map.is_single()) || self.overlay.get(&directory).is_none() {
+            return Ok(());
+        }
+        let body = b"// There is one user number.\nAPT::Sandbox::User \"root\";\n".to_vec();
+        let kind = Kind::File { size: body.len() as u64, digest: None };
+        let meta = Meta { mode: 0o644, ..Meta::default() };
+        let node = Node { origin: Some("made".into()), ..Node::new(directory.join(b"99one-user")?, meta, kind) };
+        self.lay_made(vec![(node, body)])
     }
 
     /// Merges the accounts that the sources bring, those made inside, and those that the recipe wants.

@@ -18,7 +18,7 @@ use crate::path::TreePath;
 use crate::recipe::{Action, Conffiles, Recipe};
 use crate::select::packages::{Dpkg, FileOptions, Host, Selection};
 use crate::source::dir::{ScanOptions, scan_paths};
-use crate::sys::{Calls, Dir};
+use crate::sys::{Calls, Dir, Outside};
 use crate::tree::overlay::Overlay;
 use crate::tree::{Digest, Kind, Meta, Node, Time, Tree};
 use crate::watch::Watch;
@@ -64,6 +64,7 @@ impl Packages {
     pub(crate) fn nodes(&self, watch: &Watch) -> Result<(Vec<Node>, HashMap<TreePath, TreePath>)> {
         let paths: Vec<TreePath> = self.selection.entries.iter().map(|entry| entry.host.clone()).collect();
         let scan = scan_paths(&self.root, &paths, &ScanOptions { xattrs: true, ..ScanOptions::default() }, watch)?;
+        let mut outside = Outside::find();
         let mut moved = HashMap::new();
         let mut nodes = Vec::with_capacity(paths.len());
         for entry in &self.selection.entries {
@@ -76,7 +77,13 @@ impl Packages {
                 moved.insert(entry.path.clone(), entry.host.clone());
             }
             let (path, origin) = (entry.path.clone(), Some(Arc::clone(&entry.origin)));
-            nodes.push(Node { path, origin, from: found.here, here: None, ..found.clone() });
+            let mut node = Node { path, origin, from: found.here, here: None, ..found.clone() };
+            if let Some(outside) = &mut outside {
+                let at = [b"/", entry.host.as_bytes()].concat();
+                let owner = outside.owner(&at, (node.meta.uid, node.meta.gid)).on("stat", &entry.host)?;
+                (node.meta.uid, node.meta.gid) = owner;
+            }
+            nodes.push(node);
         }
         Ok((nodes, moved))
     }

@@ -15,7 +15,7 @@ use super::host::Entries;
 use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::path::TreePath;
 use crate::recipe::{Account, Recipe};
-use crate::sys::{Dir, FileType};
+use crate::sys::{self, Dir, FileType};
 use crate::tree::{Digest, Kind, Meta, Node};
 
 /// No account file and no dotfile is larger.
@@ -133,7 +133,7 @@ impl Merged {
                 let path = host_home.1.under(dotfile)?;
                 let Some((stat, body)) = open_below(root, &path)? else { continue };
                 // Root reads here: a link or another's file in the home must not become readable inside.
-                if stat.uid != host_home.0 {
+                if Some(stat.uid) != host_home.0 {
                     return Err(Error::new(ErrorKind::Refused, "the dotfile belongs to somebody else").at(&path));
                 }
                 let meta = Meta { mode: stat.mode, uid: user.uid, gid: user.gid, mtime: stat.mtime, ..Meta::default() };
@@ -146,12 +146,13 @@ impl Merged {
     }
 }
 
-/// Number and home of an account of the host.
-fn home_on_host(name: &str) -> Result<(u32, TreePath)> {
+/// Number, as files show it here, and home of an account of the host; no number if it has none here.
+fn home_on_host(name: &str) -> Result<(Option<u32>, TreePath)> {
     let files = files_of_host()?;
     let none = || Error::new(ErrorKind::NotFound, format!("the host has no account {name}"));
     let user = accounts::find(&files.passwd, name.as_bytes()).ok_or_else(none)?;
-    Ok((user.uid, TreePath::lenient(user.home)?))
+    let number = sys::id_map().on("read", "/proc/self/uid_map")?.user(user.uid);
+    Ok((number, TreePath::lenient(user.home)?))
 }
 
 /// Where the homes of the recipe's accounts are in the chroot: what is in them is their owners' (never removed).

@@ -3,7 +3,6 @@
 //! alone (decision S4).
 #![forbid(unsafe_code)]
 
-use std::ffi::OsString;
 use std::path::Path;
 
 use crate::error::{Error, ErrorKind, Result};
@@ -31,10 +30,7 @@ pub fn become_root(home: &Path) -> Result<()> {
             let error = Error::io(operation, "", &error);
             Err(error.hint("look at /etc/subuid and /etc/subgid: a line is USER:FIRST:COUNT"))
         }
-        Ok(()) => {
-            let error = sys::execute_again("STOCKADE_HOME", OsString::from(home));
-            Err(Error::io("execve", "/proc/self/exe", &error))
-        }
+        Ok(outside) => Err(Error::io("execve", "/proc/self/exe", &sys::execute_again(home, outside))),
     }
 }
 

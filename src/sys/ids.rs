@@ -53,6 +53,13 @@ impl IdMap {
         among(&self.users, user) && among(&self.groups, group)
     }
 
+    /// The user here that is `outside` in the namespace around this one.
+    pub fn user(&self, outside: u32) -> Option<u32> {
+        let mut extents = self.users.iter();
+        let extent = extents.find(|e| outside >= e.outside && outside - e.outside < e.count)?;
+        Some(extent.inside + (outside - extent.outside))
+    }
+
     /// The lines of a uid_map or gid_map: first number inside, first number outside, how many.
     pub fn parse(users: &str, groups: &str) -> Option<IdMap> {
         Some(IdMap { users: extents(users)?, groups: extents(groups)? })
@@ -100,6 +107,7 @@ mod tests {
             let found = (map.is_everything(), map.is_single(), map.holds(user, group));
             assert_eq!(found, (everything, is_single, holds), "{map} {user}:{group}");
         }
+        assert_eq!([0, 1000, 100_004].map(|outside| ranges.user(outside)), [None, Some(0), Some(5)]);
         assert_eq!(ranges.to_string(), "users 0 1000 1, 1 100000 65536; groups 0 1000 1, 1 100000 65536");
         for broken in ["0 1000\n", "x 1 1\n", "0 1 99999999999\n", "0 -1 1\n"] {
             assert_eq!(IdMap::parse(broken, ""), None, "{broken}");

@@ -5,6 +5,7 @@ mod devices;
 mod enter;
 mod mounts;
 mod occupants;
+mod outside;
 mod subvolume;
 mod user_namespace;
 mod xattr;
@@ -30,6 +31,7 @@ pub use enter::{
 pub(super) use enter::{mark_inherited, set_credentials};
 pub use mounts::{Mount, mounts};
 pub use occupants::occupants;
+pub use outside::Outside;
 pub use subvolume::{has_subvolumes, is_subvolume, make_subvolume, remove_subvolume, snapshot};
 pub use user_namespace::{enter_user_namespace, execute_again, id_map};
 pub(super) use xattr::{set_xattrs, xattrs};
