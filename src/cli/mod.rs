@@ -87,7 +87,7 @@ pub fn main(arguments: impl Iterator<Item = OsString>) -> ExitCode {
 fn rootless(verb: &Verb) -> Result<()> {
     match verb {
         Verb::Build(_) | Verb::Check(_) | Verb::Run(_) | Verb::Clone(_) | Verb::Reset(_) | Verb::Copy(_) => {}
-        Verb::Remove(_) | Verb::Recover(_) | Verb::Adopt(_) => {}
+        Verb::Remove(_) | Verb::Recover(_) | Verb::Adopt(_) | Verb::Doctor(_) => {}
         _ => return Ok(()),
     }
     session::become_root(&Home::from_env()?.path)

@@ -9,6 +9,7 @@ use crate::sys;
 pub(super) fn findings() -> Vec<Finding> {
     let mut findings = vec![sessions()];
     findings.extend(user_namespaces());
+    findings.extend(session::lost().map(|why| Finding::bad("user numbers", why)));
     if sys::HAS_SESSIONS {
         findings.push(limits());
     }
@@ -18,7 +19,7 @@ pub(super) fn findings() -> Vec<Finding> {
 fn sessions() -> Finding {
     let what = "sessions";
     if sys::effective_uid() != 0 {
-        return Finding::bad(what, "only root can enter a chroot").mend("sudo stockade doctor");
+        return Finding::bad(what, "only root can enter a chroot: user namespaces are forbidden");
     }
     match sys::can_enter() {
         Ok(()) => Finding::good(what, "all that `run` needs is allowed"),
