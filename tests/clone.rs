@@ -116,7 +116,7 @@ fn links_share_inodes_and_check_sees_what_was_written_through() {
 fn what_cannot_be_a_clone_is_refused() {
     let Some(world) = world() else { return };
     world.sh("mkdir full; echo precious > full/data; mkdir -m 1777 open; echo x > file; mkdir room");
-    world.ok(&["clone", "base", "taken"]);
+    world.ok(&["clone", "base", "taken", "--how", "copy"]);
     for (name, words) in [
         ("taken", &["something is there already", "stockade remove"][..]),
         ("base", &["would be part of it"]),
@@ -137,11 +137,11 @@ fn what_cannot_be_a_clone_is_refused() {
     );
     world.refused(&["clone", "base", "./w1", "--how", "reflink"], &["cannot be shared"]);
     assert_eq!(fs::read_to_string(world.path("full/data")).unwrap(), "precious\n");
-    let said = world.ok(&["clone", "base", "w1", "--dry-run"]);
+    let said = world.ok(&["clone", "base", "w1", "--dry-run", "--how", "copy"]);
     assert!(said.contains("would be cloned") && said.contains(" by copy"), "{said}");
     assert!(!world.root("w1").exists() && !world.path("w1").exists());
     // An empty directory is room.
-    world.ok(&["clone", "base", "./room"]);
+    world.ok(&["clone", "base", "./room", "--how", "copy"]);
     assert_eq!(picture(&world.root("base")), picture(&world.path("room")));
     world.assert_tidy();
 }
@@ -153,7 +153,7 @@ fn what_does_not_come_along_is_said() {
     let said = world.sh_apart(
         "mount -t tmpfs none home/base/empty; echo in > home/base/empty/in
         python3 -c 'import socket; socket.socket(socket.AF_UNIX).bind(\"home/base/etc/s\")'
-        $STOCKADE clone base w1",
+        $STOCKADE clone base w1 --how copy",
     );
     assert!(said.contains("note: empty: ") && said.contains("note: etc/s: a socket"), "{said}");
     assert_eq!(fs::read_dir(world.root("w1").join("empty")).unwrap().count(), 0);

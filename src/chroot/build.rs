@@ -17,7 +17,7 @@ use super::proof::{prove_root, prove_wanted};
 use super::state::State;
 use super::swap::may_swap;
 use super::work::Work;
-use super::{actions, doctor, guard, recorded, recover};
+use super::{actions, doctor, guard, layers, recorded, recover};
 use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::path::TreePath;
 use crate::plan::Plan;
@@ -83,6 +83,11 @@ pub fn build(home: &Home, request: &Request, watch: &Watch) -> Result<Report> {
     let place = Place::find(home, &request.name)?;
     guard::may_build(home, &place)?;
     let known = State::open(home, &place)?;
+    if let Some(base) = known.as_ref().map(layers::base_of).transpose()?.flatten() {
+        let reason = format!("it is a clone by overlay of {}, and is what that is built as", base.display());
+        let error = Error::new(ErrorKind::Refused, reason).at(bytes(&place.root));
+        return Err(error.hint("take it back with `stockade reset`; or clone its base with --how copy, and build that"));
+    }
     if known.is_none() {
         // Refused before anything of ours is made beside it.
         guard::look(home, &place)?.may_be_taken(request.adopt)?;
@@ -96,6 +101,9 @@ pub fn build(home: &Home, request: &Request, watch: &Watch) -> Result<Report> {
             return Err(error.hint(format!("finish it with: stockade recover {}", place.root.display())));
         }
         _ => {}
+    }
+    if let (Some(state), false) = (&state, request.dry_run) {
+        layers::refuse_frozen(home, &place, state)?;
     }
     // Once more: it may have changed while the lock was waited for.
     let found = guard::look(home, &place)?;

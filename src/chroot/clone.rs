@@ -16,7 +16,7 @@ use super::origin::{How, Origin};
 use super::place::{Home, Place, bytes};
 use super::state::State;
 use super::work::owners;
-use super::{identity, recover};
+use super::{identity, layers, recover};
 use crate::apply::{Means, copy_tree};
 use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::path::{PathSet, escape};
@@ -130,7 +130,7 @@ fn choose(asked: Option<How>, base: &Chroot, place: &Place, home: &Home) -> How 
         (None, Ok((parent, _))) => shares_blocks(&base.root, &parent),
         _ => false,
     };
-    match asked.unwrap_or(if sharing { How::Reflink } else { How::Copy }) {
+    match asked.unwrap_or(if sharing { How::Reflink } else { How::Overlay }) {
         How::Reflink if is_subvolume(&base.root) => How::Snapshot,
         how => how,
     }
@@ -152,6 +152,12 @@ impl Job<'_> {
             // Subvolumes of two filesystems, perhaps: each file tells.
             How::Snapshot if !self.snapshot()? => (How::Reflink, self.copy(How::Reflink, watch)?),
             How::Snapshot => (how, (self.base.state.entries()?, Vec::new())),
+            How::Overlay => match self.layer() {
+                Err(e) if asked.is_none() && matches!(e.kind(), ErrorKind::Unsupported | ErrorKind::Refused) => {
+                    (How::Copy, self.copy(How::Copy, watch)?)
+                }
+                done => done.and_then(|()| Ok((how, (self.base.state.entries()?, Vec::new()))))?,
+            },
             _ => (how, self.copy(how, watch)?),
         };
         watch.check()?;
@@ -165,16 +171,25 @@ impl Job<'_> {
             return Ok(false);
         }
         let new = self.state.dir.open_dir(NEW.as_bytes()).on("open", bytes(&self.place.root))?;
-        let manifest = self.base.state.read("manifest")?.unwrap_or_default();
-        self.record(&manifest, How::Snapshot, &new)?;
+        self.record(None, How::Snapshot, &new)?;
         Ok(true)
+    }
+
+    /// Makes the clone an overlay: an empty directory, and layers in its state.
+    fn layer(&self) -> Result<()> {
+        layers::make(self.base, self.place, self.state).inspect_err(|_| {
+            // The first error is the one to tell.
+            let _ = layers::unmake(self.home, self.base, self.place, self.state);
+        })?;
+        let new = self.state.subdir(NEW)?;
+        self.record(None, How::Overlay, &new)
     }
 
     /// Copies the base entry by entry. Returns how many there are, and what did not come along.
     fn copy(&self, how: How, watch: &Watch) -> Result<(usize, Vec<String>)> {
         let means = match how {
             How::Snapshot | How::Reflink => Means::Reflink,
-            How::Copy => Means::Copy,
+            How::Copy | How::Overlay => Means::Copy,
             How::Link => Means::Link,
         };
         let new = new_root(self.state)?;
@@ -191,7 +206,7 @@ impl Job<'_> {
         if how == How::Link {
             self.base.state.write("manifest", &record)?;
         }
-        self.record(&record, how, &new)?;
+        self.record(Some(record), how, &new)?;
         std::thread::sleep(TICKS.saturating_sub(copied.elapsed()));
         Ok((tree.len(), notes))
     }
@@ -213,17 +228,23 @@ impl Job<'_> {
 
     /// Writes what is known of the clone. The clone itself is not synced: a base that lasts has all that is in it, and
     /// `check` sees what a power cut kept from the disk.
-    fn record(&self, manifest: &[u8], how: How, new: &Dir) -> Result<()> {
+    ///
+    /// Without a manifest of its own the clone shares the file of the base: such files are replaced, never written to.
+    fn record(&self, manifest: Option<Vec<u8>>, how: How, new: &Dir) -> Result<()> {
         let known = |name| Ok::<_, Error>(self.base.state.read(name)?.unwrap_or_default());
         let origin = Origin { base: self.base.place.root.clone(), how }.text();
         let identity = identity::of(new).on("stat", bytes(&self.place.root))?;
-        self.state.write_all(&[
-            ("recipe.next", &known("recipe")?),
-            ("manifest.next", manifest),
-            ("built.next", &known("built")?),
-            ("origin.next", &origin),
-            ("identity.next", &identity),
-        ])
+        let (recipe, built) = (known("recipe")?, known("built")?);
+        let linked = || self.base.state.dir.link(b"manifest", &self.state.dir, b"manifest.next").is_ok();
+        let manifest = match manifest {
+            None if linked() => None,
+            None => Some(known("manifest")?),
+            text => text,
+        };
+        let mut files: Vec<(&str, &[u8])> = vec![("recipe.next", &recipe), ("built.next", &built)];
+        files.extend(manifest.as_deref().map(|text| ("manifest.next", text)));
+        files.extend([("origin.next", &*origin), ("identity.next", &identity)]);
+        self.state.write_all(&files)
     }
 }
 

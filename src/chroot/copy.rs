@@ -67,6 +67,7 @@ pub fn copy(home: &Home, request: &Request, watch: &Watch) -> Result<Report> {
         }
         (None, Some((root, path))) => {
             let chroot = Chroot::open(home, &root, locking)?;
+            chroot.refuse_frozen(home)?;
             copy_in(&chroot, Path::new(&request.from), &path, request.dry_run, watch)
         }
         (Some(_), Some(_)) => Err(usage("both ends are in chroots")),

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::disk::{self, Disk};
 use super::identity::{self, IDENTITY};
+use super::layers;
 use super::open::Chroot;
 use super::origin::Origin;
 use super::place::{Home, Place, bytes};
@@ -91,15 +92,12 @@ fn describe(home: &Home, root: &std::ffi::OsStr, disk: bool) -> Listed {
         origin: None,
         disk: None,
     };
-    if disk {
-        listed.disk = Dir::open(&listed.root, home.calls).ok().and_then(|dir| disk::used(&dir).ok());
-    }
     // What cannot be read stays as it stands there: the list names it as broken, and goes on.
-    let _ = examine(home, &mut listed);
+    let _ = examine(home, &mut listed, disk);
     listed
 }
 
-fn examine(home: &Home, listed: &mut Listed) -> Result<()> {
+fn examine(home: &Home, listed: &mut Listed, disk: bool) -> Result<()> {
     let Ok(dir) = Dir::open(&listed.root, home.calls) else {
         listed.condition = Condition::Missing;
         return Ok(());
@@ -113,6 +111,11 @@ fn examine(home: &Home, listed: &mut Listed) -> Result<()> {
     };
     let Some(state) = State::open(home, &place)? else { return Ok(()) };
     listed.origin = Origin::read(&state)?;
+    if disk {
+        // Of an overlay clone, what was written to it.
+        let upper = layers::base_of(&state)?.and_then(|_| state.dir.open_dir(layers::UPPER.as_bytes()).ok());
+        listed.disk = Some(disk::used(upper.as_ref().unwrap_or(&dir))?);
+    }
     listed.description = recorded::remembered(&state)?.and_then(|recipe| recipe.description);
     let tree = state.read_tree("manifest")?.unwrap_or_default();
     (listed.entries, listed.bytes) = (tree.len(), tree.bytes());

@@ -24,6 +24,7 @@ mod host;
 mod identity;
 mod ingest;
 mod layer;
+mod layers;
 pub mod list;
 mod login;
 pub mod made;

@@ -9,12 +9,12 @@ use super::made::status::STATUS;
 use super::place::{Home, Place, bytes};
 use super::sessions::LEDGER;
 use super::state::{State, register};
-use super::{actions, login, recorded, recover};
+use super::{actions, layers, login, recorded, recover};
 use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::path::{PathSet, escape};
 use crate::recipe::Recipe;
 use crate::source::dir::{Scan, ScanOptions, scan};
-use crate::sys::{Dir, Held};
+use crate::sys::{Dir, Front, Held};
 use crate::tree::{Policy, Tree};
 use crate::watch::Watch;
 
@@ -28,8 +28,10 @@ pub struct Chroot {
     pub place: Place,
     /// What we know of it.
     pub state: State,
-    /// Its root directory.
+    /// Its root directory; of an overlay clone, the root of the overlay.
     pub root: Dir,
+    /// The overlay of an overlay clone.
+    pub front: Option<Front>,
     /// Its lock; held until this is dropped.
     pub lock: Held,
 }
@@ -52,6 +54,38 @@ impl Chroot {
     /// [`ErrorKind::NotFound`] if there is none; [`ErrorKind::Refused`] if what is there is not what was recorded;
     /// [`ErrorKind::Interrupted`] if an interrupted command has to be recovered first; [`ErrorKind::Locked`].
     pub fn open(home: &Home, name: &OsStr, locking: Locking) -> Result<Chroot> {
+        let mut chroot = Chroot::open_record(home, name, locking)?;
+        if let Some(front) = layers::front(home, &chroot.place, &chroot.state)? {
+            chroot.root = front.dir(home.calls).on("open", bytes(&chroot.place.root))?;
+            chroot.front = Some(front);
+            // Nothing can be renamed from beside it into it.
+            chroot.place.beside = false;
+        }
+        Ok(chroot)
+    }
+
+    /// Refuses to change what overlay clones lie in front of.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Refused`] naming them.
+    pub fn refuse_frozen(&self, home: &Home) -> Result<()> {
+        layers::refuse_frozen(home, &self.place, &self.state)
+    }
+
+    /// Makes the root be found at its path, by this thread and what it starts.
+    ///
+    /// # Errors
+    /// As unshare(2).
+    pub fn attach(&self) -> Result<()> {
+        let Some(front) = &self.front else { return Ok(()) };
+        front.attach(&self.place.root).on("mount", bytes(&self.place.root))
+    }
+
+    /// As [`Chroot::open`], for what is known of the chroot: the root of an overlay clone is the empty directory.
+    ///
+    /// # Errors
+    /// As [`Chroot::open`].
+    pub fn open_record(home: &Home, name: &OsStr, locking: Locking) -> Result<Chroot> {
         let place = Place::find(home, name)?;
         let shown = bytes(&place.root).to_vec();
         let shown = shown.as_slice();
@@ -60,16 +94,18 @@ impl Chroot {
             root => root.on("open", shown)?,
         };
         let state = State::open(home, &place)?.ok_or_else(|| unknown(shown))?;
-        let lock = state.lock(locking.shared, locking.wait, locking.verb).map_err(|e| e.at(shown))?;
-        if locking.shared && state.is_interrupted() {
+        // Only one overlay of its layers may be there at a time.
+        let shared = locking.shared && layers::base_of(&state)?.is_none();
+        let lock = state.lock(shared, locking.wait, locking.verb).map_err(|e| e.at(shown))?;
+        if shared && state.is_interrupted() {
             return Err(Error::new(ErrorKind::Interrupted, "an earlier command was interrupted")
                 .at(shown)
                 .hint(format!("finish it with: stockade recover {}", place.called(home))));
         }
-        if !locking.shared {
+        if !shared {
             recover::settle(home, &place, &state, &Watch::default())?;
         }
-        let chroot = Chroot { place, state, root, lock };
+        let chroot = Chroot { place, state, root, front: None, lock };
         chroot.verify_identity()?;
         Ok(chroot)
     }

@@ -20,6 +20,8 @@ pub enum How {
     Snapshot,
     /// Every file shares its blocks with that of the base until one of them is written to.
     Reflink,
+    /// What is written to it lies in front of the base.
+    Overlay,
     /// Every file is a further name of the base's own.
     Link,
     /// Every file is copied.
@@ -27,13 +29,14 @@ pub enum How {
 }
 
 impl How {
-    const ALL: [How; 4] = [How::Snapshot, How::Reflink, How::Link, How::Copy];
+    const ALL: [How; 5] = [How::Snapshot, How::Reflink, How::Overlay, How::Link, How::Copy];
 
     /// The word for it, as `--how` takes it.
     pub fn word(self) -> &'static str {
         match self {
             How::Snapshot => "snapshot",
             How::Reflink => "reflink",
+            How::Overlay => "overlay",
             How::Link => "link",
             How::Copy => "copy",
         }

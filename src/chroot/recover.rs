@@ -6,6 +6,7 @@ use std::ffi::OsStr;
 
 use super::carry::NEW;
 use super::identity::{self, IDENTITY};
+use super::layers;
 use super::place::{Home, Place, bytes};
 use super::recorded;
 use super::remove::{OLD, forget};
@@ -55,7 +56,15 @@ pub(crate) fn settle(home: &Home, place: &Place, state: &State, watch: &Watch) -
     }
     let mut outcome = Outcome::Nothing;
     match Dir::open(&place.root, home.calls) {
+        Ok(_) if layers::base_of(state)?.is_some() && !layers::is_disturbed(state)? => {}
         Ok(root) => {
+            let front = layers::front(home, place, state)?;
+            let (root, place) = match &front {
+                Some(front) => {
+                    (front.dir(home.calls).on("open", bytes(&place.root))?, &Place { beside: false, ..place.clone() })
+                }
+                None => (root, place),
+            };
             let work = Work::new(place, state, Some(&root))?;
             work.settle()?;
             if state.has_journal() {
@@ -74,6 +83,9 @@ pub(crate) fn settle(home: &Home, place: &Place, state: &State, watch: &Watch) -
         outcome = Outcome::Finished;
     }
     state.forget_unfinished()?;
+    if state.read(IDENTITY)?.is_none() {
+        layers::clear(state)?;
+    }
     if state.dir.find(NEW.as_bytes()).on("stat", bytes(&state.path))?.is_some() {
         remove_tree(&state.dir, NEW.as_bytes(), &Watch::default())?;
         outcome = if outcome == Outcome::Nothing { Outcome::Discarded } else { outcome };

@@ -7,6 +7,7 @@ use std::io::ErrorKind;
 use std::path::PathBuf;
 
 use super::identity::IDENTITY;
+use super::layers;
 use super::open::{Chroot, Locking, no_chroot};
 use super::place::{Home, Place, bytes};
 use super::state::{State, register};
@@ -40,7 +41,9 @@ pub fn remove(home: &Home, name: &OsStr, dry_run: bool, wait: bool, watch: &Watc
     if is_gone(&place) {
         return remove_record(home, &place, dry_run, wait);
     }
-    let chroot = Chroot::open(home, name, Locking { shared: false, wait, verb: "remove" })?;
+    let chroot = Chroot::open_record(home, name, Locking { shared: false, wait, verb: "remove" })?;
+    chroot.refuse_frozen(home)?;
+    let base = layers::base_of(&chroot.state)?;
     refuse_if_in_use(&chroot)?;
     let entries = chroot.state.entries()?;
     let removed = Removed { root: chroot.place.root.clone(), entries, gone: false };
@@ -60,6 +63,9 @@ pub fn remove(home: &Home, name: &OsStr, dry_run: bool, wait: bool, watch: &Watc
     }
     forget(home, &chroot.place, &chroot.state, watch)?;
     chroot.state.vacate()?;
+    if let Some(base) = base {
+        layers::thaw(home, &base, &removed.root)?;
+    }
     Ok(removed)
 }
 

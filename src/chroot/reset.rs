@@ -70,6 +70,7 @@ pub fn reset(home: &Home, name: &OsStr, options: Options, watch: &Watch) -> Resu
     if options.dry_run {
         return Ok(job.report(&aim, plan, left));
     }
+    chroot.refuse_frozen(home)?;
     if !options.yes {
         may_remove(&chroot.place, &plan, aim.have.len())?;
     }
@@ -229,7 +230,11 @@ impl Job<'_> {
     fn act(&self, plan: &Plan, tree: &Tree) -> Result<()> {
         let mut ran = self.built.actions.clone();
         ran.retain(|name, _| !actions::concerns(name, plan));
-        for (name, _) in actions::due(&self.recipe, tree, &ran) {
+        let due = actions::due(&self.recipe, tree, &ran);
+        if !due.is_empty() {
+            self.chroot.attach()?;
+        }
+        for (name, _) in due {
             actions::run(&name, &self.chroot.place.root)?;
         }
         Ok(())

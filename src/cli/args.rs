@@ -332,6 +332,7 @@ pub(super) struct Clone {
 pub(super) enum How {
     Auto,
     Reflink,
+    Overlay,
     Link,
     Copy,
 }

@@ -22,6 +22,7 @@ pub(super) fn run(args: &Clone, out: &mut Out) -> Result<Exit> {
         how: match args.how {
             How::Auto => None,
             How::Reflink => Some(origin::How::Reflink),
+            How::Overlay => Some(origin::How::Overlay),
             How::Link => Some(origin::How::Link),
             How::Copy => Some(origin::How::Copy),
         },

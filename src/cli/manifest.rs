@@ -12,7 +12,7 @@ use crate::tree::text::Dialect;
 pub(super) fn run(args: &Manifest, out: &mut Out) -> Result<Exit> {
     let home = Home::from_env()?;
     let locking = Locking { shared: true, wait: true, verb: "manifest" };
-    let tree = Chroot::open(&home, args.root.as_os_str(), locking)?.manifest()?;
+    let tree = Chroot::open_record(&home, args.root.as_os_str(), locking)?.manifest()?;
     if out.json {
         tree.nodes().iter().try_for_each(|node| out.value(&json::node(node)))?;
         return Ok(Exit::Done);

@@ -28,10 +28,14 @@ pub(super) fn run(args: &Run) -> Result<Exit> {
     if let Some(name) = &args.session.keep {
         clone::may_be_called(&home, &chroot, name)?;
     }
+    chroot.attach()?;
     let session = session::prepare(&chroot.place.root, &command, &options)?;
     out::limits(session.limits(), args.json.json);
     let ledger = chroot.ledger()?;
     let (line, listed) = ledger::enter(&ledger, &Entry::new(&session, &options))?;
+    if !(options.ephemeral || options.keep || options.read_only) {
+        chroot.refuse_frozen(&home)?;
+    }
     let lock = chroot.lock.try_clone().on("dup", "lock")?;
     let Outcome { status, left, kept } = session.run(vec![lock, listed])?;
     drop(line);

@@ -15,7 +15,7 @@ use crate::tree::Kind;
 pub(super) fn run(args: &Why, out: &mut Out) -> Result<Exit> {
     let home = Home::from_env()?;
     let locking = Locking { shared: true, wait: true, verb: "why" };
-    let chroot = Chroot::open(&home, args.root.as_os_str(), locking)?;
+    let chroot = Chroot::open_record(&home, args.root.as_os_str(), locking)?;
     let chain = list::why(&chroot, args.path.as_bytes())?;
     if out.json {
         out.value(&chain.iter().map(json::node).collect())?;

@@ -3,6 +3,7 @@
 
 mod devices;
 mod enter;
+mod front;
 mod mounts;
 mod occupants;
 mod outside;
@@ -29,6 +30,7 @@ pub use enter::{
     take_bind,
 };
 pub(super) use enter::{mark_inherited, set_credentials};
+pub use front::{Front, is_overlay};
 pub use mounts::{Mount, mounts};
 pub use occupants::occupants;
 pub use outside::Outside;

@@ -25,6 +25,7 @@ mod signals;
 mod syscalls;
 mod view;
 
+pub(super) use mounting::{attach, make};
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{BorrowedFd, OwnedFd};

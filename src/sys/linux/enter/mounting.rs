@@ -9,7 +9,11 @@ use rustix::io::Errno;
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags};
 
 /// A new filesystem, attached nowhere. An option without a value is a flag.
-pub(super) fn make(kind: &CStr, options: &[(&CStr, &CStr)], flags: MountAttrFlags) -> Result<OwnedFd, Errno> {
+pub(in crate::sys::linux) fn make(
+    kind: &CStr,
+    options: &[(&CStr, &CStr)],
+    flags: MountAttrFlags,
+) -> Result<OwnedFd, Errno> {
     let fs = rustix::mount::fsopen(kind, FsOpenFlags::FSOPEN_CLOEXEC)?;
     // What mount(8) shows in front of "on".
     rustix::mount::fsconfig_set_string(fs.as_fd(), c"source", kind)?;
@@ -49,7 +53,7 @@ pub(super) fn restrict(tree: BorrowedFd<'_>, flags: MountAttrFlags) -> Result<()
 }
 
 /// Puts `what` on `path` below `at`, or on `at` itself if that is empty.
-pub(super) fn attach(what: impl AsFd, at: BorrowedFd<'_>, path: &CStr) -> Result<(), Errno> {
+pub(in crate::sys::linux) fn attach(what: impl AsFd, at: BorrowedFd<'_>, path: &CStr) -> Result<(), Errno> {
     let itself = if path.is_empty() { MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH } else { MoveMountFlags::empty() };
     rustix::mount::move_mount(what.as_fd(), c"", at, path, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | itself)
 }

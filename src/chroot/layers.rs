@@ -1,0 +1,172 @@
+// SPDX-License-Identifier: ISC
+//! Clones that are an overlay: what is written to them lies in front of their base, which must not change meanwhile.
+//!
+//! The clone's own directory is empty. Each command that looks into it makes the overlay anew, attached nowhere or in a
+//! mount namespace of its own, and alone: two overlays of the same layers would not see each other's writes.
+//! State directories: `upper` and `overlay` in that of the clone, `clones` in that of the base, with a file for each.
+#![forbid(unsafe_code)]
+
+use std::ffi::OsString;
+use std::io::{Read, Write};
+use std::os::unix::ffi::OsStringExt;
+use std::path::{Path, PathBuf};
+
+use super::open::{Chroot, WORK_INSIDE};
+use super::origin::{How, Origin};
+use super::place::{Home, Place, bytes, escape_name};
+use super::state::State;
+use crate::apply::remove_tree;
+use crate::error::{Error, ErrorKind, IoContext, Result};
+use crate::path::escape;
+use crate::session::ledger;
+use crate::sys::{Dir, FileType, Front, is_overlay};
+use crate::watch::Watch;
+
+/// What was written to the clone.
+pub(crate) const UPPER: &str = "upper";
+/// Overlayfs's own work directory.
+const SCRATCH: &str = "overlay";
+const CLONES: &str = "clones";
+
+/// The base of an overlay clone; none for any other chroot.
+pub(crate) fn base_of(state: &State) -> Result<Option<PathBuf>> {
+    let origin = Origin::read(state)?;
+    Ok(origin.filter(|origin| origin.how == How::Overlay).map(|origin| origin.base))
+}
+
+/// The overlay of the clone with this state; none for any other chroot.
+///
+/// # Errors
+/// [`ErrorKind::NotFound`] if its base is gone; what the system says.
+pub(crate) fn front(home: &Home, place: &Place, state: &State) -> Result<Option<Front>> {
+    let Some(base) = base_of(state)? else { return Ok(None) };
+    let lower = match Dir::open(&base, home.calls) {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+            let error = Error::new(ErrorKind::NotFound, "the base of this clone is gone").at(bytes(&base));
+            return Err(error.hint("move it back; a clone by overlay cannot do without"));
+        }
+        lower => lower.on("open", bytes(&base))?,
+    };
+    // It may have been moved, and bound to its record again.
+    if let Some(base) = State::open(home, &Place::find(home, base.as_os_str())?)? {
+        freeze(&base, &place.root)?;
+    }
+    overlay(&lower, state).map(Some).map_err(|error| error.at(bytes(&place.root)))
+}
+
+fn overlay(lower: &Dir, state: &State) -> Result<Front> {
+    let open = |name: &str| state.dir.open_dir(name.as_bytes()).on("open", bytes(&state.path.join(name)));
+    Front::new(lower, &open(UPPER)?, &open(SCRATCH)?).on("mount", bytes(&state.path.join(UPPER)))
+}
+
+/// Makes the layers of a clone of `base` in `state`, and tries them. From now on the base must not change.
+///
+/// # Errors
+/// [`ErrorKind::Unsupported`] where there are no overlays of such directories; [`ErrorKind::Refused`] if somebody is in
+/// the base.
+pub(crate) fn make(base: &Chroot, place: &Place, state: &State) -> Result<()> {
+    let cannot =
+        |reason: String| Error::new(ErrorKind::Unsupported, reason).at(bytes(&place.root)).hint("use --how copy");
+    if is_overlay(&base.root) {
+        return Err(cannot("its base is an overlay itself".to_owned()));
+    }
+    // In this order: a session enters itself in the ledger, then asks whether its chroot may change.
+    freeze(&base.state, &place.root)?;
+    if let Some(live) = ledger::live(&base.ledger()?)?.iter().find(|live| !live.entry.ephemeral) {
+        let error =
+            Error::new(ErrorKind::Refused, format!("process {} runs in it: {}", live.entry.pid, live.entry.command));
+        return Err(error.at(bytes(&base.place.root)).hint("end it first, or use --how copy"));
+    }
+    for name in [UPPER, SCRATCH] {
+        state.subdir(name)?;
+    }
+    // The root of an overlay is that of its upper layer: it looks like the lower one.
+    let stat = base.root.stat_self().on("stat", bytes(&base.place.root))?;
+    let xattrs = base.root.xattrs(b".", FileType::Dir).on("getxattr", bytes(&base.place.root))?;
+    let (upper, shown) = (UPPER.as_bytes(), bytes(&state.path));
+    state.dir.set_owner(upper, stat.uid, stat.gid).on("chown", shown)?;
+    state.dir.set_xattrs(upper, FileType::Dir, &xattrs).on("setxattr", shown)?;
+    state.dir.set_mode(upper, stat.mode).on("chmod", shown)?;
+    overlay(&base.root, state)
+        .map(drop)
+        .map_err(|error| cannot(format!("no overlay can be made here: {}", error.reason())))?;
+    // Trying it touched it.
+    state.dir.set_mtime(upper, stat.mtime).on("utimensat", shown)
+}
+
+/// Writes down in the state of its base that `clone` lies in front of it.
+fn freeze(base: &State, clone: &Path) -> Result<()> {
+    let clones = base.subdir(CLONES)?;
+    match clones.create_file(&escape_name(clone), 0o600) {
+        Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
+        file => file.and_then(|mut file| file.write_all(bytes(clone))).on("create", bytes(clone)),
+    }
+}
+
+/// Forgets that `clone` lay in front of `base`.
+pub(crate) fn thaw(home: &Home, base: &Path, clone: &Path) -> Result<()> {
+    let Some(state) = State::open(home, &Place::find(home, base.as_os_str())?)? else { return Ok(()) };
+    match state.subdir(CLONES)?.unlink(&escape_name(clone)) {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        done => done.on("unlink", bytes(clone)),
+    }
+}
+
+/// Forgets a clone that did not come to be.
+pub(crate) fn unmake(home: &Home, base: &Chroot, place: &Place, state: &State) -> Result<()> {
+    clear(state)?;
+    thaw(home, &base.place.root, &place.root)
+}
+
+/// Removes the layers of a clone that did not come to be.
+pub(crate) fn clear(state: &State) -> Result<()> {
+    [UPPER, SCRATCH].iter().try_for_each(|name| remove_tree(&state.dir, name.as_bytes(), &Watch::default()))
+}
+
+/// Did an interrupted command leave something in the overlay?
+pub(crate) fn is_disturbed(state: &State) -> Result<bool> {
+    let Ok(upper) = state.dir.open_dir(UPPER.as_bytes()) else { return Ok(false) };
+    Ok(state.has_journal() || upper.find(WORK_INSIDE.as_bytes()).on("stat", bytes(&state.path))?.is_some())
+}
+
+/// The clones that lie in front of the chroot with this place and state; those that are gone, or never came to be, do
+/// not count.
+pub(crate) fn clones(home: &Home, place: &Place, state: &State) -> Result<Vec<PathBuf>> {
+    let Ok(dir) = state.dir.open_dir(CLONES.as_bytes()) else { return Ok(Vec::new()) };
+    let mut found = Vec::new();
+    for entry in dir.entries().on("readdir", bytes(&state.path))? {
+        let mut path = Vec::new();
+        let file = dir.open_file(&entry.name).on("open", &entry.name)?;
+        file.take(1 << 16).read_to_end(&mut path).on("read", &entry.name)?;
+        let path = PathBuf::from(OsString::from_vec(path));
+        if is_clone_of(home, &path, &place.root)? {
+            found.push(path);
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
+fn is_clone_of(home: &Home, clone: &Path, base: &Path) -> Result<bool> {
+    let place = match Place::find(home, clone.as_os_str()) {
+        Err(e) if e.kind() == ErrorKind::NotFound => return Ok(false),
+        place => place?,
+    };
+    let Some(state) = State::open(home, &place)? else { return Ok(false) };
+    Ok(base_of(&state)?.is_some_and(|of| of == base))
+}
+
+/// Refuses to change the base of overlay clones.
+///
+/// # Errors
+/// [`ErrorKind::Refused`] naming them.
+pub(crate) fn refuse_frozen(home: &Home, place: &Place, state: &State) -> Result<()> {
+    let clones = clones(home, place, state)?;
+    if clones.is_empty() {
+        return Ok(());
+    }
+    let names: Vec<String> = clones.iter().map(|clone| escape(bytes(clone))).collect();
+    let reason = format!("clones by overlay would change with it: {}", names.join(", "));
+    let hint = "remove them first; or make them stand alone: stockade clone CLONE NEW --how copy";
+    Err(Error::new(ErrorKind::Refused, reason).at(bytes(&place.root)).hint(hint))
+}

@@ -1,0 +1,43 @@
+// SPDX-License-Identifier: ISC
+//! There are no overlays.
+
+use std::convert::Infallible;
+use std::io;
+use std::path::Path;
+
+use crate::sys::{Calls, Dir};
+
+/// An overlay: there is none.
+#[derive(Debug)]
+pub struct Front(Infallible);
+
+impl Front {
+    /// Always fails.
+    ///
+    /// # Errors
+    /// Unsupported.
+    pub fn new(_lower: &Dir, _upper: &Dir, _work: &Dir) -> io::Result<Front> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    /// Cannot be called.
+    ///
+    /// # Errors
+    /// None.
+    pub fn dir(&self, _calls: Calls) -> io::Result<Dir> {
+        match self.0 {}
+    }
+
+    /// Cannot be called.
+    ///
+    /// # Errors
+    /// None.
+    pub fn attach(&self, _place: &Path) -> io::Result<()> {
+        match self.0 {}
+    }
+}
+
+/// There are no overlays.
+pub fn is_overlay(_dir: &Dir) -> bool {
+    false
+}
