@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use super::carry::{NEW, new_root, rename_in};
 use super::guard::{self, Found};
+use super::numbers::NUMBERS;
 use super::open::{Chroot, Locking, WORK_INSIDE};
 use super::origin::{How, Origin};
 use super::place::{Home, Place, bytes};
@@ -242,6 +243,8 @@ impl Job<'_> {
             text => text,
         };
         let mut files: Vec<(&str, &[u8])> = vec![("recipe.next", &recipe), ("built.next", &built)];
+        let numbers = self.base.state.read(NUMBERS)?;
+        files.extend(numbers.as_deref().map(|text| ("numbers.next", text)));
         files.extend(manifest.as_deref().map(|text| ("manifest.next", text)));
         files.extend([("origin.next", &*origin), ("identity.next", &identity)]);
         self.state.write_all(&files)

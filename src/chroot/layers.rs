@@ -19,7 +19,7 @@ use crate::apply::remove_tree;
 use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::path::escape;
 use crate::session::ledger;
-use crate::sys::{Dir, FileType, Front, is_overlay};
+use crate::sys::{Dir, FileType, Front, effective_uid, id_map, is_overlay};
 use crate::watch::Watch;
 
 /// What was written to the clone.
@@ -67,6 +67,10 @@ fn overlay(lower: &Dir, state: &State) -> Result<Front> {
 pub(crate) fn make(base: &Chroot, place: &Place, state: &State) -> Result<()> {
     let cannot =
         |reason: String| Error::new(ErrorKind::Unsupported, reason).at(bytes(&place.root)).hint("use --how copy");
+    // Elsewhere its bookkeeping would be in attributes that whoever is inside can change.
+    if effective_uid() != 0 || !id_map().is_ok_and(|map| map.is_everything()) {
+        return Err(cannot("only root makes such clones".to_owned()));
+    }
     if is_overlay(&base.root) {
         return Err(cannot("its base is an overlay itself".to_owned()));
     }

@@ -135,8 +135,10 @@ impl World {
 
     /// Nothing of a finished command is left in the state of any chroot, nor among the temporary files.
     pub(crate) fn assert_tidy(&self) {
-        let known =
-            ["archives", "built", "homes", "identity", "lock", "manifest", "clones", "origin", "recipe", "sessions"];
+        let known = [
+            "archives", "built", "homes", "identity", "lock", "manifest", "clones", "numbers", "origin", "recipe",
+            "sessions",
+        ];
         let list = |dir: PathBuf| fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
         let states = list(self.path("home/.stockade")).filter(|state| !state.ends_with("roots"));
         let mut left: Vec<PathBuf> = states.flat_map(list).collect();
