@@ -58,6 +58,47 @@ fn traced(scene: &Scene, options: &[String], inject: &str, follow: bool) -> (Exi
     (status, fs::read_to_string(&trace).unwrap_or_default().lines().filter_map(call).collect())
 }
 
+/// A call that fails: what is said of it, and that nothing is left.
+#[test]
+fn every_step_that_fails_is_named() {
+    let Some(scene) = scene() else { return };
+    if Command::new("strace").arg("-V").output().is_err() {
+        assert!(std::env::var_os("CI").is_none(), "needs strace");
+        eprintln!("skipped: needs strace");
+        return;
+    }
+    for (fault, says) in [
+        ("clone:error=EAGAIN", "clone: Resource temporarily unavailable while making the session\nhint: end processes"),
+        ("clone:error=EPERM", "clone: Operation not permitted while making the session\nhint: in a container"),
+        ("unshare:error=ENOSPC", "unshare: No space left on device while making the session\nhint: sysctl user.max_"),
+        (
+            "open_tree:error=ENOSYS",
+            "open_tree: Function not implemented while taking the root\nhint: sessions need Linux",
+        ),
+        ("mount_setattr:error=ENOSYS", "while taking the root\nhint: sessions need Linux"),
+        ("sethostname:error=EPERM", "sethostname: Operation not permitted while setting the session apart"),
+        ("fsopen:error=ENODEV", "proc: mount: No such device while building the view"),
+        ("symlinkat:error=EIO", "dev: mknod: Input/output error while building the view"),
+        ("pivot_root:error=EINVAL", "pivot_root: Invalid argument while building the view"),
+        ("umount2:error=EBUSY", "umount: Device or resource busy while building the view"),
+        ("signalfd4:error=EMFILE", "signalfd: Too many open files while making the session"),
+        ("seccomp:error=EINVAL", "while holding the command in\nhint: this kernel cannot"),
+        ("capset:error=EPERM", "capset: Operation not permitted while holding the command in"),
+        ("setgroups:error=EPERM", "setgroups: Operation not permitted while becoming the user"),
+        ("setresuid:error=EAGAIN", "setresuid: Resource temporarily unavailable while becoming the user"),
+    ] {
+        let mut command = Command::new("strace");
+        command.args(["-f", "-qq", "-o", "/dev/null", "-e", "trace=all", "-e", &format!("inject={fault}:when=1")]);
+        command.arg(STOCKADE).args(["run", "--hostname", "h"]).arg(scene.root()).args(["--", "true"]);
+        command.env("STOCKADE_HOME", scene.dir.path().join("home")).stdin(Stdio::null());
+        let output = within_time(&mut command);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.code() == Some(1) && said.contains(says), "{fault}: {said}");
+        scene.assert_nothing_left(fault);
+        assert_unlocked(&scene, fault);
+    }
+}
+
 /// Nobody holds the lock of the chroot.
 fn assert_unlocked(scene: &Scene, told: &str) {
     let lock = fs::File::open(scene.dir.path().join(".stockade/b0/lock")).unwrap();

@@ -46,6 +46,7 @@ pub(super) fn stuck(session: &Session, stuck: &Stuck) -> Error {
         ("mount", "overlay", _) => overlay(root, error),
         ("chdir", ..) if is_closed(session) => open_up(session, error),
         ("chdir", ..) => error.hint("name another directory with --cwd"),
+        ("seccomp" | "capset", ..) => error.hint("this kernel cannot hold it in: run it with --no-confine"),
         ("write", "cgroup.procs", _) => error.hint("leave out --memory, --cpus and --pids"),
         _ => error,
     }
@@ -139,7 +140,9 @@ fn mount_of(root: &Path) -> Option<Mount> {
 
 /// The path of the host for `name` in the root.
 pub(super) fn within(root: &Path, name: &[u8]) -> Vec<u8> {
-    root.join(OsStr::from_bytes(name)).into_os_string().into_vec()
+    // Joining nothing would leave a slash.
+    let path = if name.is_empty() { root.to_owned() } else { root.join(OsStr::from_bytes(name)) };
+    path.into_os_string().into_vec()
 }
 
 fn bytes(path: &Path) -> &[u8] {
