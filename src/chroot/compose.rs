@@ -134,7 +134,7 @@ impl<'a> Composer<'a> {
         }
         if self.without > 0 {
             self.notes.push(format!(
-                "{} devices were left out: ordinary users make none, 'run' brings its own",
+                "devices left out: {}; ordinary users make none, and 'run' brings its own",
                 self.without
             ));
         }
