@@ -55,7 +55,9 @@ impl Home {
     pub fn look(&self) -> Result<Option<Dir>> {
         match Dir::open(self.path.parent().unwrap_or(Path::new("/")), self.calls) {
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
-            above => trusted_dir(&above.on("open", bytes(&self.path))?, name_of(&self.path)?, &self.path),
+            above => {
+                trusted_dir(&above.on("open", bytes(&self.path))?, name_of(&self.path)?, &self.path).map_err(whose)
+            }
         }
     }
 
@@ -69,7 +71,17 @@ impl Home {
         std::fs::create_dir_all(parent).on("mkdir", bytes(parent))?;
         let above = Dir::open(parent, self.calls).on("open", bytes(parent))?;
         let name = name_of(&self.path)?;
-        private_dir(&above, name, &self.path)
+        private_dir(&above, name, &self.path).map_err(whose)
+    }
+}
+
+/// A home that is not ours has an owner, who can use it.
+fn whose(error: Error) -> Error {
+    match error.kind() {
+        ErrorKind::Refused => {
+            error.hint("run it as the user whose home it is, or set STOCKADE_HOME to a directory of your own")
+        }
+        _ => error,
     }
 }
 

@@ -44,12 +44,6 @@ const ABILITIES: &[Ability] = &[
         },
     },
     Ability {
-        name: "device nodes",
-        lost: "a build with devices is refused",
-        optional: false,
-        attempt: |dir| dir.make_node(b"null", &Kind::Char(1, 3), 0o600),
-    },
-    Ability {
         name: "holes in files",
         lost: "sparse files take all their size",
         optional: true,
@@ -110,6 +104,7 @@ fn attempts(dir: &Dir, shown: &Path) -> Vec<Finding> {
         let what = format!("{} on {shown}", ability.name);
         findings.push(judge(what, (ability.attempt)(dir), ability.lost, ability.optional));
     }
+    findings.push(devices(dir, &shown));
     if sys::HAS_SESSIONS && sys::effective_uid() == 0 {
         findings.push(overlays(dir, &shown));
     }
@@ -122,10 +117,24 @@ fn attempts(dir: &Dir, shown: &Path) -> Vec<Finding> {
     findings
 }
 
+/// Root of a user namespace, not of the machine.
+fn is_rootless() -> bool {
+    sys::id_map().is_ok_and(|map| !map.is_everything())
+}
+
+/// Nodes as `build` makes them, if it does.
+fn devices(dir: &Dir, shown: &str) -> Finding {
+    let what = format!("device nodes on {shown}");
+    if is_rootless() {
+        return Finding::good(what, "none are made for an ordinary user: a session has those of the host");
+    }
+    judge(what, dir.make_node(b"null", &Kind::Char(1, 3), 0o600), "a build with devices is refused", false)
+}
+
 /// A filesystem below an overlay, as `run --ephemeral` makes one.
 fn overlays(dir: &Dir, shown: &str) -> Finding {
     let what = format!("overlays on {shown}");
-    match sys::can_overlay(dir) {
+    match sys::can_overlay(dir, is_rootless()) {
         Ok(Overlays::Whole) => Finding::good(what, "works"),
         Ok(Overlays::WithoutUserAttributes) => {
             Finding::good(what, "works, but for attributes of users, which need Linux 6.6")

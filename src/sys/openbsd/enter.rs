@@ -59,7 +59,7 @@ pub enum Overlays {
 ///
 /// # Errors
 /// Always.
-pub fn can_overlay(_: &Dir) -> io::Result<Overlays> {
+pub fn can_overlay(_: &Dir, _rootless: bool) -> io::Result<Overlays> {
     Err(io::ErrorKind::Unsupported.into())
 }
 

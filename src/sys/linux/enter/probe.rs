@@ -33,15 +33,16 @@ pub enum Overlays {
     WithoutUserAttributes,
 }
 
-/// Tries whether `root` can be used with [`super::Terms::ephemeral`]; nothing of that is seen outside.
+/// Tries whether `root` can be used with [`super::Terms::ephemeral`], by root of a user namespace if `rootless`; nothing of that is seen outside.
 ///
 /// # Errors
 /// Why not.
-pub fn can_overlay(root: &Dir) -> std::io::Result<Overlays> {
+pub fn can_overlay(root: &Dir, rootless: bool) -> std::io::Result<Overlays> {
     const NO_ATTRIBUTES: i32 = 255;
     // Here, where its mount is: another namespace cannot clone it.
     let tree = mounting::clone(root.as_fd(), c"", OpenTreeFlags::empty())?;
-    let work = || attempt(tree.as_fd()).map_or_else(Errno::raw_os_error, |all| if all { 0 } else { NO_ATTRIBUTES });
+    let work =
+        || attempt(tree.as_fd(), rootless).map_or_else(Errno::raw_os_error, |all| if all { 0 } else { NO_ATTRIBUTES });
     match child(NAMESPACES, work)? {
         0 => Ok(Overlays::Whole),
         NO_ATTRIBUTES => Ok(Overlays::WithoutUserAttributes),
@@ -50,11 +51,11 @@ pub fn can_overlay(root: &Dir) -> std::io::Result<Overlays> {
 }
 
 /// Mounts an overlay; does it take attributes of users?
-fn attempt(tree: BorrowedFd<'_>) -> Result<bool, Errno> {
+fn attempt(tree: BorrowedFd<'_>, rootless: bool) -> Result<bool, Errno> {
     let plain = |stuck: Stuck| Errno::from_io_error(&stuck.error).unwrap_or(Errno::INVAL);
     rustix::mount::mount_change(c"/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)?;
     mounting::attach(tree, CWD, c"/")?;
-    let front = overlay::mount(tree, false).map_err(plain)?;
+    let front = overlay::mount(tree, rootless).map_err(plain)?;
     let top = rustix::fs::openat(&front, c".", rustix::fs::OFlags::RDONLY, rustix::fs::Mode::empty())?;
     Ok(rustix::fs::fsetxattr(&top, c"user.stockade", b"1", XattrFlags::empty()).is_ok())
 }
