@@ -15,6 +15,7 @@ use std::process::Command;
 use rustix::io::FdFlags;
 
 use super::enter::last_errno;
+use super::user_namespace::id_map;
 use crate::sys::guest::Stuck;
 use crate::sys::ids::{Extent, IdMap};
 
@@ -50,8 +51,10 @@ impl Outside {
         }
     }
 
-    /// That of the process which executed this program again, if there is one.
+    /// That of the process which executed this program again, if there is one. Outside of user namespaces nobody is
+    /// asked.
     pub fn find() -> Option<Outside> {
+        id_map().ok().filter(|map| !map.is_everything())?;
         let numbers = std::env::var(VARIABLE).ok()?;
         let (question, answer) = numbers.split_once(' ')?;
         let copy = |number: &str| {
