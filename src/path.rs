@@ -13,7 +13,7 @@ use std::hash::{Hash, Hasher};
 use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
 
-use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
+use globset::{Glob, GlobBuilder, GlobSet, GlobSetBuilder};
 
 use crate::bail;
 use crate::error::{Error, ErrorKind, Result};
@@ -277,6 +277,29 @@ pub struct PathSet {
     patterns: Vec<String>,
 }
 
+/// One pattern of a set.
+enum Pattern {
+    Exact(TreePath),
+    Glob(Glob),
+}
+
+fn read(pattern: &[u8]) -> Result<Pattern> {
+    if !pattern.iter().any(|b| b"*?[{\\".contains(b)) {
+        return TreePath::lenient(pattern).map(Pattern::Exact);
+    }
+    let Ok(text) = std::str::from_utf8(pattern) else {
+        bail!(Usage, "a pattern must be UTF-8: {}", escape(pattern));
+    };
+    let text = text.trim_start_matches("./").trim_matches('/');
+    let glob = GlobBuilder::new(text).literal_separator(true).build();
+    let wrong = |e: globset::Error| Error::new(ErrorKind::Usage, format!("bad pattern {text:?}: {}", e.kind()));
+    glob.map(Pattern::Glob).map_err(wrong)
+}
+
+fn has_letter(text: &str) -> bool {
+    text.contains(|c: char| c.is_alphanumeric())
+}
+
 impl PathSet {
     /// Builds the set from patterns; a pattern without glob characters is an exact path.
     ///
@@ -290,21 +313,29 @@ impl PathSet {
         let mut set = PathSet::default();
         let mut globs = GlobSetBuilder::new();
         for pattern in patterns {
-            let pattern = pattern.as_ref();
-            if !pattern.iter().any(|b| b"*?[{\\".contains(b)) {
-                set.exact.insert(TreePath::lenient(pattern)?);
-                continue;
+            match read(pattern.as_ref())? {
+                Pattern::Exact(path) => drop(set.exact.insert(path)),
+                Pattern::Glob(glob) => {
+                    set.patterns.push(glob.glob().to_owned());
+                    globs.add(glob);
+                }
             }
-            let Ok(text) = std::str::from_utf8(pattern) else {
-                bail!(Usage, "a pattern must be UTF-8: {}", escape(pattern));
-            };
-            let text = text.trim_start_matches("./").trim_matches('/');
-            let glob = GlobBuilder::new(text).literal_separator(true).build();
-            globs.add(glob.map_err(|e| Error::new(ErrorKind::Usage, format!("bad pattern {text:?}: {}", e.kind())))?);
-            set.patterns.push(text.to_owned());
         }
         set.globs = globs.build().map_err(|e| Error::new(ErrorKind::Usage, e.kind().to_string()))?;
         Ok(set)
+    }
+
+    /// Does `pattern` cover every path? Quick for all but odd ones: a set takes its time to build.
+    ///
+    /// # Errors
+    /// As [`PathSet::new`].
+    pub fn is_everything(pattern: &str) -> Result<bool> {
+        match read(pattern.as_bytes())? {
+            Pattern::Exact(path) => Ok(path.is_root()),
+            // It would have to match the empty path, and no plain letter outside of a choice does.
+            Pattern::Glob(glob) if glob.glob().split(['{', '[', '\\']).next().is_some_and(has_letter) => Ok(false),
+            Pattern::Glob(_) => Ok(PathSet::new([pattern])?.covers(&TreePath::root())),
+        }
     }
 
     /// Adds one exact path.
@@ -435,5 +466,30 @@ mod tests {
         }
         assert!(PathSet::new(["[a"]).is_err());
         assert!(PathSet::new([""]).unwrap().covers(&path("any")));
+    }
+
+    #[test]
+    fn patterns_that_cover_everything() {
+        for (pattern, everything) in [
+            ("**", true),
+            ("*", true),
+            ("/", true),
+            (".", true),
+            ("**/", true),
+            ("{a,}", false),
+            ("{a,**}", true),
+            ("**/*", true),
+            ("a*", false),
+            ("**/*.pyc", false),
+            ("[ab]*", false),
+            ("{a,b}", false),
+            ("?", false),
+            ("var/log", false),
+        ] {
+            let set = PathSet::new([pattern]).unwrap();
+            assert_eq!(PathSet::is_everything(pattern).unwrap(), set.covers(&TreePath::root()), "{pattern}");
+            assert_eq!(PathSet::is_everything(pattern).unwrap(), everything, "{pattern}");
+        }
+        assert!(PathSet::is_everything("[a").is_err());
     }
 }

@@ -36,8 +36,7 @@ pub(super) fn tree_path(text: &str) -> Result<TreePath> {
 
 /// A pattern of paths in the chroot.
 pub(super) fn pattern(text: &str) -> Result<String> {
-    let set = PathSet::new([text])?;
-    if set.covers(&TreePath::root()) {
+    if PathSet::is_everything(text)? {
         bail!(Usage, "the pattern covers the whole chroot");
     }
     Ok(text.to_owned())
