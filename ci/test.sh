@@ -23,6 +23,7 @@ needs='
 /usr/bin/strace strace
 /usr/bin/busybox busybox-static
 /usr/bin/unshare util-linux
+/usr/bin/newuidmap uidmap
 /usr/bin/cc gcc
 '
 missing=$(echo "$needs" | while read -r sign package; do

@@ -6,6 +6,7 @@
 use super::place::bytes;
 use super::state::State;
 use crate::error::{Error, ErrorKind, IoContext, Result};
+use crate::session;
 use crate::sys;
 
 /// The state file that holds them.
@@ -19,12 +20,15 @@ pub(crate) fn ours() -> Result<String> {
 /// Refuses a chroot that was made with others.
 ///
 /// # Errors
-/// [`ErrorKind::Refused`], with the numbers.
+/// [`ErrorKind::Refused`], with the numbers; [`ErrorKind::Unsupported`] for a user who cannot have them.
 pub(crate) fn must_be_ours(state: &State) -> Result<()> {
     let Some(recorded) = state.read(NUMBERS)? else { return Ok(()) };
     let (theirs, ours) = (String::from_utf8_lossy(&recorded), ours()?);
     if theirs == ours {
         return Ok(());
+    }
+    if sys::effective_uid() != 0 {
+        return Err(session::forbidden().at(bytes(&state.path)));
     }
     let reason = format!("it was made with the numbers of {}; yours are those of {}", theirs.trim(), ours.trim());
     let error = Error::new(ErrorKind::Refused, reason).at(bytes(&state.path));

@@ -35,9 +35,12 @@ pub fn become_root(home: &Path) -> Result<()> {
 }
 
 /// Why an ordinary user cannot enter a chroot, with what allows it.
-pub(super) fn forbidden() -> Error {
+pub fn forbidden() -> Error {
     let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
-    let error = Error::new(ErrorKind::Unsupported, "user namespaces are forbidden here: only root can enter a chroot");
+    let error = Error::new(
+        ErrorKind::Unsupported,
+        "user namespaces are forbidden here: only root has the numbers of others and can enter a chroot",
+    );
     match sys::USER_NAMESPACE_SETTINGS.iter().find(|(path, value, _)| read(path).trim() == *value) {
         Some((_, _, allow)) => error.hint(format!("run it as root, or let root allow them: {allow}")),
         None => error.hint("run it with sudo or doas"),
