@@ -156,7 +156,9 @@ pub(crate) fn rename_in(home: &Home, place: &Place, state: &State) -> Result<()>
     register::add(home, place)?;
     state.write(recorded::RENAMING, b"")?;
     state.dir.rename(NEW.as_bytes(), &parent, &name).on("rename", shown)?;
-    parent.sync().on("fsync", shown)?;
+    if state.lasting {
+        parent.sync().on("fsync", shown)?;
+    }
     recorded::promote(state)
 }
 

@@ -92,7 +92,7 @@ pub fn may_be_called(home: &Home, base: &Chroot, name: &OsString) -> Result<()> 
 /// As [`clone`].
 pub fn clone_of(home: &Home, base: &Chroot, request: &Request, watch: &Watch) -> Result<Report> {
     let place = free_place(home, base, &request.name)?;
-    let state = State::create(home, &place)?;
+    let state = State { lasting: false, ..State::create(home, &place)? };
     let _lock = state.lock(false, request.wait, "clone").map_err(|e| e.at(bytes(&place.root)))?;
     recover::settle(home, &place, &state, watch)?;
     let place = free_place(home, base, &request.name)?;
@@ -227,8 +227,8 @@ impl Job<'_> {
         Ok((Tree::new(nodes)?, notes))
     }
 
-    /// Writes what is known of the clone. The clone itself is not synced: a base that lasts has all that is in it, and
-    /// `check` sees what a power cut kept from the disk.
+    /// Writes what is known of the clone. Neither that nor the clone itself is synced, which would take longer than all
+    /// the rest: a base that lasts has all that is in it.
     ///
     /// Without a manifest of its own the clone shares the file of the base: such files are replaced, never written to.
     fn record(&self, manifest: Option<Vec<u8>>, how: How, new: &Dir) -> Result<()> {

@@ -140,7 +140,7 @@ pub(crate) fn promote(state: &State) -> Result<()> {
         }
     }
     state.discard(RENAMING)?;
-    state.dir.sync().on("fsync", bytes(&state.path))
+    state.sync()
 }
 
 /// The tree to record after a build of `want`: what was left although it is stale, or adopted, stays known, and files

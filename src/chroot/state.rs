@@ -27,6 +27,8 @@ pub struct State {
     pub dir: Dir,
     /// Its path, for messages.
     pub path: PathBuf,
+    /// What is written to it is made durable.
+    pub lasting: bool,
 }
 
 impl State {
@@ -55,7 +57,7 @@ impl State {
         let above = Dir::open(above, home.calls).on("open", bytes(above))?;
         let all_dir = private_dir(&above, STATE.as_bytes(), all)?;
         let name = place.state.file_name().map(std::os::unix::ffi::OsStrExt::as_bytes).unwrap_or_default();
-        Ok(State { dir: private_dir(&all_dir, name, &place.state)?, path: place.state.clone() })
+        Ok(State { dir: private_dir(&all_dir, name, &place.state)?, path: place.state.clone(), lasting: true })
     }
 
     /// Takes the chroot's lock; `verb` is written into it for others to read.
@@ -158,7 +160,15 @@ impl State {
     /// As [`State::write`].
     pub fn write_all(&self, files: &[(&str, &[u8])]) -> Result<()> {
         files.iter().try_for_each(|(name, text)| self.put(name, text))?;
-        self.dir.sync().on("fsync", bytes(&self.path))
+        self.sync()
+    }
+
+    /// Makes the names in it durable, if they are to last.
+    ///
+    /// # Errors
+    /// As fsync(2).
+    pub fn sync(&self) -> Result<()> {
+        if self.lasting { self.dir.sync().on("fsync", bytes(&self.path)) } else { Ok(()) }
     }
 
     fn put(&self, name: &str, text: &[u8]) -> Result<()> {
@@ -166,7 +176,9 @@ impl State {
         self.discard(&new)?;
         let mut file = self.dir.create_file(new.as_bytes(), 0o600).on("create", self.shown(&new))?;
         file.write_all(text).on("write", self.shown(&new))?;
-        file.sync_all().on("fsync", self.shown(&new))?;
+        if self.lasting {
+            file.sync_all().on("fsync", self.shown(&new))?;
+        }
         self.dir.rename(new.as_bytes(), &self.dir, name.as_bytes()).on("rename", self.shown(name))
     }
 
