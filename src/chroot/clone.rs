@@ -54,8 +54,8 @@ pub struct Report {
     pub base: PathBuf,
     /// How it was made.
     pub how: How,
-    /// Entries in it.
-    pub entries: usize,
+    /// How many entries were copied; none where all came along at once, and nobody counted.
+    pub entries: Option<usize>,
     /// What the user should know.
     pub notes: Vec<String>,
 }
@@ -71,7 +71,7 @@ pub fn clone(home: &Home, request: &Request, watch: &Watch) -> Result<Report> {
     let base = Chroot::open(home, &request.base, Locking { shared, wait: request.wait, verb: "clone" })?;
     if request.dry_run {
         let place = free_place(home, &base, &request.name)?;
-        let entries = base.manifest()?.len();
+        let entries = Some(base.state.entries()?);
         let how = choose(request.how, &base, &place, home);
         return Ok(Report { root: place.root, base: base.place.root, how, entries, notes: Vec::new() });
     }
@@ -152,12 +152,12 @@ impl Job<'_> {
         let (how, (entries, notes)) = match how {
             // Subvolumes of two filesystems, perhaps: each file tells.
             How::Snapshot if !self.snapshot()? => (How::Reflink, self.copy(How::Reflink, watch)?),
-            How::Snapshot => (how, (self.base.state.entries()?, Vec::new())),
+            How::Snapshot => (how, (None, Vec::new())),
             How::Overlay => match self.layer() {
                 Err(e) if asked.is_none() && matches!(e.kind(), ErrorKind::Unsupported | ErrorKind::Refused) => {
                     (How::Copy, self.copy(How::Copy, watch)?)
                 }
-                done => done.and_then(|()| Ok((how, (self.base.state.entries()?, Vec::new()))))?,
+                done => done.map(|()| (how, (None, Vec::new())))?,
             },
             _ => (how, self.copy(how, watch)?),
         };
@@ -187,7 +187,7 @@ impl Job<'_> {
     }
 
     /// Copies the base entry by entry. Returns how many there are, and what did not come along.
-    fn copy(&self, how: How, watch: &Watch) -> Result<(usize, Vec<String>)> {
+    fn copy(&self, how: How, watch: &Watch) -> Result<(Option<usize>, Vec<String>)> {
         let means = match how {
             How::Snapshot | How::Reflink => Means::Reflink,
             How::Copy | How::Overlay => Means::Copy,
@@ -209,7 +209,7 @@ impl Job<'_> {
         }
         self.record(Some(record), how, &new)?;
         std::thread::sleep(TICKS.saturating_sub(copied.elapsed()));
-        Ok((tree.len(), notes))
+        Ok((Some(tree.len()), notes))
     }
 
     /// The base as it is, and what of it cannot come along.

@@ -249,7 +249,8 @@ impl State {
     /// As [`State::read`].
     pub fn entries(&self) -> Result<usize> {
         let text = self.read("manifest")?.unwrap_or_default();
-        Ok(text.split(|&b| b == b'\n').filter(|line| line.starts_with(b".")).count())
+        // A line each, after the two of the head.
+        Ok(text.iter().filter(|&&b| b == b'\n').count().saturating_sub(2))
     }
 
     /// Records a tree under `name`.

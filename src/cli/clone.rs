@@ -46,6 +46,7 @@ pub(super) fn run(args: &Clone, out: &mut Out) -> Result<Exit> {
     }
     let did = if args.dry_run { "would be cloned" } else { "cloned" };
     let (root, base, how) = (shown(&report.root), shown(&report.base), report.how.word());
-    out.line(format_args!("{root}: {did} from {base} by {how}: {} entries", report.entries))?;
+    let entries = report.entries.map_or_else(|| "all".to_owned(), |count| count.to_string());
+    out.line(format_args!("{root}: {did} from {base} by {how}: {entries} entries"))?;
     Ok(Exit::Done)
 }
