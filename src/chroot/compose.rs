@@ -223,7 +223,7 @@ impl<'a> Composer<'a> {
         self.notes.extend(merged.notes.iter().cloned());
         let mut entries = merged.entries(|path| self.overlay.get(path).cloned())?;
         if !self.recipe.accounts.is_empty() {
-            entries.extend(merged.homes(self.recipe, &login::host_root(self.calls)?)?);
+            entries.extend(merged.homes(self.recipe, self.calls)?);
         }
         self.lay_made(entries)
     }

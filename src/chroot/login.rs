@@ -5,7 +5,7 @@
 
 use std::fs::File;
 use std::io::Read;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use sha2::{Digest as _, Sha256};
@@ -15,7 +15,7 @@ use super::host::Entries;
 use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::path::TreePath;
 use crate::recipe::{Account, Recipe};
-use crate::sys::{self, Dir, FileType};
+use crate::sys::{self, Calls, Dir, FileType};
 use crate::tree::{Digest, Kind, Meta, Node};
 
 /// No account file and no dotfile is larger.
@@ -37,26 +37,27 @@ pub(crate) fn files(mut read: impl FnMut(&TreePath) -> Result<Option<Vec<u8>>>) 
 
 /// A file below `root`, if it is a regular one; no symlink is followed.
 pub(crate) fn read_below(root: &Dir, path: &TreePath) -> Result<Option<Vec<u8>>> {
-    Ok(open_below(root, path)?.map(|(_, body)| body))
+    Ok(open_below(root, path, path)?.map(|(_, body)| body))
 }
 
-fn open_below(root: &Dir, path: &TreePath) -> Result<Option<(crate::sys::Stat, Vec<u8>)>> {
+/// `shown` is its path for messages.
+fn open_below(root: &Dir, path: &TreePath, shown: &TreePath) -> Result<Option<(crate::sys::Stat, Vec<u8>)>> {
     // A device would act on being opened: looked at first, and once more when it is open.
     let looked = root.walk_parent(path).and_then(|dir| Ok((dir.stat(path.name())?.kind, dir)));
     let (kind, dir): (FileType, Dir) = match looked {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        looked => looked.on("stat", path)?,
+        looked => looked.on("stat", shown)?,
     };
     if kind != FileType::File {
-        return Err(Error::new(ErrorKind::Refused, "it is no regular file").at(path));
+        return Err(Error::new(ErrorKind::Refused, "it is no regular file").at(shown));
     }
-    let file: File = dir.open_file(path.name()).on("open", path)?;
-    let stat = dir.stat_file(&file).on("stat", path)?;
+    let file: File = dir.open_file(path.name()).on("open", shown)?;
+    let stat = dir.stat_file(&file).on("stat", shown)?;
     if stat.kind != FileType::File || stat.size > MAX_FILE {
-        return Err(Error::new(ErrorKind::Refused, "it is no regular file of a sensible size").at(path));
+        return Err(Error::new(ErrorKind::Refused, "it is no regular file of a sensible size").at(shown));
     }
     let mut body = Vec::new();
-    file.take(MAX_FILE).read_to_end(&mut body).on("read", path)?;
+    file.take(MAX_FILE).read_to_end(&mut body).on("read", shown)?;
     Ok(Some((stat, body)))
 }
 
@@ -90,6 +91,8 @@ fn files_of_host() -> Result<Files> {
         let path = Path::new("/").join(path.as_os_str());
         match std::fs::read(&path) {
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            // The passwords are root's to read; nobody else's chroot has them.
+            Err(e) if e.kind() == std::io::ErrorKind::PermissionDenied => Ok(None),
             body => body.map(Some).on("read", path.as_os_str().as_encoded_bytes()),
         }
     };
@@ -115,7 +118,7 @@ impl Merged {
     }
 
     /// The homes of the recipe's accounts, with the dotfiles that it names.
-    pub(crate) fn homes(&self, recipe: &Recipe, root: &Dir) -> Result<Entries> {
+    pub(crate) fn homes(&self, recipe: &Recipe, calls: Calls) -> Result<Entries> {
         let mut entries = Vec::new();
         for account in &recipe.accounts {
             let none = || Error::new(ErrorKind::NotFound, format!("no account {}", account.name));
@@ -129,9 +132,11 @@ impl Merged {
             let entry = |path, meta, kind| Node { origin: Some(Arc::clone(&origin)), ..Node::new(path, meta, kind) };
             entries.push((entry(home.clone(), meta, Kind::Dir), Vec::new()));
             let host_home = home_on_host(&account.name)?;
+            let dir = if account.dotfiles.is_empty() { None } else { open_home(&host_home.1, calls)? };
             for dotfile in &account.dotfiles {
                 let path = host_home.1.under(dotfile)?;
-                let Some((stat, body)) = open_below(root, &path)? else { continue };
+                let found = dir.as_ref().map_or(Ok(None), |dir| open_below(dir, dotfile, &path))?;
+                let Some((stat, body)) = found else { continue };
                 // Root reads here: a link or another's file in the home must not become readable inside.
                 if Some(stat.uid) != host_home.0 {
                     return Err(Error::new(ErrorKind::Refused, "the dotfile belongs to somebody else").at(&path));
@@ -165,7 +170,10 @@ pub(crate) fn homes_of(recipe: &Recipe) -> Result<Vec<TreePath>> {
     Ok(homes.into_iter().filter(|home| !home.is_root()).collect())
 }
 
-/// The host's root directory.
-pub(crate) fn host_root(calls: crate::sys::Calls) -> Result<Dir> {
-    Dir::open(&PathBuf::from("/"), calls).on("open", "/")
+/// A home on the host, if it is there. Its path is the administrator's word: links and mounts on the way are meant so.
+fn open_home(home: &TreePath, calls: Calls) -> Result<Option<Dir>> {
+    match Dir::open(&Path::new("/").join(home.as_os_str()), calls) {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        dir => dir.map(Some).on("open", home),
+    }
 }
