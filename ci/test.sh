@@ -48,6 +48,8 @@ step cargo fmt --check
 step cargo clippy --locked --all-targets -q -- -D warnings
 step cargo build --locked -q
 step cargo nextest run --locked --no-fail-fast
+# The engine once more, with those calls only that other systems have too.
+step env STOCKADE_PORTABLE=1 cargo nextest run --locked -E 'test(/^apply::|^source::dir/) or binary(crash)'
 step cargo test --locked --doc -q
 step mandoc -T lint -W warning man/*.[0-9]
 if [ -x ci/openbsd.sh ]; then step ci/openbsd.sh; fi
