@@ -25,6 +25,8 @@ needs='
 /usr/bin/unshare util-linux
 /usr/bin/newuidmap uidmap
 /usr/bin/cc gcc
+/usr/sbin/mkfs.xfs xfsprogs
+/usr/sbin/mkfs.btrfs btrfs-progs
 '
 missing=$(echo "$needs" | while read -r sign package; do
     [ -z "$sign" ] || [ -e "$sign" ] || [ -e "${sign#/usr}" ] || echo "$package"

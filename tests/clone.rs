@@ -169,8 +169,16 @@ fn clones_share_blocks_where_the_filesystem_can() {
             return;
         }
         let Some(world) = world() else { return };
+        let image = format!("truncate -s 400M image; mkfs.{kind} -q -f image; mkdir -p -m 700 fs");
+        if world
+            .sh_apart(&format!("{image}; mount -o loop image fs && echo mounted || echo refused"))
+            .contains("refused")
+        {
+            eprintln!("skipped: this kernel mounts no image of {kind}");
+            continue;
+        }
         let said = world.sh_apart(&format!(
-            "truncate -s 400M image; mkfs.{kind} -q image; mkdir -m 700 fs; mount -o loop image fs; mkdir -m 700 fs/h
+            "{image}; mount -o loop image fs; mkdir -m 700 fs/h
             export STOCKADE_HOME=$PWD/fs/h; $STOCKADE build base -f ./recipe.toml; before=$(find fs/h/base -printf '%p %i %c %m %s ')
             $STOCKADE clone base w1; $STOCKADE clone base w2 --how reflink; $STOCKADE clone base w3 --how copy
             test \"$before\" = \"$(find fs/h/base -printf '%p %i %c %m %s ')\"
