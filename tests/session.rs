@@ -256,3 +256,33 @@ fn a_directory_of_the_host_is_not_handed_in() {
         }
     }
 }
+
+/// What a guest reaches through /proc/self/exe before it is executed: a copy of the program that cannot be changed, whether
+/// it is a mount or, where there can be none, memory.
+#[test]
+fn the_program_cannot_be_changed_from_inside() {
+    let Some(scene) = scene() else { return };
+    let program = scene.dir.path().join("stockade");
+    fs::copy(STOCKADE, &program).unwrap();
+    for fault in ["", "open_tree:error=ENOSYS:when=1"] {
+        let mut command = Command::new("strace");
+        // Not the processes that it starts.
+        command.args(["-qq", "-o", "/dev/null", "-e", "trace=open_tree"]);
+        if !fault.is_empty() {
+            command.args(["-e", &format!("inject={fault}")]);
+        }
+        command.arg(&program).arg("run").arg(scene.root()).args(["--", "sh", "-c", "echo ready; read x; true"]);
+        command.env("STOCKADE_HOME", scene.dir.path().join("home")).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut strace = command.spawn().unwrap();
+        let mut ready = [0; 6];
+        std::io::Read::read_exact(strace.stdout.as_mut().unwrap(), &mut ready).unwrap();
+        let caller = fs::read_to_string(format!("/proc/{0}/task/{0}/children", strace.id())).unwrap();
+        let link = format!("/proc/{}/exe", caller.split_whitespace().next().unwrap());
+        let changed = fs::set_permissions(&link, Permissions::from_mode(0o4755));
+        assert!(changed.is_err() || !fault.is_empty(), "the mount is read-only");
+        assert_eq!(fs::metadata(&program).unwrap().permissions().mode() & 0o7777, 0o755, "{fault}");
+        drop(strace.stdin.take());
+        assert!(strace.wait().unwrap().success());
+    }
+    scene.assert_nothing_left("after the program");
+}

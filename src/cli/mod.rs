@@ -30,9 +30,10 @@ use clap::error::ErrorKind as Clap;
 use clap::{CommandFactory, Parser};
 
 use crate::chroot::Home;
-use crate::error::Result;
+use crate::error::{IoContext, Result};
 use crate::recipe;
 use crate::session;
+use crate::sys;
 use args::{Cli, Verb};
 use out::Out;
 
@@ -64,14 +65,17 @@ pub fn command() -> clap::Command {
 
 /// Runs the program: parses `arguments` (the program's name first), does the verb, prints its error.
 pub fn main(arguments: impl Iterator<Item = OsString>) -> ExitCode {
+    sys::expect_children();
     let arguments: Vec<OsString> = arguments.collect();
     let cli = match Cli::try_parse_from(&arguments) {
         Ok(cli) => cli,
         Err(error) => return usage(&error, arguments.iter().any(|word| word == "--json")),
     };
     let mut out = Out::new(cli.verb.json());
-    let done =
-        rootless(&cli.verb).and_then(|()| dispatch(&cli.verb, &mut out)).and_then(|exit| out.flush().map(|()| exit));
+    let done = rootless(&cli.verb)
+        .and_then(|()| shield(&cli.verb))
+        .and_then(|()| dispatch(&cli.verb, &mut out))
+        .and_then(|exit| out.flush().map(|()| exit));
     match done {
         Ok(exit) => exit.into(),
         Err(error) if out::is_closed_pipe(&error) => ExitCode::SUCCESS,
@@ -89,6 +93,15 @@ fn rootless(verb: &Verb) -> Result<()> {
     match verb {
         Verb::Sessions(_) | Verb::Schema | Verb::Completions(_) | Verb::Inside(_) => Ok(()),
         _ => session::become_root(&Home::from_env()?.path),
+    }
+}
+
+/// What runs inside must not reach a program of the host that can be changed; without confinement it reaches all.
+fn shield(verb: &Verb) -> Result<()> {
+    match verb {
+        Verb::Run(args) if args.session.plain || args.session.no_confine => Ok(()),
+        Verb::Run(_) | Verb::Inside(_) if sys::effective_uid() == 0 => sys::shield().on("execve", "/proc/self/exe"),
+        _ => Ok(()),
     }
 }
 

@@ -128,3 +128,10 @@ pub fn die_interrupted() {
 
 /// The operation that tells "the command could not be executed" from trouble with the root.
 pub(super) const EXEC: &str = "execve";
+
+/// Makes the ends of children known to this process, whoever started it: one that ignores SIGCHLD hands that on, and
+/// would never hear of them.
+pub fn expect_children() {
+    // SAFETY: no handler is set, only the default.
+    unsafe { libc::signal(libc::SIGCHLD, libc::SIG_DFL) };
+}

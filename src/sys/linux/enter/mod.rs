@@ -16,7 +16,7 @@ mod confine;
 mod dev;
 mod leader;
 mod masks;
-mod mounting;
+pub(super) mod mounting;
 mod overlay;
 mod probe;
 mod relay;
@@ -83,7 +83,8 @@ pub fn enter(root: &Dir, guest: &Guest, terms: &Terms, locks: Vec<Held>) -> Resu
     };
     let leader::Inside { view, orders: theirs, reports: also_theirs, blocked, locks, .. } = inside;
     drop((view, theirs, also_theirs));
-    let relay = relay::Relay { leader, orders: give_orders, reports, terminal, interrupted: false };
+    let timed = terms.limits.timeout.is_some();
+    let relay = relay::Relay { leader, orders: give_orders, reports, terminal, interrupted: false, timed };
     let ended = relay.run(terms.limits.timeout);
     drop((locks, blocked));
     ended

@@ -28,14 +28,14 @@ pub(in crate::sys::linux) fn make(
 }
 
 /// A clone of the mount that `path` below `at`, or `at` itself if that is empty, lies in, from there on.
-pub(super) fn clone(at: BorrowedFd<'_>, path: &CStr, more: OpenTreeFlags) -> Result<OwnedFd, Errno> {
+pub(in crate::sys::linux) fn clone(at: BorrowedFd<'_>, path: &CStr, more: OpenTreeFlags) -> Result<OwnedFd, Errno> {
     let itself = if path.is_empty() { OpenTreeFlags::AT_EMPTY_PATH } else { OpenTreeFlags::AT_SYMLINK_NOFOLLOW };
     let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | itself;
     rustix::mount::open_tree(at, path, flags | more)
 }
 
 /// mount_setattr(2), Linux 5.12: `flags` for the mount and all below it, and no propagation from or to the host's.
-pub(super) fn restrict(tree: BorrowedFd<'_>, flags: MountAttrFlags) -> Result<(), Errno> {
+pub(in crate::sys::linux) fn restrict(tree: BorrowedFd<'_>, flags: MountAttrFlags) -> Result<(), Errno> {
     #[repr(C)]
     struct MountAttr {
         set: u64,

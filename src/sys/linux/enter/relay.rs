@@ -110,6 +110,8 @@ pub(super) struct Relay {
     pub(super) terminal: Option<Terminal>,
     /// Ctrl-C was typed.
     pub(super) interrupted: bool,
+    /// The guest has a time: who stops would not see it pass.
+    pub(super) timed: bool,
 }
 
 impl Relay {
@@ -185,10 +187,11 @@ impl Relay {
     }
 
     /// The guest was stopped: so are we, until somebody continues us. Where nobody would, because no shell with job
-    /// control is above us, Ctrl-Z means nothing, as the kernel has it for orphaned process groups.
+    /// control is above us, Ctrl-Z means nothing, as the kernel has it for orphaned process groups; nor where nobody sits
+    /// at a terminal while a time runs.
     fn stop(&mut self, signal: i32) {
         let above = rustix::process::getppid().and_then(|parent| signals::session(parent.as_raw_nonzero().get()));
-        if above != signals::session(0) {
+        if above != signals::session(0) || (self.timed && self.terminal.is_none()) {
             if signal == libc::SIGTSTP {
                 let _ = rustix::io::write(&self.orders, &[libc::SIGCONT as u8]);
             }
