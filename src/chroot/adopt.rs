@@ -12,7 +12,7 @@ use super::open::{policy_of, scan_root};
 use super::place::{Home, Place, bytes};
 use super::proof::read_all;
 use super::state::{State, register};
-use super::{recorded, recover};
+use super::{layers, recorded, recover};
 use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::recipe::Recipe;
 use crate::sys::{Dir, Held};
@@ -150,11 +150,18 @@ fn bind_again(home: &Home, place: &Place, known: &Path, wait: bool) -> Result<()
         let held = state.lock(false, wait, "adopt").map_err(|e| e.at(bytes(&place.root)))?;
         Ok((state, held))
     };
-    let (_known, _held) = lock(&from)?;
+    let (mine, _held) = lock(&from)?;
+    if let Some(clone) = layers::clones(home, &from, &mine)?.first() {
+        let reason = format!("{} lies in front of it and knows it by its old name", clone.display());
+        let error = Error::new(ErrorKind::Refused, reason).at(bytes(&place.root));
+        return Err(error.hint(format!("move it back to {}, or remove its clones first", from.root.display())));
+    }
     let (other, _held) = lock(place)?;
     if other.read(IDENTITY)?.is_some() {
         return Err(Error::new(ErrorKind::Refused, "another record stands under its name").at(bytes(&place.state)));
     }
+    // Before the name is another: its base must not change meanwhile.
+    layers::keep_base(home, &mine, &place.root)?;
     other.clear_but(&[])?;
     other.vacate()?;
     std::fs::rename(known, &place.state).on("rename", bytes(&place.state))?;

@@ -20,7 +20,7 @@ const BUILT: &str = "built";
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Built {
-    /// Key of all that decides the wanted tree, if archives alone do: while it is the same, what was recorded is what
+    /// Key of all that decides the wanted tree, if archives and directories alone do: while it is the same, what was recorded is what
     /// is wanted.
     pub(crate) key: Option<String>,
     /// Each archive as it was when it was read.

@@ -88,12 +88,15 @@ impl Decided<'_> {
         let mut record = recorded::tree(&wanted.tree, known)?;
         let mut built = self.keyed()?;
         if plan.is_empty() {
-            if known.left.is_empty() {
+            let due = actions::due(self.recipe, &wanted.tree, &built.actions);
+            if known.left.is_empty() && due.is_empty() {
                 let entries = wanted.tree.len();
                 built.root = known.fingerprint.map(|fingerprint| Untouched { fingerprint, entries });
             }
             recorded::renew(self.state, self.recipe, &built, &record, root)?;
         } else {
+            // Whatever comes between, they are due until they ran.
+            built.actions.retain(|name, _| !actions::concerns(name, plan));
             let stages = std::slice::from_ref(self.work.stage()?);
             let prepared = apply::prepare(&target, stages, plan.clone(), &mut taking(slots), watch)?;
             recorded::prepare(self.state, self.recipe, &built, &record, root)?;

@@ -81,6 +81,8 @@ pub(crate) fn make(base: &Chroot, place: &Place, state: &State) -> Result<()> {
             Error::new(ErrorKind::Refused, format!("process {} runs in it: {}", live.entry.pid, live.entry.command));
         return Err(error.at(bytes(&base.place.root)).hint("end it first, or use --how copy"));
     }
+    // What was written to another clone of this name is none of this one's.
+    clear(state)?;
     for name in [UPPER, SCRATCH] {
         state.subdir(name)?;
     }
@@ -100,10 +102,29 @@ pub(crate) fn make(base: &Chroot, place: &Place, state: &State) -> Result<()> {
 
 /// Writes down in the state of its base that `clone` lies in front of it.
 fn freeze(base: &State, clone: &Path) -> Result<()> {
-    let clones = base.subdir(CLONES)?;
-    match clones.create_file(&escape_name(clone), 0o600) {
-        Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
-        file => file.and_then(|mut file| file.write_all(bytes(clone))).on("create", bytes(clone)),
+    let (clones, name) = (base.subdir(CLONES)?, escape_name(clone));
+    let new = [name.as_slice(), UNFINISHED].concat();
+    if clones.find(&name).on("stat", bytes(clone))?.is_some() {
+        return Ok(());
+    }
+    let written = clones.open_or_create(&new, 0o600).and_then(|mut file| {
+        file.set_len(0)?;
+        file.write_all(bytes(clone))?;
+        file.sync_all()
+    });
+    // Half a name would be no clone's, and the base unprotected.
+    written.and_then(|()| clones.rename(&new, &clones, &name)).and_then(|()| clones.sync()).on("create", bytes(clone))
+}
+
+/// The end of the name of a file that is being written; no escaped name ends so.
+const UNFINISHED: &[u8] = b"%";
+
+/// Has the base of the clone with this `state`, if it has one, know it by the name `clone` too.
+pub(crate) fn keep_base(home: &Home, state: &State, clone: &Path) -> Result<()> {
+    let Some(base) = base_of(state)? else { return Ok(()) };
+    match State::open(home, &Place::find(home, base.as_os_str())?)? {
+        Some(base) => freeze(&base, clone),
+        None => Ok(()),
     }
 }
 
@@ -139,6 +160,9 @@ pub(crate) fn clones(home: &Home, place: &Place, state: &State) -> Result<Vec<Pa
     let Ok(dir) = state.dir.open_dir(CLONES.as_bytes()) else { return Ok(Vec::new()) };
     let mut found = Vec::new();
     for entry in dir.entries().on("readdir", bytes(&state.path))? {
+        if entry.name.ends_with(UNFINISHED) {
+            continue;
+        }
         let mut path = Vec::new();
         let file = dir.open_file(&entry.name).on("open", &entry.name)?;
         file.take(1 << 16).read_to_end(&mut path).on("read", &entry.name)?;

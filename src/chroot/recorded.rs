@@ -23,7 +23,7 @@ use crate::tree::{Digest, Node, Tree};
 use crate::watch::Watch;
 
 /// The state files of one build. Until the tree is committed they are called `NAME.next`.
-const FILES: [&str; 6] = ["recipe", "manifest", "built", "origin", IDENTITY, NUMBERS];
+const FILES: [&str; 6] = ["recipe", "manifest", "built", "origin", NUMBERS, IDENTITY];
 
 /// The recipe to build with: the one asked for, else the remembered one, else an embedded one; with the archives and
 /// packages of the command line added.

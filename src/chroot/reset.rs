@@ -27,7 +27,7 @@ use crate::recipe::Recipe;
 use crate::sys::{Dir, FileType};
 use crate::tree::diff::diff;
 use crate::tree::policy::{Left, Settled, settle};
-use crate::tree::{Policy, Tree, Unknown};
+use crate::tree::{Node, Policy, Tree, Unknown};
 use crate::watch::Watch;
 
 /// What the user asks of `reset`.
@@ -91,6 +91,15 @@ struct Aim {
 }
 
 impl Aim {
+    /// These paths, and all that share an inode with one of them: content that nobody has is lost for all its names.
+    fn with_twins(&self, paths: HashSet<TreePath>) -> HashSet<TreePath> {
+        let group = |path: &TreePath| self.recorded.get(path.as_bytes())?.group.clone();
+        let groups: HashSet<TreePath> = paths.iter().filter_map(group).collect();
+        let is_twin = |node: &&Node| node.group.as_ref().is_some_and(|group| groups.contains(group));
+        let twins = self.recorded.nodes().iter().filter(is_twin).map(|node| node.path.clone());
+        twins.chain(paths.iter().cloned()).collect()
+    }
+
     /// The changes that are to be made, but for files whose content is `lost`.
     fn plan(&self, lost: &HashSet<TreePath>) -> Result<(Plan, Vec<(TreePath, Left)>)> {
         let Aim { have, recorded, policy } = self;
@@ -132,7 +141,7 @@ impl Job<'_> {
         watch.begin("staging", wish.stats().bytes);
         let mut slots = self.take_from_base(wish, work, watch)?;
         slots.extend(self.take_from_sources(wish, &slots, aim, work, watch)?);
-        let lost: HashSet<TreePath> = missing(wish, &slots).map(|change| change.path.clone()).collect();
+        let lost = aim.with_twins(missing(wish, &slots).map(|change| change.path.clone()).collect());
         let (plan, left) = aim.plan(&lost)?;
         if !plan.is_empty() {
             let record = self.apply(plan.clone(), slots, aim, work, watch)?;

@@ -5,19 +5,17 @@
 //! is left to be removed is the old root. Recovery tells the two apart by the identity that was prepared.
 #![forbid(unsafe_code)]
 
-use super::built::Untouched;
 use super::carry::{Decided, Known, NEW, new_root, taking};
 use super::compose::Wanted;
 use super::guard::Found;
 use super::place::{Place, bytes};
 use super::state::State;
 use super::work::owners;
-use super::{bodies, recorded};
+use super::{actions, bodies, recorded};
 use crate::apply::{self, Means, copy_tree, remove_tree};
 use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::plan::Plan;
 use crate::session;
-use crate::source::dir::fingerprint;
 use crate::sys::{Dir, shares_blocks};
 use crate::tree::{Kind, Node, Stamp, Tree};
 use crate::watch::Watch;
@@ -67,14 +65,12 @@ impl Decided<'_> {
         let stages = std::slice::from_ref(self.work.stage()?);
         let prepared = apply::prepare(&target, stages, plan.clone(), &mut taking(slots), watch)?;
         apply::commit(&target, &work, &prepared, &|| Ok(()), watch)?;
-        let mut built = self.act(&self.keyed()?, &wanted.tree, &self.state.path.join(NEW))?;
+        let mut built = self.keyed()?;
+        built.actions.retain(|name, _| !actions::concerns(name, plan));
+        let built = self.act(&built, &wanted.tree, &self.state.path.join(NEW))?;
         let mut record = recorded::tree(&wanted.tree, &Known { have: &have, ..*known })?;
         // Nobody else can reach it yet, and the exchange moves no stamp but its own.
         recorded::stamp(&new, &mut record, prepared.plan().paths(), watch)?;
-        if built.key.is_some() && known.left.is_empty() {
-            let entries = wanted.tree.len();
-            built.root = fingerprint(&new, watch)?.map(|fingerprint| Untouched { fingerprint, entries });
-        }
         recorded::prepare(self.state, self.recipe, &built, &record, &new)?;
         new.sync_filesystem().on("syncfs", shown)?;
         watch.check()?;

@@ -22,6 +22,8 @@ const WORK: &str = "work";
 const ROOT_TIME: &str = "root-time";
 
 const NOT_EMPTY: std::io::ErrorKind = std::io::ErrorKind::DirectoryNotEmpty;
+/// Another command has removed it already.
+const GONE: std::io::ErrorKind = std::io::ErrorKind::NotFound;
 
 /// The work space of one command.
 #[derive(Debug)]
@@ -142,7 +144,13 @@ impl<'a> Work<'a> {
     /// Removes it if nothing is in it: another command may have something there.
     pub(crate) fn leave(&self) -> Result<()> {
         match self.quietly(|| self.anchor.remove_dir(&self.name).on("rmdir", bytes(&self.path))) {
-            Err(e) if e.errno().map(std::io::Error::from_raw_os_error).is_some_and(|e| e.kind() == NOT_EMPTY) => Ok(()),
+            Err(e)
+                if e.errno()
+                    .map(std::io::Error::from_raw_os_error)
+                    .is_some_and(|e| matches!(e.kind(), NOT_EMPTY | GONE)) =>
+            {
+                Ok(())
+            }
             done => done,
         }
     }
