@@ -35,6 +35,7 @@ mod place;
 mod proof;
 mod recorded;
 pub mod recover;
+mod register;
 pub mod remove;
 pub mod reset;
 pub mod sessions;

@@ -113,21 +113,24 @@ pub(crate) const RENAMING: &str = "renaming.next";
 
 /// Writes the files of a build as `NAME.next`.
 pub(crate) fn prepare(state: &State, recipe: &Recipe, built: &Built, tree: &Tree, root: &Dir) -> Result<()> {
-    state.write("recipe.next", recipe.to_toml()?.as_bytes())?;
     state.write_tree("manifest.next", tree)?;
-    built.write(state, "built.next")?;
-    state.write("numbers.next", numbers::ours()?.as_bytes())?;
-    state.write("identity.next", &identity::of(root).on("stat", bytes(&state.path))?)
+    write_rest(state, ".next", (recipe, built), root)
 }
 
 /// Records a build that changed nothing in the root, file by file: each is true of the root whether the others are
 /// written or not.
 pub(crate) fn renew(state: &State, recipe: &Recipe, built: &Built, tree: &Tree, root: &Dir) -> Result<()> {
-    state.write("recipe", recipe.to_toml()?.as_bytes())?;
     state.write_tree("manifest", tree)?;
-    built.write(state, "built")?;
-    state.write(NUMBERS, numbers::ours()?.as_bytes())?;
-    state.write(IDENTITY, &identity::of(root).on("stat", bytes(&state.path))?)
+    write_rest(state, "", (recipe, built), root)
+}
+
+/// Writes all but the manifest, with this ending.
+fn write_rest(state: &State, ending: &str, (recipe, built): (&Recipe, &Built), root: &Dir) -> Result<()> {
+    let name = |name: &str| format!("{name}{ending}");
+    state.write(&name("recipe"), recipe.to_toml()?.as_bytes())?;
+    built.write(state, &name("built"))?;
+    state.write(&name(NUMBERS), numbers::ours()?.as_bytes())?;
+    state.write(&name(IDENTITY), &identity::of(root).on("stat", bytes(&state.path))?)
 }
 
 /// Makes the prepared files the recorded ones. May be repeated.

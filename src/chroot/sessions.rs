@@ -7,7 +7,8 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use super::place::{Home, Place};
-use super::state::{State, register};
+use super::register;
+use super::state::State;
 use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::session::Entry;
 use crate::session::ledger::{self, Live};

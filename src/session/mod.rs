@@ -31,7 +31,7 @@ use limits::Holding;
 pub use limits::{Applied, missing_controllers};
 pub use occupants::{occupants, refuse_occupied};
 pub use options::{Confine, Extra, HomeDir, Limits, Options};
-pub use rootless::{become_root, forbidden, lost};
+pub use rootless::{become_root, forbidden, forbidding, lost};
 
 /// What to run in a chroot, and as whom.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -34,14 +34,18 @@ pub fn become_root(home: &Path) -> Result<()> {
     }
 }
 
+/// The setting of [`sys::USER_NAMESPACE_SETTINGS`] that keeps ordinary users from making user namespaces, if one does.
+pub fn forbidding() -> Option<&'static (&'static str, &'static str, &'static str)> {
+    sys::USER_NAMESPACE_SETTINGS.iter().find(|(path, value, _)| read(path).trim() == *value)
+}
+
 /// Why an ordinary user cannot enter a chroot, with what allows it.
 pub fn forbidden() -> Error {
-    let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
     let error = Error::new(
         ErrorKind::Unsupported,
         "user namespaces are forbidden here: only root has the numbers of others and can enter a chroot",
     );
-    match sys::USER_NAMESPACE_SETTINGS.iter().find(|(path, value, _)| read(path).trim() == *value) {
+    match forbidding() {
         Some((_, _, allow)) => error.hint(format!("run it as root, or let root allow them: {allow}")),
         None => error.hint("run it with sudo or doas"),
     }

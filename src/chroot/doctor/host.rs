@@ -44,9 +44,7 @@ fn limits() -> Finding {
 /// Settings that keep ordinary users from making namespaces. Root needs none of them.
 fn user_namespaces() -> Option<Finding> {
     let what = "user namespaces";
-    let read = |path: &str| std::fs::read_to_string(path).ok();
-    let forbidding = |(path, value, _): &&(&str, &str, &str)| read(path).is_some_and(|v| v.trim() == *value);
-    match sys::USER_NAMESPACE_SETTINGS.iter().find(forbidding) {
+    match session::forbidding() {
         None if sys::USER_NAMESPACE_SETTINGS.is_empty() => None,
         None => Some(Finding::good(what, "ordinary users may make them")),
         Some((path, value, allow)) => {
