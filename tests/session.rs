@@ -241,6 +241,21 @@ fn signals_reach_the_command() {
     }
 }
 
+/// Without a terminal to share, as in a script of cron(8).
+#[test]
+fn a_signal_to_its_own_group_stays_inside() {
+    let Some(scene) = scene() else { return };
+    let run = format!("{STOCKADE} run {}", scene.root().display());
+    for (signal, status) in [("TERM", 143), ("INT", 130), ("USR1", 138), ("KILL", 137)] {
+        let mut command = Command::new("setsid");
+        let script = format!("{run} -- sh -c 'sleep 1000 & kill -{signal} 0; sleep 1000'; echo after $?");
+        command.args(["-w", "sh", "-c", &script]).stdin(Stdio::null());
+        let output = within_time(command.env("STOCKADE_HOME", scene.dir.path().join("home")));
+        assert_eq!(String::from_utf8_lossy(&output.stdout), format!("after {status}\n"), "{signal}: {output:?}");
+    }
+    scene.assert_nothing_left("after signals");
+}
+
 #[test]
 fn a_directory_of_the_host_is_not_handed_in() {
     let Some(scene) = scene() else { return };

@@ -62,6 +62,26 @@ fn a_pipeline_shares_the_terminal() {
     scene.assert_nothing_left("after the pipeline");
 }
 
+/// The guest is in a process group of its own then, which the terminal does not know.
+#[test]
+fn keys_reach_a_command_that_has_the_terminal_nowhere() {
+    let Some(scene) = scene() else { return };
+    let Some(mut t) = terminal(&scene) else { return };
+    // A shell waits for what it runs before it heeds a trap: the key must reach both.
+    let script = "trap 'exit 9' INT; echo rea''dy >/dev/tty; sleep 1000; :";
+    let run = format!("$RUN -- sh -c \"{script}\" </dev/null >/dev/null 2>&1");
+    t.does(&format!("{run}\n"), "ready");
+    t.does(SUSPEND, "Stopped");
+    t.shows("OUT> ");
+    t.does("fg\n", "sleep 1000");
+    t.does(INTERRUPT, "OUT> ");
+    t.does("echo st''atus=$?\n", "status=9");
+    t.does(&format!("{}\n", run.replace("trap 'exit 9' INT; ", "")), "ready");
+    t.does(INTERRUPT, "OUT> ");
+    t.does("echo st''atus=$?\n", "status=130");
+    scene.assert_nothing_left("after keys");
+}
+
 #[test]
 fn an_interactive_shell_has_job_control() {
     let Some(scene) = scene() else { return };

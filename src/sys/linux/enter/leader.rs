@@ -12,7 +12,7 @@ use rustix::process::{DumpableBehavior, Pid, Signal, WaitOptions};
 use super::confine::Hold;
 use super::signals::{self, Blocked, Signals};
 use super::view::View;
-use super::{Report, apart, fork, stuck};
+use super::{Report, TO_GROUP, apart, fork, stuck};
 use crate::sys::Held;
 use crate::sys::guest::{EXEC, Launch, Stuck};
 use crate::sys::terms::Mounted;
@@ -23,8 +23,10 @@ pub(super) struct Inside<'a> {
     pub(super) orders: OwnedFd,
     pub(super) reports: OwnedFd,
     pub(super) blocked: Blocked,
-    /// The terminal of a guest in a process group of its own, and whether that shall have the foreground.
-    pub(super) foreground: Option<(BorrowedFd<'static>, bool)>,
+    /// The guest gets a process group of its own, not the caller's.
+    pub(super) own_group: bool,
+    /// The terminal whose foreground that group shall have.
+    pub(super) foreground: Option<BorrowedFd<'static>>,
     /// The locks that last as long as the session.
     pub(super) locks: Vec<Held>,
     /// What the guest is held in with.
@@ -75,7 +77,7 @@ impl Inside<'_> {
         // What lies below an overlay, and what was bound, is out of reach by now, and stays so.
         close_all_but(lasting)?;
         let signals = Signals::open(signals::LED).map_err(Stuck::new("signalfd", ""))?;
-        if self.foreground.is_some() {
+        if self.own_group {
             // A process group that exists inside: shells could not name the caller's. The leader is in it, to hear what
             // is typed and to keep it from being orphaned, and must be its leader: a first process that is in another's
             // group waits for ever in its own end for that number to become free.
@@ -93,7 +95,7 @@ impl Inside<'_> {
 
     /// The forked child: takes the terminal if it is to have it, puts back what the caller had changed, and executes.
     fn guest(&self, launch: &Launch<'_>, umask: Mode) -> ! {
-        if let Some((terminal, true)) = self.foreground {
+        if let Some(terminal) = self.foreground {
             let _ = rustix::termios::tcsetpgrp(terminal, rustix::process::getpgrp());
         }
         rustix::process::umask(umask);
@@ -126,7 +128,7 @@ impl Inside<'_> {
                 match signal.ssi_signo as i32 {
                     libc::SIGCHLD => {}
                     // Processes inside may send us signals too; they do not concern the caller.
-                    typed if signal.ssi_code == libc::SI_KERNEL && self.foreground.is_some() => {
+                    typed if signal.ssi_code == libc::SI_KERNEL && self.own_group => {
                         Report::Typed(typed).send(self.reports.as_fd())
                     }
                     _ => {}
@@ -146,10 +148,13 @@ impl Inside<'_> {
             exit();
         }
         for order in orders {
-            let signal = i32::from(*order);
-            signals::send(guest.as_raw_pid(), signal);
-            if signal == libc::SIGCONT && self.foreground.is_some() {
-                signals::send(0, signal); // what was stopped together goes on together
+            let (signal, to_group) = (i32::from(*order & !TO_GROUP), *order & TO_GROUP != 0);
+            if !to_group {
+                signals::send(guest.as_raw_pid(), signal);
+            }
+            // What was stopped together goes on together.
+            if to_group || (signal == libc::SIGCONT && self.own_group) {
+                signals::send(0, signal);
             }
         }
     }

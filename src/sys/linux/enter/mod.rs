@@ -67,14 +67,19 @@ pub fn enter(root: &Dir, guest: &Guest, terms: &Terms, locks: Vec<Held>) -> Resu
     let tree = view::take(root, terms.read_only)?;
     let console = relay::terminal().and_then(view::console);
     let terminal = relay::Terminal::to_hand_on();
+    // In our group the guest reaches whoever else is in it: only where keys that are typed shall reach it as they do the
+    // rest of a pipeline.
+    let own_group = terminal.is_some() || relay::terminal().is_none();
     let launch = Launch::new(guest);
     let (orders, give_orders) = pipe()?;
     let (reports, give_reports) = pipe()?;
     let blocked = signals::block().map_err(Stuck::new("sigprocmask", ""))?;
-    let foreground = terminal.as_ref().map(|t| (t.fd, t.foreground));
+    let foreground = terminal.as_ref().filter(|t| t.foreground).map(|t| t.fd);
     let view = view::View { tree, console, terms };
     let (walls, kept) = (confine::Hold::new(terms), Default::default());
-    let mut inside = leader::Inside { view, orders, reports: give_reports, blocked, foreground, locks, walls, kept };
+    let reported = give_reports;
+    let mut inside =
+        leader::Inside { view, orders, reports: reported, blocked, own_group, foreground, locks, walls, kept };
     inside.note();
     let offline = if terms.offline { libc::CLONE_NEWNET } else { 0 };
     let Some(leader) = fork(NAMESPACES | offline).map_err(Stuck::new("clone", ""))? else {
@@ -84,7 +89,7 @@ pub fn enter(root: &Dir, guest: &Guest, terms: &Terms, locks: Vec<Held>) -> Resu
     let leader::Inside { view, orders: theirs, reports: also_theirs, blocked, locks, .. } = inside;
     drop((view, theirs, also_theirs));
     let timed = terms.limits.timeout.is_some();
-    let relay = relay::Relay { leader, orders: give_orders, reports, terminal, interrupted: false, timed };
+    let relay = relay::Relay { leader, orders: give_orders, reports, terminal, own_group, interrupted: false, timed };
     let ended = relay.run(terms.limits.timeout);
     drop((locks, blocked));
     ended
@@ -188,6 +193,9 @@ impl Report {
         let _ = rustix::io::write(to, &self.encode());
     }
 }
+
+/// Added to an order, which is the number of a signal: it is for the whole process group of the guest.
+const TO_GROUP: u8 = 0x80;
 
 /// The steps that can fail after the fork: a number fits a report, two pointers do not.
 const STEPS: &[(&str, &str)] = &[

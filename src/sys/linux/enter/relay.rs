@@ -9,7 +9,7 @@ use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::process::{Pid, WaitOptions};
 
 use super::signals::{self, Signals};
-use super::{NO_MOUNT, Report, STEPS, receive};
+use super::{NO_MOUNT, Report, STEPS, TO_GROUP, receive};
 use crate::sys::guest::{Ended, Stuck};
 
 /// The standard descriptor that is our controlling terminal, if one is.
@@ -108,6 +108,8 @@ pub(super) struct Relay {
     pub(super) orders: OwnedFd,
     pub(super) reports: OwnedFd,
     pub(super) terminal: Option<Terminal>,
+    /// The guest is not in our process group.
+    pub(super) own_group: bool,
     /// Ctrl-C was typed.
     pub(super) interrupted: bool,
     /// The guest has a time: who stops would not see it pass.
@@ -173,17 +175,18 @@ impl Relay {
         if signal.ssi_pid == std::process::id() {
             return; // our own, from `serve`
         }
-        if self.terminal.is_none() && signal.ssi_code == libc::SI_KERNEL {
-            // Typed: the guest, in our group, has it already.
-            self.interrupted |= number == libc::SIGINT;
-            return;
+        let typed = signal.ssi_code == libc::SI_KERNEL;
+        self.interrupted |= typed && number == libc::SIGINT;
+        if typed && !self.own_group {
+            return; // the guest, in our group, has it already
         }
         if number == libc::SIGCONT
             && let Some(terminal) = &mut self.terminal
         {
             terminal.give(self.leader);
         }
-        let _ = rustix::io::write(&self.orders, &[number as u8]);
+        // What the terminal says it says to whole groups.
+        let _ = rustix::io::write(&self.orders, &[number as u8 | if typed { TO_GROUP } else { 0 }]);
     }
 
     /// The guest was stopped: so are we, until somebody continues us. Where nobody would, because no shell with job

@@ -86,6 +86,8 @@ const CLONE: Numbers = [56, 120, 220, 120];
 const UNSHARE: Numbers = [272, 310, 97, 337];
 const IOCTL: Numbers = [16, 54, 29, 54];
 const PERSONALITY: Numbers = [135, 136, 92, 136];
+/// i386 also has `socketcall`, whose arguments lie in memory, where no filter can look: there it is not held. It cannot be
+/// absent, because it is the only way that C libraries built for kernels before 4.3, as Debian's is, make sockets.
 const SOCKET: Numbers = [41, 359, 198, 281];
 
 /// The kinds of programs that the processor which we are built for can run: `AUDIT_ARCH_...` of `linux/audit.h`, and
