@@ -256,6 +256,30 @@ fn a_signal_to_its_own_group_stays_inside() {
     scene.assert_nothing_left("after signals");
 }
 
+/// While the session waits for the lock, say; it must not enter what its record is not of.
+#[test]
+fn another_directory_that_comes_to_the_path_is_not_entered() {
+    let Some(scene) = scene() else { return };
+    let (root, away) = (scene.root(), scene.dir.path().join("away"));
+    let lock = fs::File::open(scene.dir.path().join(".stockade/b0/lock")).unwrap();
+    lock.lock().unwrap();
+    let mut run = scene.run(&[], &["cat", "/which"]);
+    let child = run.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    // A line of who waits: "1: -> FLOCK  ADVISORY  READ PID ...".
+    let waits = |line: &str| line.contains("->") && line.split_whitespace().any(|word| word == child.id().to_string());
+    while !fs::read_to_string("/proc/locks").unwrap().lines().any(waits) {
+        std::thread::sleep(std::time::Duration::from_millis(2));
+    }
+    fs::write(root.join("which"), "recorded\n").unwrap();
+    fs::rename(&root, &away).unwrap();
+    assert!(Command::new("cp").arg("-a").args([&away, &root]).status().unwrap().success());
+    fs::write(root.join("which"), "another\n").unwrap();
+    drop(lock);
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "recorded\n", "{output:?}");
+    scene.assert_nothing_left("after the other");
+}
+
 #[test]
 fn a_directory_of_the_host_is_not_handed_in() {
     let Some(scene) = scene() else { return };

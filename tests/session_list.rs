@@ -7,9 +7,10 @@
 mod scene;
 
 use std::fs;
-use std::process::{Child, Stdio};
+use std::io::Read;
+use std::process::{Child, Command, Stdio};
 
-use scene::{Running, Scene, kill, scene, within_time};
+use scene::{Running, STOCKADE, Scene, kill, scene, within_time};
 use serde_json::Value;
 
 fn listed(scene: &Scene) -> Vec<Value> {
@@ -92,6 +93,62 @@ fn who_does_not_listen_is_killed() {
     // A number that is nobody's session is no process to be signalled.
     let (status, said) = end(&scene, &std::process::id().to_string());
     assert_eq!(status, Some(1), "{said}");
+}
+
+/// As in a container that shares the home: a number there is another process here.
+#[test]
+fn a_number_of_another_pid_namespace_is_nobodys_here() {
+    let Some(scene) = scene() else { return };
+    let mut innocent = Running(Command::new("sleep").arg("1000").spawn().unwrap());
+    // The next number there is that of `sleep` here, as far as one namespace can choose.
+    let script = format!("echo $(({} - 1)) >/proc/sys/kernel/ns_last_pid; \"$@\" & wait", innocent.0.id());
+    let mut command = Command::new("unshare");
+    command.args(["-pf", "--kill-child", "--mount-proc", "sh", "-c", &script, "sh", STOCKADE, "run"]).arg(scene.root());
+    command.args(["--", "sh", "-c", "echo ready; sleep 1000"]).env("STOCKADE_HOME", scene.dir.path().join("home"));
+    let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
+    child.stdout.as_mut().unwrap().read_exact(&mut [0; 6]).unwrap();
+    let (running, inside) = (Running(child), scene.inside());
+    let all = listed(&scene);
+    assert_eq!((all.len(), all[0]["pid"].as_u64()), (1, Some(innocent.0.id().into())), "{all:?}");
+    for which in [&innocent.0.id().to_string(), scene.root().to_str().unwrap()] {
+        let (status, said) = end(&scene, which);
+        assert!(
+            status == Some(1) && said.contains("another pid namespace") && said.contains("hint: end it in"),
+            "{said}"
+        );
+    }
+    let text = String::from_utf8(within_time(&mut scene.stockade(&["sessions"])).stdout).unwrap();
+    assert!(text.contains("root (in another pid namespace)  sh -c"), "{text}");
+    assert_eq!(scene.inside(), inside, "it goes on");
+    assert!(innocent.0.try_wait().unwrap().is_none(), "it was not meant");
+    drop(running);
+    scene.assert_nothing_left("after another namespace");
+}
+
+/// A session whose lock is held although its process is another by now, or is gone.
+#[test]
+fn what_cannot_be_ended_is_said() {
+    let Some(scene) = scene() else { return };
+    let running = Running::start(&scene, WAITS);
+    let list = scene.dir.path().join(".stockade/b0/sessions");
+    let line = list.join(format!("{}.0", running.0.id()));
+    let mut innocent = Running(Command::new("sleep").arg("1000").spawn().unwrap());
+    // The same in every respect but the number.
+    let entry = fs::read_to_string(line).unwrap();
+    let other = entry.replace(&format!("\"pid\":{},", running.0.id()), &format!("\"pid\":{},", innocent.0.id()));
+    assert_ne!(entry, other);
+    drop(running);
+    fs::write(list.join("other"), other.replace("\"start\":", "\"start\":1")).unwrap();
+    let lock = fs::File::open(list.join("other")).unwrap();
+    lock.lock().unwrap();
+    let (status, said) = end(&scene, &innocent.0.id().to_string());
+    assert!(
+        status == Some(1) && said.contains("still there") && said.contains("hint: see what it waits for: ps "),
+        "{said}"
+    );
+    assert!(innocent.0.try_wait().unwrap().is_none(), "it began at another time");
+    drop(lock);
+    assert_eq!(listed(&scene), Vec::<Value>::new());
 }
 
 #[test]

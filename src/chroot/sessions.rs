@@ -6,13 +6,13 @@ use std::ffi::OsStr;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use super::place::{Home, Place};
+use super::place::{Home, Place, bytes};
 use super::register;
 use super::state::State;
 use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::session::Entry;
 use crate::session::ledger::{self, Live};
-use crate::sys::{self, Dir};
+use crate::sys::Dir;
 
 /// The directory of a chroot's state that its sessions are in.
 pub(crate) const LEDGER: &str = "sessions";
@@ -35,14 +35,15 @@ pub fn list(home: &Home) -> Result<Vec<Located>> {
     Ok(found.into_iter().map(|(root, _, live)| Located { root, entry: live.entry }).collect())
 }
 
-/// How long a session that is asked to end has for it.
+/// How long a session that is asked to end has for it, and then again how long one has that was killed.
 const GRACE: Duration = Duration::from_secs(5);
 
 /// Ends the session with the number `which`, or all in the chroot that the user calls so, and waits for their end: asked
 /// first, killed if they take too long.
 ///
 /// # Errors
-/// [`ErrorKind::NotFound`] if there is none.
+/// [`ErrorKind::NotFound`] if there is none; [`ErrorKind::Refused`] if its process has a number in another pid namespace
+/// only; [`ErrorKind::Locked`] if something of it does not die.
 pub fn end(home: &Home, which: &OsStr) -> Result<Vec<Located>> {
     let pid = which.to_str().and_then(|word| word.parse::<u32>().ok());
     let mut found = find(home, |_| pid.is_some())?;
@@ -55,23 +56,33 @@ pub fn end(home: &Home, which: &OsStr) -> Result<Vec<Located>> {
         let error = Error::new(ErrorKind::NotFound, "no such session, and none in a chroot of that name");
         return Err(error.at(which.as_encoded_bytes()).hint("see them with: stockade sessions"));
     }
+    if let Some((root, _, live)) = found.iter().find(|(_, _, live)| live.entry.is_foreign()) {
+        let reason = format!("process {} is one of another pid namespace, and another one here", live.entry.pid);
+        let error = Error::new(ErrorKind::Refused, reason).at(bytes(root));
+        return Err(error.hint("end it in the container that it was started in"));
+    }
     for (_, ledger, live) in &found {
-        signal(ledger, live, false)?;
+        live.end(ledger, false)?;
     }
     let since = Instant::now();
-    for (_, ledger, live) in &found {
+    for (root, ledger, live) in &found {
+        let mut killed = false;
         while live.lives(ledger) {
-            if since.elapsed() > GRACE {
-                signal(ledger, live, true)?;
+            if since.elapsed() > GRACE && !killed {
+                live.end(ledger, true)?;
+                killed = true;
+            }
+            if since.elapsed() > 2 * GRACE {
+                let reason = format!("process {} was killed, and something of it is still there", live.entry.pid);
+                let error = Error::new(ErrorKind::Locked, reason).at(bytes(root));
+                return Err(
+                    error.hint(format!("see what it waits for: ps -o pid,stat,wchan,args -p {}", live.entry.pid))
+                );
             }
             std::thread::sleep(Duration::from_millis(10));
         }
     }
     Ok(found.into_iter().map(|(root, _, live)| Located { root, entry: live.entry }).collect())
-}
-
-fn signal(ledger: &Dir, live: &Live, force: bool) -> Result<()> {
-    sys::end_process(live.entry.pid, force, &|| live.lives(ledger)).on("kill", live.entry.pid.to_string())
 }
 
 /// The sessions in the chroots that are `wanted`, each with its ledger.

@@ -12,6 +12,7 @@ use crate::cli::{Exit, options, out, progress};
 use crate::error::{IoContext, Result};
 use crate::recipe::Net;
 use crate::session::{self, Command, Entry, Options, Outcome, Status, ledger};
+use crate::sys::{Calls, Dir};
 
 pub(super) fn run(args: &Run) -> Result<Exit> {
     let home = Home::from_env()?;
@@ -29,7 +30,8 @@ pub(super) fn run(args: &Run) -> Result<Exit> {
         clone::may_be_called(&home, &chroot, name)?;
     }
     chroot.attach()?;
-    let session = session::prepare(&chroot.place.root, &command, &options)?;
+    let root = chroot.root.try_clone().on("dup", chroot.place.root.as_os_str().as_bytes())?;
+    let session = session::prepare(&chroot.place.root, root, &command, &options)?;
     out::limits(session.limits(), args.json.json);
     let ledger = chroot.ledger()?;
     let (line, listed) = ledger::enter(&ledger, &Entry::new(&session, &options))?;
@@ -58,7 +60,8 @@ fn keep(home: &Home, view: &Chroot, name: &OsStr, args: &Run) -> Result<()> {
 /// An action of `build`: the caller holds the lock, and there may be no record yet.
 pub(super) fn inside(args: &Inside) -> Result<Exit> {
     let command = Command { argv: argv(&args.command), ..Command::default() };
-    match session::prepare(&args.root, &command, &Options::default())?.run(Vec::new())?.status {
+    let root = Dir::open(&args.root, Calls::from_env()).on("open", args.root.as_os_str().as_bytes())?;
+    match session::prepare(&args.root, root, &command, &Options::default())?.run(Vec::new())?.status {
         Status::NotRun(error) => Err(error),
         status => Ok(Exit::Command(status.finish())),
     }

@@ -46,6 +46,7 @@ fn how(one: &Located) -> String {
     let entry = &one.entry;
     let mut words: Vec<String> = Vec::new();
     let mut put = |said: bool, word: &str| words.extend(said.then(|| word.to_owned()));
+    put(entry.is_foreign(), "in another pid namespace");
     put(entry.confine == Confine::Plain, "plain");
     put(entry.confine == Confine::Namespaces, "not confined");
     put(entry.offline, "no network");

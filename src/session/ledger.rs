@@ -13,13 +13,17 @@ use super::limits::{self, Applied};
 use super::{Confine, Options, Session};
 use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::path::escape;
-use crate::sys::{Dir, Held, Lock};
+use crate::sys::{self, Dir, Held, Lock};
 
 /// A session, as its file has it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Entry {
     /// The process that began it and waits for its end.
     pub pid: u32,
+    /// Which pid namespace has that number, and when that process began, in ticks; see [`sys::process_start`].
+    pub namespace: Option<u64>,
+    /// See there.
+    pub start: Option<u64>,
     /// When it began: seconds since 1970.
     pub since: u64,
     /// The account that it runs as.
@@ -44,6 +48,8 @@ impl Entry {
         let words = session.guest.argv.iter().map(|word| escape(word.as_bytes()));
         Entry {
             pid: std::process::id(),
+            namespace: sys::pid_namespace(),
+            start: sys::process_start(std::process::id()),
             since: SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs(),
             user: escape(&session.account.name),
             command: words.collect::<Vec<_>>().join(" "),
@@ -53,6 +59,11 @@ impl Entry {
             limits: session.limits().to_vec(),
             group: session.limits.group.as_ref().map(|group| group.path().to_owned()),
         }
+    }
+
+    /// Does its number mean nothing here, because it began in another pid namespace?
+    pub fn is_foreign(&self) -> bool {
+        self.namespace.is_some_and(|namespace| sys::pid_namespace() != Some(namespace))
     }
 }
 
@@ -101,6 +112,16 @@ pub struct Live {
 }
 
 impl Live {
+    /// Has its process end: asked, or with `force` at once. It must not be [foreign](Entry::is_foreign).
+    ///
+    /// # Errors
+    /// As kill(2).
+    pub fn end(&self, ledger: &Dir, force: bool) -> Result<()> {
+        let Entry { pid, start, .. } = self.entry;
+        let same = || start.is_none() || sys::process_start(pid).is_none_or(|began| start == Some(began));
+        sys::end_process(pid, force, &|| same() && self.lives(ledger)).on("kill", pid.to_string())
+    }
+
     /// Does it still live?
     pub fn lives(&self, ledger: &Dir) -> bool {
         matches!(Lock::open_existing(ledger, &self.name).and_then(|lock| lock.try_hold()), Ok(None))
@@ -152,6 +173,8 @@ mod tests {
     fn entry(pid: u32) -> Entry {
         Entry {
             pid,
+            namespace: Some(3),
+            start: None,
             since: 7,
             user: "root".into(),
             command: "sh -c true".into(),

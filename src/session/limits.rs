@@ -37,11 +37,11 @@ pub(super) struct Holding {
 /// The setting of a control group that stands for a limit: controller, file, text.
 type Setting = (&'static str, &'static str, String);
 
-/// Has `limits` hold for a session whose control group, if it gets one, is called `name`; it runs as user `uid`.
+/// Has `limits` hold for a session of this process, which runs as user `uid`.
 ///
 /// # Errors
 /// [`ErrorKind::Unsupported`] for a limit that nothing here can hold.
-pub(super) fn hold(limits: &Limits, name: &str, uid: u32) -> Result<Holding> {
+pub(super) fn hold(limits: &Limits, uid: u32) -> Result<Holding> {
     let mut holding = Holding::default();
     if let Some(time) = limits.timeout {
         holding.limits.timeout = Some(time);
@@ -52,7 +52,7 @@ pub(super) fn hold(limits: &Limits, name: &str, uid: u32) -> Result<Holding> {
         return Ok(holding);
     }
     let none = || Err(io::Error::new(io::ErrorKind::NotFound, "no cgroup2 filesystem is mounted"));
-    match hierarchy().map_or_else(none, |at| Group::make(&at, name, &settings)) {
+    match hierarchy().map_or_else(none, |at| Group::make(&at, &settings)) {
         Ok((group, procs)) => {
             holding.limits.group = Some(procs.into());
             holding.group = Some(group);
@@ -142,8 +142,8 @@ pub(super) struct Group(PathBuf);
 const ALL: &str = "stockade";
 
 impl Group {
-    /// Makes the group `name` in the hierarchy mounted at `root`; also its `cgroup.procs`.
-    fn make(root: &Path, name: &str, settings: &[Setting]) -> io::Result<(Group, File)> {
+    /// Makes a group in the hierarchy mounted at `root`; also its `cgroup.procs`.
+    fn make(root: &Path, settings: &[Setting]) -> io::Result<(Group, File)> {
         let known = controllers(root);
         if let Some((missing, ..)) =
             settings.iter().find(|(needed, ..)| !known.split_whitespace().any(|k| k == *needed))
@@ -154,14 +154,16 @@ impl Group {
             ));
         }
         let all = root.join(ALL);
-        make_dir(&all)?;
+        match fs::create_dir(&all) {
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => sweep(&all),
+            made => made?,
+        }
         for (controller, ..) in settings {
             for above in [root, &all] {
                 write(&above.join("cgroup.subtree_control"), &format!("+{controller}"))?;
             }
         }
-        make_dir(&all.join(name))?;
-        let group = Group(all.join(name));
+        let group = Group::create(&all)?;
         for (_, file, text) in settings {
             match write(&group.0.join(file), text) {
                 // A kernel without swap has no limit for it.
@@ -171,6 +173,15 @@ impl Group {
         }
         let procs = OpenOptions::new().write(true).open(group.0.join("cgroup.procs"))?;
         Ok((group, procs))
+    }
+
+    /// Makes the group of this process in `all`. One that is there already has somebody else's limits.
+    fn create(all: &Path) -> io::Result<Group> {
+        let pid = std::process::id();
+        let unseen = || io::Error::new(io::ErrorKind::NotFound, "/proc does not show this process");
+        let (start, namespace) = sys::process_start(pid).zip(sys::pid_namespace()).ok_or_else(unseen)?;
+        let path = all.join(format!("{pid}.{start}.{namespace}"));
+        fs::create_dir(&path).map(|()| Group(path))
     }
 
     /// Its path.
@@ -191,10 +202,18 @@ pub(super) fn remove(group: &Path) {
     let _ = fs::remove_dir(group);
 }
 
-fn make_dir(path: &Path) -> io::Result<()> {
-    match fs::create_dir(path) {
-        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-        made => made,
+/// Removes the groups in `all` of processes that are gone: killed before their session was in any list. Numbers of other
+/// pid namespaces say nothing here.
+fn sweep(all: &Path) {
+    for group in fs::read_dir(all).into_iter().flatten().flatten() {
+        let numbers: Option<Vec<u64>> =
+            group.file_name().to_str().and_then(|name| name.split('.').map(|number| number.parse().ok()).collect());
+        if let Some([pid, start, namespace]) = numbers.as_deref()
+            && sys::pid_namespace() == Some(*namespace)
+            && u32::try_from(*pid).is_ok_and(|pid| sys::process_start(pid) != Some(*start))
+        {
+            remove(&group.path());
+        }
     }
 }
 
@@ -217,6 +236,27 @@ mod tests {
         ];
         assert_eq!(settings(&limits), want.map(|(controller, file, text)| (controller, file, text.to_owned())));
         assert_eq!(settings(&Limits::default()), []);
+    }
+
+    #[test]
+    fn a_group_is_new_and_those_of_the_dead_go() {
+        let temp = tempfile::tempdir().unwrap();
+        let own = sys::pid_namespace().unwrap();
+        let start = sys::process_start(std::process::id()).unwrap();
+        let [reused, gone] = [format!("{}.{}.{own}", std::process::id(), start - 1), format!("{}.1.{own}", u32::MAX)];
+        let stay = [format!("{}.1.{}", u32::MAX, own + 1), "other".to_owned(), format!("1.2.{own}.x")];
+        for name in stay.iter().chain([&reused, &gone]) {
+            fs::create_dir(temp.path().join(name)).unwrap();
+        }
+        let group = Group::create(temp.path()).unwrap();
+        assert_eq!(Group::create(temp.path()).unwrap_err().kind(), io::ErrorKind::AlreadyExists);
+        sweep(temp.path());
+        let mut want: Vec<_> =
+            stay.iter().map(|name| temp.path().join(name)).chain([group.path().to_owned()]).collect();
+        let mut left: Vec<_> = fs::read_dir(temp.path()).unwrap().map(|entry| entry.unwrap().path()).collect();
+        want.sort();
+        left.sort();
+        assert_eq!(left, want);
     }
 
     #[test]

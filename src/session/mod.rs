@@ -112,15 +112,15 @@ pub struct Session {
     keep: bool,
 }
 
-/// Prepares to run `command` in the chroot `root`: everything that can be known before is looked at here.
+/// Prepares to run `command` in the chroot `dir`, which is shown as `root`: everything that can be known before is looked
+/// at here. Another directory may have come to that path since the caller looked: it is not entered.
 ///
 /// # Errors
 /// The account is not there, the chroot is not fit to be entered, or something that was asked for cannot be had.
-pub fn prepare(root: &Path, command: &Command, options: &Options) -> Result<Session> {
+pub fn prepare(root: &Path, dir: Dir, command: &Command, options: &Options) -> Result<Session> {
     if sys::effective_uid() != 0 {
         return Err(rootless::forbidden().at(root.as_os_str().as_bytes()));
     }
-    let dir = Dir::open(root, Calls::from_env()).on("open", root.as_os_str().as_bytes())?;
     let plain = options.confine == Confine::Plain || !sys::HAS_SESSIONS;
     if plain {
         options.refuse_with_plain()?;
@@ -138,7 +138,7 @@ pub fn prepare(root: &Path, command: &Command, options: &Options) -> Result<Sess
     let guest = guest(&account, command, &numbers)?;
     let mut terms = terms::terms(options, &account)?;
     terms.rootless = !numbers.is_everything();
-    let mut limits = limits::hold(&options.limits, &std::process::id().to_string(), account.uid)?;
+    let mut limits = limits::hold(&options.limits, account.uid)?;
     terms.limits = std::mem::take(&mut limits.limits);
     Ok(Session { root: root.to_owned(), dir, guest, terms, plain, limits, account, keep: options.keep })
 }

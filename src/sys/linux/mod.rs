@@ -7,6 +7,7 @@ mod front;
 mod mounts;
 mod occupants;
 mod outside;
+mod process;
 mod shield;
 mod subvolume;
 mod user_namespace;
@@ -35,6 +36,7 @@ pub use front::{Front, is_overlay};
 pub use mounts::{Mount, mounts};
 pub use occupants::occupants;
 pub use outside::Outside;
+pub use process::{end_process, pid_namespace, process_start};
 pub use shield::shield;
 pub use subvolume::{has_subvolumes, is_subvolume, make_subvolume, remove_subvolume, snapshot};
 pub use user_namespace::{enter_user_namespace, execute_again, id_map};
@@ -179,24 +181,6 @@ pub(super) fn set_mode(fd: BorrowedFd<'_>, name: &[u8], mode: u16) -> io::Result
     }
     let path = format!("/proc/self/fd/{}", pinned.as_raw_fd());
     Ok(rustix::fs::chmod(path, Mode::from_raw_mode(mode.into()))?)
-}
-
-/// Has the process `pid` end: asked, or with `force` at once. `still` says whether that number is still the process that
-/// is meant; nothing happens if not.
-///
-/// # Errors
-/// As pidfd_open(2), pidfd_send_signal(2).
-pub fn end_process(pid: u32, force: bool, still: &dyn Fn() -> bool) -> io::Result<()> {
-    use rustix::process::{Pid, PidfdFlags, Signal};
-    let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) else { return Ok(()) };
-    let signal = if force { Signal::KILL } else { Signal::TERM };
-    let gone = |errno| if errno == Errno::SRCH { Ok(()) } else { Err(io::Error::from(errno)) };
-    // Opened first: after that the number cannot mean another one.
-    match rustix::process::pidfd_open(pid, PidfdFlags::empty()) {
-        Ok(process) if still() => rustix::process::pidfd_send_signal(&process, signal).or_else(gone),
-        Ok(_) => Ok(()),
-        Err(errno) => gone(errno),
-    }
 }
 
 pub(super) fn sync_filesystem(fd: BorrowedFd<'_>, calls: Calls) -> io::Result<()> {

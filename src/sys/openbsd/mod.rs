@@ -127,7 +127,16 @@ pub(super) fn set_xattrs(_fd: BorrowedFd<'_>, _name: &[u8], _kind: FileType, wan
     if want.is_empty() { Ok(()) } else { Err(Errno::OPNOTSUPP.into()) }
 }
 
-/// Only the directory itself: sync(2) promises nothing, so each file is synced when it is written.
+/// There are no pid namespaces.
+pub fn pid_namespace() -> Option<u64> {
+    None
+}
+
+/// Not known here.
+pub fn process_start(_pid: u32) -> Option<u64> {
+    None
+}
+
 /// Has the process `pid` end: asked, or with `force` at once. `still` says whether that number is still the process that
 /// is meant; nothing happens if not.
 ///
@@ -142,6 +151,7 @@ pub fn end_process(pid: u32, force: bool, still: &dyn Fn() -> bool) -> io::Resul
     }
 }
 
+/// Only the directory itself: sync(2) promises nothing, so each file is synced when it is written.
 pub(super) fn sync_filesystem(fd: BorrowedFd<'_>, _calls: Calls) -> io::Result<()> {
     Ok(rustix::fs::fsync(fd)?)
 }
