@@ -9,7 +9,7 @@
 //! | --- | --- |
 //! | 7 | `cli` |
 //! | 5 | [`chroot`], [`session`] |
-//! | 4 | [`recipe`] |
+//! | 4 | [`recipe`], [`patch`] |
 //! | 3 | [`source`], [`select`], [`apply`] |
 //! | 2 | [`sys`] |
 //! | 1 | [`tree`], [`plan`], [`sign`] |
@@ -19,6 +19,7 @@ pub mod apply;
 pub mod chroot;
 pub mod cli;
 pub mod error;
+pub mod patch;
 pub mod path;
 pub mod plan;
 pub mod recipe;

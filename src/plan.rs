@@ -4,6 +4,8 @@
 //! The plan says *what*; [`crate::apply`] decides in which order and how. Pure.
 #![forbid(unsafe_code)]
 
+pub mod text;
+
 use crate::path::TreePath;
 use crate::tree::{Kind, Node};
 

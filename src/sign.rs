@@ -6,7 +6,9 @@
 //! that anyone can change: nothing here reads them.
 #![forbid(unsafe_code)]
 
+pub mod gzip;
 mod list;
+mod secret;
 #[cfg(test)]
 mod tests;
 
@@ -18,6 +20,7 @@ use ed25519_dalek::VerifyingKey;
 use crate::error::{Error, ErrorKind, Result};
 
 pub use list::CheckList;
+pub use secret::{Passphrase, SecretKey};
 
 /// Files with a key or a detached signature are read to this many bytes and no further.
 pub const MAX_FILE: usize = 2047;
@@ -72,6 +75,14 @@ pub fn verify_embedded<'a>(signed: &'a [u8], key: &PublicKey) -> Result<&'a [u8]
     let (number, signature, message) = decode::<64>(signed, "signature")?;
     verify(key, number, &signature, message)?;
     Ok(message)
+}
+
+/// The number of the key that a signature, detached or embedded, says it is made by.
+///
+/// # Errors
+/// [`ErrorKind::BadInput`] if it is no signature.
+pub fn signer(signed: &[u8]) -> Result<KeyNumber> {
+    Ok(decode::<64>(signed, "signature")?.0)
 }
 
 /// Verifies the detached signature of `message`.

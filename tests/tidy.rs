@@ -12,7 +12,7 @@ const FLOORS: [&[&str]; 8] = [
     &["tree", "plan", "sign"],
     &["sys"],
     &["source", "select", "apply"],
-    &["recipe"],
+    &["recipe", "patch"],
     &["session"],
     &["chroot"],
     &["cli"],

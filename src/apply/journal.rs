@@ -17,10 +17,10 @@ use std::io::{Read, Write};
 
 use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::path::escape;
+use crate::plan::text::{read_change, write_change};
 use crate::plan::{Change, Plan};
 use crate::sys::Dir;
-use crate::tree::Node;
-use crate::tree::text::{Dialect, Origins, read_node, write_node};
+use crate::tree::text::Origins;
 
 use super::Target;
 use super::prepare::Prepared;
@@ -43,13 +43,7 @@ pub(super) fn write(state: &Dir, target: &Target, prepared: &Prepared) -> Result
     }
     for (change, slot) in prepared.plan.changes.iter().zip(&prepared.slots) {
         let how = if change.replace { "replace" } else { "in-place" };
-        text.extend_from_slice(format!("change {} {how}\n", slot.0).as_bytes());
-        for (sign, node) in [(b'-', &change.before), (b'+', &change.after)] {
-            let Some(node) = node else { continue };
-            text.extend_from_slice(&[sign, b' ']);
-            write_node(node, &mut text, Dialect::Stockade);
-            text.push(b'\n');
-        }
+        write_change(change, format!("{} {how}", slot.0).as_bytes(), &mut text);
     }
     text.extend_from_slice(format!("end {}\n", prepared.plan.changes.len()).as_bytes());
     remove(state, NEW)?;
@@ -112,20 +106,9 @@ fn parse(text: &[u8], target: &Target) -> Result<Prepared> {
         }
     }
     let (mut plan, mut slots, mut origins) = (Plan::default(), Vec::new(), Origins::default());
-    while let Some(head) = lines.next_if(|line| line.starts_with(b"change ")) {
-        let mut node = |sign: &[u8]| -> Result<Option<Node>> {
-            let line = lines.next_if(|line| line.starts_with(sign));
-            line.map(|line| read_node(&line[sign.len()..], &mut origins)).transpose()
-        };
-        let (before, after) = (node(b"- ")?, node(b"+ ")?);
-        let (slot, replace) = heading(head).ok_or_else(|| broken("a line is malformed"))?;
-        let Some(path) = before.as_ref().or(after.as_ref()).map(|n| n.path.clone()) else {
-            return Err(broken("a change of nothing"));
-        };
-        if after.as_ref().is_some_and(|n| n.path != path) {
-            return Err(broken("a change of two paths"));
-        }
-        plan.changes.push(Change { path, before, after, replace, link: None });
+    while let Some((how, change)) = read_change(&mut lines, &mut origins)? {
+        let (slot, replace) = heading(how).ok_or_else(|| broken("a line is malformed"))?;
+        plan.changes.push(Change { replace, ..change });
         slots.push(slot);
     }
     if lines.next() != Some(format!("end {}", slots.len()).as_bytes()) {
@@ -137,9 +120,9 @@ fn parse(text: &[u8], target: &Target) -> Result<Prepared> {
     Ok(Prepared { plan, slots })
 }
 
-/// `change 12 replace`
-fn heading(line: &[u8]) -> Option<(Slot, bool)> {
-    let mut words = std::str::from_utf8(line).ok()?.split(' ').skip(1);
+/// `12 replace`
+fn heading(how: &[u8]) -> Option<(Slot, bool)> {
+    let mut words = std::str::from_utf8(how).ok()?.split(' ');
     let slot = Slot(words.next()?.parse().ok()?);
     match (words.next()?, words.next()) {
         ("replace", None) => Some((slot, true)),

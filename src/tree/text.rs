@@ -24,7 +24,7 @@ use std::io::{self, Write};
 use crate::path::TreePath;
 use crate::tree::{Kind, Node, Stamp, Time, Tree};
 
-pub use read::{Origins, read_node, read_tree};
+pub use read::{Origins, read_node, read_path, read_tree, unescape};
 
 /// The first two lines: mtree's signature, by which bsdtar knows the format, and the version of ours.
 const HEADER: &[u8] = b"#mtree\n# stockade manifest 1\n";
@@ -148,7 +148,8 @@ fn is_plain(byte: u8) -> bool {
     PLAIN[usize::from(byte)]
 }
 
-fn path(out: &mut Vec<u8>, path: &TreePath) {
+/// Appends a path as it stands in a manifest: `./etc/passwd`, the root as `.`.
+pub fn path(out: &mut Vec<u8>, path: &TreePath) {
     out.push(b'.');
     if !path.is_root() {
         out.push(b'/');
@@ -156,7 +157,8 @@ fn path(out: &mut Vec<u8>, path: &TreePath) {
     }
 }
 
-fn escape(out: &mut Vec<u8>, bytes: &[u8]) {
+/// Appends `bytes` as one word of a manifest.
+pub fn escape(out: &mut Vec<u8>, bytes: &[u8]) {
     let mut rest = bytes;
     while let Some(odd) = rest.iter().position(|&b| !is_plain(b)) {
         out.extend_from_slice(&rest[..odd]);

@@ -10,7 +10,8 @@ use flate2::{Decompress, FlushDecompress, Status};
 /// log2 of deflate's window.
 const WINDOW_BITS: u8 = 15;
 
-pub(super) struct Gunzip<R> {
+/// Unpacks gzip as it is read.
+pub struct Gunzip<R> {
     input: R,
     inflate: Decompress,
     /// Between members, where the input may end.
@@ -18,7 +19,8 @@ pub(super) struct Gunzip<R> {
 }
 
 impl<R: BufRead> Gunzip<R> {
-    pub(super) fn new(input: R) -> Gunzip<R> {
+    /// Reads members up to the end of `input`.
+    pub fn new(input: R) -> Gunzip<R> {
         Gunzip { input, inflate: Decompress::new_gzip(WINDOW_BITS), between: false }
     }
 }

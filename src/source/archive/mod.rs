@@ -29,6 +29,8 @@ use crate::path::{MAX_PATH, TreePath};
 use crate::tree::{Digest, Kind, Node};
 use crate::watch::Watch;
 
+pub use gzip::Gunzip;
+
 use decode::Stored;
 use names::Names;
 use pipe::Pipe;

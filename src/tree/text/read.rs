@@ -78,7 +78,7 @@ pub fn read_node(line: &[u8], origins: &mut Origins) -> Result<Node> {
     }
     let mut words = line.split(|&b| b == b' ');
     let name = words.next().unwrap_or_default();
-    let path = path(name).ok_or_else(|| bad("bad path", name))?;
+    let path = read_path(name).ok_or_else(|| bad("bad path", name))?;
     let mut fields = Fields::default();
     for word in words {
         fields.take(word, origins).map_err(|reason| bad(reason, word))?;
@@ -126,7 +126,7 @@ impl<'a> Fields<'a> {
             b"device" => set(&mut self.device, device(value)),
             b"time" => set(&mut self.mtime, time(value)),
             b"sha256" => set(&mut self.digest, Digest::from_hex(value)),
-            b"hardlink" => set(&mut self.group, path(value)),
+            b"hardlink" => set(&mut self.group, read_path(value)),
             b"flags" => set(&mut self.flags, octal(value)),
             b"origin" => set(&mut self.origin, origins.get(value)),
             b"here" => set(&mut self.here, stamp(value)),
@@ -179,7 +179,8 @@ fn set<T>(field: &mut Option<T>, value: Option<T>) -> Result<(), &'static str> {
     }
 }
 
-fn path(text: &[u8]) -> Option<TreePath> {
+/// A path as [`super::path`] writes it.
+pub fn read_path(text: &[u8]) -> Option<TreePath> {
     if text == b"." {
         return Some(TreePath::root());
     }
@@ -187,8 +188,9 @@ fn path(text: &[u8]) -> Option<TreePath> {
     TreePath::new(bytes).ok().filter(|path| !path.is_root())
 }
 
-/// Undoes [`super::escape`], and only that: what it would have escaped must be.
-fn unescape(text: &[u8], limit: usize) -> Option<Box<[u8]>> {
+/// Undoes [`super::escape`], and only that: what it would have escaped must be. None for anything else, or for more than
+/// `limit` bytes.
+pub fn unescape(text: &[u8], limit: usize) -> Option<Box<[u8]>> {
     if text.len() <= limit && text.iter().all(|&b| is_plain(b)) {
         return Some(text.into());
     }

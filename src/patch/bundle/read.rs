@@ -1,0 +1,159 @@
+// SPDX-License-Identifier: ISC
+//! Reading the archive of a patch, forward only.
+#![forbid(unsafe_code)]
+
+use std::io::{BufRead, Read};
+
+use super::{Member, What, manifest, members, private};
+use crate::error::{Error, ErrorKind, Result};
+use crate::patch::contents::Contents;
+use crate::patch::signed::{Keys, Signed, why};
+use crate::patch::tar::{BLOCK, END, padding};
+use crate::source::archive::Gunzip;
+use crate::watch::Watch;
+
+/// The largest manifest: that of a patch of a million files.
+const MAX_MANIFEST: u64 = 512 << 20;
+/// Where the size stands in a header.
+const SIZE: std::ops::Range<usize> = 124..135;
+
+/// Whose patches are taken.
+#[derive(Debug, Clone, Copy)]
+pub enum Trust<'a> {
+    /// Those that one of these keys signed.
+    Keys(&'a Keys),
+    /// Anybody's, signed or not. The bodies must still be what the manifest says.
+    Anyone,
+}
+
+/// A patch that is being read. Its manifest is known; its bodies come next.
+pub struct Bundle<'a> {
+    /// The manifest.
+    pub contents: Contents,
+    /// What the key is called that the patch is signed with; none if nobody asked.
+    pub key: Option<String>,
+    archive: Gunzip<Box<dyn BufRead + 'a>>,
+}
+
+impl<'a> Bundle<'a> {
+    /// Reads up to the end of the manifest.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unverified`] if it is not signed by whom `trust` names; [`ErrorKind::BadInput`] if it is no patch;
+    /// [`ErrorKind::Unsupported`] for a patch of a later format.
+    pub fn open(input: impl BufRead + 'a, trust: Trust<'_>) -> Result<Bundle<'a>> {
+        let (input, key): (Box<dyn BufRead + 'a>, _) = match trust {
+            Trust::Anyone => (Box::new(input), None),
+            Trust::Keys(keys) => {
+                let signed = Signed::open(input, keys)?;
+                let key = signed.key.clone();
+                (Box::new(signed), Some(key))
+            }
+        };
+        let mut archive = Gunzip::new(input);
+        let contents = read_manifest(&mut archive)?;
+        Ok(Bundle { contents, key, archive })
+    }
+
+    /// Reads the rest: `visit` gets each member that has a body, and the body, in order; what it leaves unread is read
+    /// and dropped. To the very end: a patch that is cut short, or has more than it should, is found out here.
+    ///
+    /// # Errors
+    /// As [`Bundle::open`]; errors of `visit`.
+    pub fn read(
+        mut self,
+        visit: &mut dyn FnMut(&Contents, &Member, &mut dyn Read) -> Result<()>,
+        watch: &Watch,
+    ) -> Result<Contents> {
+        for member in members(&self.contents)? {
+            watch.check()?;
+            expect(&mut self.archive, &member.header(&self.contents))?;
+            if member.what == What::Bare {
+                continue;
+            }
+            let mut body = Piece { from: &mut self.archive, left: member.size, failure: None };
+            let visited = visit(&self.contents, &member, &mut body);
+            // What the visitor makes of a failure to read is only its echo.
+            let Piece { left, failure, .. } = body;
+            failure.map_or(visited, Err)?;
+            skip(&mut self.archive, left + padding(member.size) as u64)?;
+        }
+        expect(&mut self.archive, &END)?;
+        match self.archive.read(&mut [0]).map_err(why)? {
+            0 => Ok(self.contents),
+            _ => Err(broken("data after the end of the patch")),
+        }
+    }
+}
+
+fn read_manifest(archive: &mut impl Read) -> Result<Contents> {
+    let mut header = [0; BLOCK];
+    archive.read_exact(&mut header).map_err(why)?;
+    let size = std::str::from_utf8(&header[SIZE]).ok().and_then(|digits| u64::from_str_radix(digits, 8).ok());
+    let size = size.filter(|&size| size <= MAX_MANIFEST).ok_or_else(no_patch)?;
+    // Not yet known to be a patch: what is no manifest need not be read to its end.
+    let mut text = Vec::new();
+    archive.take(size).read_to_end(&mut text).map_err(why)?;
+    if text.len() as u64 != size {
+        return Err(no_patch());
+    }
+    let contents = Contents::parse(&text)?;
+    let path = manifest(&contents.head.name)?;
+    if private(&path, 0o644, size, contents.head.date).blocks() != header {
+        return Err(no_patch());
+    }
+    skip(archive, padding(size) as u64)?;
+    Ok(contents)
+}
+
+/// Reads what must come next.
+fn expect(archive: &mut impl Read, bytes: &[u8]) -> Result<()> {
+    let mut found = vec![0; bytes.len()];
+    archive.read_exact(&mut found).map_err(why)?;
+    if found == bytes { Ok(()) } else { Err(broken("a member of the archive is not what its manifest says")) }
+}
+
+fn skip(archive: &mut impl Read, count: u64) -> Result<()> {
+    let passed = std::io::copy(&mut archive.take(count), &mut std::io::sink()).map_err(why)?;
+    if passed == count { Ok(()) } else { Err(broken("it is cut short")) }
+}
+
+/// A body in the archive.
+struct Piece<'a, R> {
+    from: &'a mut R,
+    left: u64,
+    failure: Option<Error>,
+}
+
+impl<R: Read> Read for Piece<'_, R> {
+    fn read(&mut self, out: &mut [u8]) -> std::io::Result<usize> {
+        let room = usize::try_from(self.left).unwrap_or(usize::MAX).min(out.len());
+        if room == 0 {
+            return Ok(0);
+        }
+        match self.from.read(&mut out[..room]) {
+            Ok(0) => self.fail(broken("it is cut short")),
+            Ok(length) => {
+                self.left -= length as u64;
+                Ok(length)
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => Err(error),
+            Err(error) => self.fail(why(error)),
+        }
+    }
+}
+
+impl<R> Piece<'_, R> {
+    fn fail(&mut self, error: Error) -> std::io::Result<usize> {
+        self.failure = Some(error);
+        Err(std::io::ErrorKind::UnexpectedEof.into())
+    }
+}
+
+fn no_patch() -> Error {
+    broken("it is no patch of stockade").hint("look into it with: tar tzf FILE")
+}
+
+fn broken(reason: &'static str) -> Error {
+    Error::new(ErrorKind::BadInput, reason)
+}

@@ -1,0 +1,54 @@
+// SPDX-License-Identifier: ISC
+//! Patches: signed plans with the bodies that they bring.
+//!
+//! A patch is one gzip file, signed as `signify -z` does. In it is a tar archive: first [`Contents`], which is the plan
+//! and all that is said of it, then bodies in the order in which the plan needs them. `signify -Vz` verifies it and
+//! plain `tar xzpf` unpacks it, on a machine that has nothing else.
+#![forbid(unsafe_code)]
+
+pub mod bundle;
+pub mod contents;
+mod signed;
+mod tar;
+
+pub use bundle::{Bundle, Member, Trust, What, write_bundle};
+pub use contents::{Body, Contents, Entry, FollowUp, Head};
+pub use signed::{Keys, Signed, Signer, sign_gzip};
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::path::TreePath;
+
+/// Where the patches of a root are listed, in the root: a directory for each (decision 12).
+pub const STORE: &str = "var/db/stockade/patches";
+/// The manifest of a patch, in its directory.
+pub const CONTENTS: &str = "+CONTENTS";
+
+/// Checks the name of a patch: it is the name of a directory too.
+///
+/// # Errors
+/// [`ErrorKind::BadInput`] for anything but 1 to 64 letters, digits and `. _ + -`, the first a letter or digit.
+pub fn check_name(name: &str) -> Result<()> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "._+-".contains(c);
+    if (1..=64).contains(&name.len())
+        && name.starts_with(|c: char| c.is_ascii_alphanumeric())
+        && name.chars().all(plain)
+    {
+        return Ok(());
+    }
+    let reason = "the name of a patch has 1 to 64 letters, digits and . _ + -, and begins with a letter or digit";
+    Err(Error::new(ErrorKind::BadInput, reason).at(name))
+}
+
+/// The directory of the patch `name` in a root.
+///
+/// # Errors
+/// As [`check_name`].
+pub fn store(name: &str) -> Result<TreePath> {
+    check_name(name)?;
+    TreePath::new(format!("{STORE}/{name}").into_bytes())
+}
+
+/// Is the path one that the list of patches takes, or a directory above it that was made for it?
+pub fn is_stored(path: &TreePath) -> bool {
+    TreePath::new(STORE.as_bytes()).is_ok_and(|store| path.is_within(&store))
+}
