@@ -213,3 +213,36 @@ fn libraries_that_the_host_lacks_are_said() {
     assert_eq!((said.status, said.out.matches("needs lib").count()), (Some(2), 2), "{said:?}");
     assert!(!said.out.contains("plain"), "{said:?}");
 }
+
+/// What is put in the place of a program that was copied out, before it is looked at, is not opened; neither is what a
+/// program names as its library, where that is none.
+#[test]
+fn what_comes_instead_of_a_program_is_not_opened() {
+    if !able(&["cc", "strace", "timeout"]) {
+        return;
+    }
+    let Some(world) = world() else { return };
+    world.sh(
+        "mkfifo out/libtrap.so; echo 'int lone(void){return 3;}' > lone.c; cc -shared -fPIC -o home/libtrap.so lone.c
+        echo 'int lone(void); int main(){return lone();}' > main.c
+        cc -L home -Wl,-rpath,'$ORIGIN' -o home/base/usr/prog main.c -ltrap; mkdir home/base/progs; cp home/base/usr/prog home/base/progs",
+    );
+    for (from, at) in [("base:usr/prog", "out/prog"), ("base:progs", "out/progs/prog")] {
+        // The rename into place takes a second, in which the file becomes a FIFO.
+        let mut command = std::process::Command::new("timeout");
+        command.args(["20", "strace", "-f", "-qq", "-o", "/dev/null", "-e", "inject=/^renameat:delay_exit=1000000"]);
+        command.arg(env!("CARGO_BIN_EXE_stockade")).args(["copy", from, "out"]);
+        world.settle(&mut command);
+        let done = std::thread::scope(|scope| {
+            let copy = scope.spawn(|| command.output().unwrap());
+            while !world.path(at).exists() && !copy.is_finished() {
+                std::thread::yield_now();
+            }
+            world.sh(&format!("mkfifo trap && mv -T trap {at}"));
+            copy.join().unwrap()
+        });
+        let said = String::from_utf8(done.stdout).unwrap();
+        assert_eq!(done.status.code(), Some(2), "{said}");
+        assert!(said.ends_with("/prog: needs libtrap.so, which the host lacks\n"), "{said}");
+    }
+}

@@ -213,16 +213,8 @@ impl Worker<'_> {
     /// Copies one file. Its stamp, if the source is the one that was scanned, then and now.
     fn file(&mut self, node: &Node, from: &Dir, to: &Dir) -> Result<Option<Stamp>> {
         let (path, name) = (&node.path, node.path.name());
-        // A device would act on being opened: looked at first, and once more when it is open (decision E14).
-        let named = from.stat(name).on("stat", path)?;
-        if named.kind != FileType::File {
-            return Err(changed(node));
-        }
-        let source = from.open_file(name).on("open", path)?;
+        let source = from.open_regular(name).on("open", path)?.ok_or_else(|| changed(node))?;
         let before = from.stat_file(&source).on("stat", path)?;
-        if (before.kind, before.ino) != (FileType::File, named.ino) {
-            return Err(changed(node));
-        }
         let file = to.create_file(name, 0o600).on("create", path)?;
         self.content(&source, &before, &file, to).map_err(|error| self.cannot(node, &error))?;
         finish((to, name), &file, node, self.copier.native, self.copier.owners)?;

@@ -18,7 +18,7 @@ use super::work::Work;
 use crate::apply::{Means, Owners, copy_tree, remove_tree};
 use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::path::TreePath;
-use crate::select::elf::{self, Unmet};
+use crate::select::elf::{self, Elf, Unmet};
 use crate::source::dir::{ScanOptions, scan, scan_paths};
 use crate::sys::{Dir, FileType, Stat};
 use crate::tree::resolve::{Resolved, resolve};
@@ -121,11 +121,16 @@ fn copy_out(chroot: &Chroot, path: &TreePath, to: &Path, dry_run: bool, watch: &
     // Beside its place, so that it can be renamed in.
     let stage = format!(".stockade-{}", std::process::id()).into_bytes();
     fit.make_dir(&stage, 0o700).on("mkdir", &target.shown)?;
-    let done =
-        fit.open_dir(&stage).on("open", &target.shown).and_then(|dir| deliver(&source, &tree, &dir, &target, watch));
-    remove_tree(fit, &stage, &Watch::default())?;
-    done?;
-    report.unmet = unmet(&tree, Path::new(OsStr::from_bytes(&target.shown)));
+    let done = fit.open_dir(&stage).on("open", &target.shown).and_then(|dir| {
+        let programs = programs(&tree, &source.copy(&tree, &dir, &target, watch)?)?;
+        source.deliver(&dir, &target).map(|()| programs)
+    });
+    let removed = remove_tree(fit, &stage, &Watch::default());
+    // The first error is the one to tell.
+    let programs = done?;
+    removed?;
+    let (to, alone) = (Path::new(OsStr::from_bytes(&target.shown)), source.kind != FileType::Dir);
+    report.unmet = unmet(&programs, to, alone);
     Ok(report)
 }
 
@@ -145,24 +150,12 @@ fn copy_in(chroot: &Chroot, from: &Path, path: &TreePath, dry_run: bool, watch: 
     let work = Work::new(&chroot.place, &chroot.state, Some(&chroot.root))?;
     let (dir, stage) = (work.dir()?, format!("copy-{}", std::process::id()).into_bytes());
     dir.make_dir(&stage, 0o700).on("mkdir", &target.shown)?;
-    let done =
-        dir.open_dir(&stage).on("open", &target.shown).and_then(|to| deliver(&source, &tree, &to, &target, watch));
-    remove_tree(&dir, &stage, &Watch::default())?;
-    work.leave()?;
-    done.map(|()| report)
-}
-
-/// Makes the copy in `stage` and moves it to its place.
-fn deliver(source: &Source, tree: &Tree, stage: &Dir, target: &Target, watch: &Watch) -> Result<()> {
-    watch.begin("copying", tree.bytes());
-    if source.kind == FileType::Dir {
-        stage.make_dir(&source.name, 0o700).on("mkdir", &target.shown)?;
-        let ends = (source.dir()?, stage.open_dir(&source.name).on("open", &target.shown)?);
-        copy_tree((&ends.0, &ends.1), tree, Means::Copy, Owners::Caller, watch)?;
-    } else {
-        copy_tree((&source.parent, stage), tree, Means::Copy, Owners::Caller, watch)?;
-    }
-    stage.rename(&source.name, &target.parent, &target.name).on("rename", &target.shown)
+    let done = dir.open_dir(&stage).on("open", &target.shown).and_then(|to| {
+        source.copy(&tree, &to, &target, watch)?;
+        source.deliver(&to, &target)
+    });
+    let left = remove_tree(&dir, &stage, &Watch::default()).and_then(|()| work.leave());
+    done.and(left).map(|()| report)
 }
 
 impl Source {
@@ -176,6 +169,25 @@ impl Source {
 
     fn dir(&self) -> Result<Dir> {
         self.parent.walk(&TreePath::new(&*self.name)?).on("open", &self.name)
+    }
+
+    /// Makes the copy in `stage`. Returns the directory in which it is what `tree` says.
+    fn copy(&self, tree: &Tree, stage: &Dir, target: &Target, watch: &Watch) -> Result<Dir> {
+        watch.begin("copying", tree.bytes());
+        let (from, to) = if self.kind == FileType::Dir {
+            stage.make_dir(&self.name, 0o700).on("mkdir", &target.shown)?;
+            (self.dir()?, stage.open_dir(&self.name))
+        } else {
+            (self.parent.try_clone().on("dup", &target.shown)?, stage.try_clone())
+        };
+        let to = to.on("open", &target.shown)?;
+        copy_tree((&from, &to), tree, Means::Copy, Owners::Caller, watch)?;
+        Ok(to)
+    }
+
+    /// Moves the copy from `stage` to its place.
+    fn deliver(&self, stage: &Dir, target: &Target) -> Result<()> {
+        stage.rename(&self.name, &target.parent, &target.name).on("rename", &target.shown)
     }
 
     /// What of it is copied: as a tree below `parent` for a file, below itself for a directory.
@@ -295,16 +307,20 @@ fn whole(path: &TreePath) -> Error {
     Error::new(ErrorKind::Refused, "a whole root is not copied").at(path).hint("use stockade clone")
 }
 
-/// What the programs and libraries of `tree`, which lie at `to` now, need and the host does not have.
-fn unmet(tree: &Tree, to: &Path) -> Vec<(PathBuf, Unmet)> {
-    let is_file = |node: &&Node| matches!(node.kind, Kind::File { .. });
-    let alone = !tree.nodes().first().is_some_and(|node| node.path.is_root());
-    let mut unmet = Vec::new();
-    for node in tree.nodes().iter().filter(is_file) {
-        let path = if alone { to.to_owned() } else { to.join(node.path.as_os_str()) };
-        // Just written by us, and no link: what else it may be by now, reading it does no harm.
-        let Some(found) = std::fs::File::open(&path).ok().and_then(elf::read) else { continue };
-        unmet.extend(elf::unmet(&found, &path).into_iter().map(|what| (path.clone(), what)));
+/// The programs and libraries of `tree`, read where nobody else reaches them yet.
+fn programs(tree: &Tree, made: &Dir) -> Result<Vec<(TreePath, Elf)>> {
+    let mut programs = Vec::new();
+    for node in tree.nodes().iter().filter(|node| matches!(node.kind, Kind::File { .. })) {
+        let parent = made.walk_parent(&node.path).on("open", &node.path)?;
+        let file = parent.open_regular(node.path.name()).on("open", &node.path)?;
+        programs.extend(file.and_then(elf::read).map(|elf| (node.path.clone(), elf)));
     }
-    unmet
+    Ok(programs)
+}
+
+/// What they need at `to`, where they are in a directory or alone, and the host does not have.
+fn unmet(programs: &[(TreePath, Elf)], to: &Path, alone: bool) -> Vec<(PathBuf, Unmet)> {
+    let place = |path: &TreePath| if alone { to.to_owned() } else { to.join(path.as_os_str()) };
+    let all = programs.iter().map(|(path, elf)| (place(path), elf));
+    all.flat_map(|(path, elf)| elf::unmet(elf, &path).into_iter().map(move |what| (path.clone(), what))).collect()
 }

@@ -24,7 +24,7 @@ use crate::error::{ErrorKind, IoContext, Result};
 use crate::path::TreePath;
 use crate::plan::{Change, Plan};
 use crate::recipe::Recipe;
-use crate::sys::{Dir, FileType};
+use crate::sys::Dir;
 use crate::tree::diff::diff;
 use crate::tree::policy::{Left, Settled, settle};
 use crate::tree::{Node, Policy, Tree, Unknown};
@@ -268,10 +268,7 @@ fn missing<'a>(plan: &'a Plan, known: &'a HashMap<TreePath, Slot>) -> impl Itera
 fn open_as(root: &Dir, path: &TreePath, size: u64) -> Result<Option<std::fs::File>> {
     let Ok(parent) = root.walk_parent(path) else { return Ok(None) };
     match parent.find(path.name()).on("stat", path)? {
-        Some(stat) if stat.kind == FileType::File && stat.size == size => {}
-        _ => return Ok(None),
+        Some(stat) if stat.size == size => parent.open_regular(path.name()).on("open", path),
+        _ => Ok(None),
     }
-    let file = parent.open_file(path.name()).on("open", path)?;
-    let stat = parent.stat_file(&file).on("stat", path)?;
-    Ok((stat.kind == FileType::File).then_some(file))
 }

@@ -15,7 +15,7 @@ use object::read::{ReadCache, ReadRef, StringTable};
 use object::{Endianness, FileKind};
 
 use crate::path::escape;
-use crate::sys;
+use crate::sys::{self, Calls, Dir};
 
 /// A larger file is not looked at: tables in it may be as large.
 const MAX_SIZE: u64 = 1 << 30;
@@ -223,11 +223,18 @@ fn plain_directories(text: &str) -> Vec<PathBuf> {
 /// The first library of this name that `elf` could be loaded with.
 fn find(elf: &Elf, name: &[u8], dirs: &[PathBuf]) -> Option<(PathBuf, Elf)> {
     let fitting = |at: PathBuf| {
-        let library = read(File::open(&at).ok()?)?;
+        let library = read(open(&at)?)?;
         (library.kind == elf.kind).then_some((at, library))
     };
     let name = std::ffi::OsStr::from_bytes(name);
     dirs.iter().find_map(|dir| fitting(dir.join(name)).or_else(|| newer_minor(dir, name).and_then(fitting)))
+}
+
+/// Opens a library. The program under inspection says where it is looked for, and may name a device or a FIFO.
+fn open(at: &Path) -> Option<File> {
+    let real = at.canonicalize().ok()?;
+    let dir = Dir::open(real.parent()?, Calls::from_env()).ok()?;
+    dir.open_regular(real.file_name()?.as_bytes()).ok()?
 }
 
 /// Where libraries are called `libNAME.so.MAJOR.MINOR` and a later minor number does as well: such a one.

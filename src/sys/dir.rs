@@ -277,6 +277,21 @@ impl Dir {
         Ok(rustix::fs::openat(&self.fd, name, flags, Mode::empty())?.into())
     }
 
+    /// Opens `name` for reading if it is a regular file; none if it is something else, or becomes it meanwhile. A device
+    /// would act on being opened: looked at first, and once more when it is open (decision E14).
+    ///
+    /// # Errors
+    /// As openat(2), fstatat(2).
+    pub fn open_regular(&self, name: &[u8]) -> io::Result<Option<File>> {
+        let named = self.stat(name)?;
+        if named.kind != FileType::File {
+            return Ok(None);
+        }
+        let file = self.open_file(name)?;
+        let opened = self.stat_file(&file)?;
+        Ok(((opened.kind, opened.ino) == (FileType::File, named.ino)).then_some(file))
+    }
+
     /// Opens `name` for reading and writing and creates it with `mode` if it is missing; for state files.
     ///
     /// # Errors
