@@ -83,7 +83,6 @@ fn journey(traveller: &Traveller) {
     // A person with an account, dotfiles and prompt.
     let said = traveller.does("echo 'echo \"$KEY|$(id -un)|$PWD\"' | ./stockade run job -u ann");
     assert!(said.contains("from the profile|ann|/home/ann\n"), "{said}");
-    // What a login shell makes of its prompt, the profile of the system decides.
     let said = traveller.does("./stockade run job -u ann -- sh -c 'echo \"$PS1|\"'");
     assert!(said.contains("(work) |\n"), "{said}");
 

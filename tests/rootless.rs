@@ -96,7 +96,8 @@ const BOTH: [Case; 17] = [
 ];
 
 /// With ranges, all numbers can be had.
-const MANY: [Case; 7] = [
+const MANY: [Case; 8] = [
+    ("doctor m", 0, &["ok    who can reach"]),
     ("run m -- stat -c %u:%g /root/key /srv/d /var/www/link /high", 0, &["0:0\n1:1\n33:33\n65534:50\n"]),
     ("run m -u daemon -- id", 0, &["uid=1(daemon) gid=1(daemon) groups=1(daemon),50(staff)"]),
     ("run m -u daemon -- cat /root/key", 1, &["Permission denied"]),
@@ -111,7 +112,7 @@ const SINGLE: [Case; 4] = [
     ("run m -- stat -c %u:%g /root/key /srv/d /var/www/link /high", 0, &["0:0\n0:0\n0:0\n0:0\n"]),
     ("run m -u daemon -- id", 1, &["user 1 is not among your numbers", "hint: ", "/etc/subuid"]),
     ("check n", 2, &["- srv/d", "+ mine", "m high"]),
-    ("doctor", 2, &["wrong user numbers: "]),
+    ("doctor m", 2, &["wrong user numbers: ", "ok    access control lists"]),
 ];
 
 const END: [Case; 8] = [

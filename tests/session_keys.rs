@@ -4,6 +4,8 @@
 
 mod scene;
 
+use std::fs;
+use std::os::unix::fs::symlink;
 use std::process::Command;
 
 use scene::{Terminal, scene, terminal};
@@ -101,6 +103,27 @@ fn an_interactive_shell_has_job_control() {
     t.does("exit\n", "back");
     t.does("word\n", "got word");
     scene.assert_nothing_left("after shells");
+}
+
+#[test]
+fn a_prompt_outlasts_the_files_of_the_shell() {
+    let Some(scene) = scene() else { return };
+    let Some(mut t) = terminal(&scene) else { return };
+    let root = scene.root();
+    fs::create_dir(root.join("usr")).unwrap();
+    for dir in ["lib", "lib64"] {
+        symlink(format!("usr/{dir}"), root.join(dir)).unwrap();
+    }
+    fs::write(root.join("etc/passwd"), "root:x:0:0::/root:/usr/bin/bash\n").unwrap();
+    fs::write(root.join("etc/profile"), "PS1='sys''tem> '\n").unwrap();
+    fs::write(root.join("root/.bash_profile"), "PS1='us''er> '\n").unwrap();
+    t.does("$RUN --bind /usr:/usr:ro\n", "user> ");
+    t.does("exit\n", "OUT> ");
+    t.does("$RUN --bind /usr:/usr:ro --env PS1=\"it's mi\"'ne> '\n", "it's mine> ");
+    t.does("echo st''ill\n", "still\r\nit's mine> ");
+    t.does("PS1='la''ter> '\n", "later> ");
+    t.does("exit\n", "OUT> ");
+    scene.assert_nothing_left("after prompts");
 }
 
 #[test]

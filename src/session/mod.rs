@@ -211,6 +211,10 @@ fn fit(root: &Path, dir: &Dir) -> Result<()> {
 
 fn guest(account: &Account, command: &Command, numbers: &IdMap) -> Result<Guest> {
     let shell = account.shell();
+    let mut variables = command.environment.clone();
+    if let (true, Some(prompt)) = (command.argv.is_empty(), variables.get("PS1").cloned()) {
+        variables.entry("PROMPT_COMMAND".to_owned()).or_insert_with(|| lasting(&prompt));
+    }
     let (program, argv) = match command.argv.as_slice() {
         // A dash in front of its name makes a shell a login shell.
         [] => (shell, vec![[b"-", shell.rsplit(|&b| b == b'/').next().unwrap_or(shell)].concat()]),
@@ -219,7 +223,7 @@ fn guest(account: &Account, command: &Command, numbers: &IdMap) -> Result<Guest>
     Ok(Guest {
         program: text(program.to_vec())?,
         argv: argv.into_iter().map(text).collect::<Result<_>>()?,
-        env: environment(account, &command.environment).into_iter().map(text).collect::<Result<_>>()?,
+        env: environment(account, &variables).into_iter().map(text).collect::<Result<_>>()?,
         dir: text(command.dir.clone().unwrap_or_else(|| account.home.clone()))?,
         dir_optional: command.dir.is_none(),
         uid: account.uid,
@@ -228,6 +232,12 @@ fn guest(account: &Account, command: &Command, numbers: &IdMap) -> Result<Guest>
         groups: (!numbers.is_single())
             .then(|| account.groups.iter().copied().filter(|&group| numbers.holds(0, group)).collect()),
     })
+}
+
+/// The files that a login shell reads at its start set a prompt of theirs. What bash(1) finds in `PROMPT_COMMAND` it does
+/// later, before it shows one: this, once, so that the user may still change it.
+fn lasting(prompt: &str) -> String {
+    format!("PS1='{}'; unset PROMPT_COMMAND", prompt.replace('\'', r"'\''"))
 }
 
 /// The whole environment of a guest: what login(1) sets, the caller's TERM, and the recipe's variables over them.

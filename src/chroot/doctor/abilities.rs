@@ -71,13 +71,13 @@ const ATTRIBUTES: &[(&str, &[u8], &str)] = &[
     ("user.stockade", b"1", "user attributes"),
     // cap_net_raw=ep, as capabilities(7) lays it out, version 2.
     ("security.capability", &[1, 0, 0, 2, 0, 0x20, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0], "file capabilities"),
-    // u::rw-,u:1:r--,g::---,m::r--,o::--- as acl(5) is stored: version 2; tag, permissions, id.
+    // u::rw-,u:0:r--,g::---,m::r--,o::--- as acl(5) is stored: version 2; tag, permissions, id. Everybody has the number 0.
     (
         "system.posix_acl_access",
         &[
             2, 0, 0, 0, //
             1, 0, 6, 0, 255, 255, 255, 255, //
-            2, 0, 4, 0, 1, 0, 0, 0, //
+            2, 0, 4, 0, 0, 0, 0, 0, //
             4, 0, 0, 0, 255, 255, 255, 255, //
             16, 0, 4, 0, 255, 255, 255, 255, //
             32, 0, 0, 0, 255, 255, 255, 255,
