@@ -156,6 +156,46 @@ fn links_that_were_written_through_are_mended() {
     }
 }
 
+/// An action that failed, or was never begun, is due until it is done.
+#[test]
+fn an_action_that_failed_is_run_again() {
+    if !able(&["busybox", "strace"]) {
+        return;
+    }
+    let world = World::new();
+    world.sh(
+        "mkdir -p tree/bin tree/sbin tree/etc/ld.so.conf.d tree/proc tree/dev tree/tmp tree/sys tree/run; cp $(command -v busybox) tree/bin/busybox; ln -s busybox tree/bin/sh
+        echo one > tree/etc/ld.so.conf.d/a
+        printf '#!/bin/sh\\ntest ! -e /fail && echo run >> /etc/ld.so.cache\\n' > tree/sbin/ldconfig; chmod 755 tree/sbin/ldconfig",
+    );
+    world.write("recipe.toml", "devices = \"none\"\n[policy]\nkeep = [\"fail\"]\n[[source]]\ndirectory = \"tree\"\n");
+    world.ok(&["build", "base", "-f", "./recipe.toml"]);
+    let runs = || fs::read_to_string(world.root("base").join("etc/ld.so.cache")).unwrap().lines().count();
+    let edit = "echo two > home/base/etc/ld.so.conf.d/a";
+    assert_eq!(runs(), 1);
+    world.ok(&["reset", "base"]);
+    assert_eq!(runs(), 1, "nothing is due");
+    world.sh(&format!("{edit}; : > home/base/fail"));
+    world.refused(&["reset", "base"], &["action ldconfig"]);
+    world.refused(&["reset", "base"], &["action ldconfig"]);
+    world.sh("rm home/base/fail");
+    world.ok(&["reset", "base"]);
+    assert_eq!(runs(), 2);
+    // Killed before the action is begun: its messages go through the first pipe.
+    world.sh(edit);
+    let mut command = std::process::Command::new("strace");
+    command.args(["-qq", "-o"]).arg(world.path("log"));
+    command.args(["-e", "inject=pipe2:signal=KILL:when=1", env!("CARGO_BIN_EXE_stockade"), "reset", "base"]);
+    world.settle(&mut command);
+    command.output().unwrap();
+    assert_eq!(fs::read_to_string(world.root("base").join("etc/ld.so.conf.d/a")).unwrap(), "one\n");
+    assert_eq!(runs(), 2);
+    world.ok(&["reset", "base"]);
+    world.ok(&["reset", "base"]);
+    assert_eq!(runs(), 3);
+    world.assert_tidy();
+}
+
 #[test]
 fn a_great_loss_needs_a_word() {
     let Some(world) = world("keep", "directory = \"tree\"") else { return };

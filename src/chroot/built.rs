@@ -14,7 +14,7 @@ use crate::sys::{Dir, FileType, Stat};
 use crate::tree::Digest;
 
 /// The state file's name.
-const BUILT: &str = "built";
+pub(crate) const BUILT: &str = "built";
 
 /// What the last build was made of.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -14,7 +14,7 @@ use super::{actions, layers, login, recorded, recover};
 use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::path::{PathSet, escape};
 use crate::recipe::Recipe;
-use crate::source::dir::{Scan, ScanOptions, scan};
+use crate::source::dir::{Scan, ScanOptions, scan, scan_known};
 use crate::sys::{Dir, Front, Held};
 use crate::tree::{Policy, Tree};
 use crate::watch::Watch;
@@ -164,12 +164,13 @@ impl Chroot {
         self.state.subdir("homes").map(|_| self.state.path.join("homes"))
     }
 
-    /// Scans the root as it is now.
+    /// Scans the root as it is now; `recorded` is its manifest.
     ///
     /// # Errors
     /// As scan.
-    pub fn scan(&self, watch: &Watch) -> Result<Scan> {
-        scan_root(&self.root, watch).map_err(|e| e.at(bytes(&self.place.root)))
+    pub fn scan(&self, recorded: &Tree, watch: &Watch) -> Result<Scan> {
+        watch.begin("scanning", 0);
+        scan_known(&self.root, &whole()?, recorded, watch).map_err(|e| e.at(bytes(&self.place.root)))
     }
 }
 
@@ -185,7 +186,11 @@ pub(crate) fn policy_of(recipe: &Recipe) -> Result<Policy> {
 /// Scans a root, our own work directory left out.
 pub(crate) fn scan_root(root: &Dir, watch: &Watch) -> Result<Scan> {
     watch.begin("scanning", 0);
-    scan(root, &ScanOptions { xattrs: true, skip: PathSet::new([WORK_INSIDE])? }, watch)
+    scan(root, &whole()?, watch)
+}
+
+fn whole() -> Result<ScanOptions> {
+    Ok(ScanOptions { xattrs: true, skip: PathSet::new([WORK_INSIDE])? })
 }
 
 /// There is no root.

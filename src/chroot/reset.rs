@@ -10,8 +10,8 @@ use std::ffi::OsStr;
 use std::path::PathBuf;
 
 use super::build::may_remove;
-use super::built::Built;
-use super::carry::{Known, taking};
+use super::built::{BUILT, Built};
+use super::carry::taking;
 use super::compose::{Composer, Inputs};
 use super::open::{Chroot, Locking};
 use super::origin::Origin;
@@ -25,9 +25,9 @@ use crate::path::TreePath;
 use crate::plan::{Change, Plan};
 use crate::recipe::Recipe;
 use crate::sys::Dir;
-use crate::tree::diff::diff;
+use crate::tree::diff::{diff, pairs};
 use crate::tree::policy::{Left, Settled, settle};
-use crate::tree::{Node, Policy, Tree, Unknown};
+use crate::tree::{Kind, Node, Policy, Tree, Unknown};
 use crate::watch::Watch;
 
 /// What the user asks of `reset`.
@@ -72,10 +72,10 @@ pub fn reset(home: &Home, name: &OsStr, options: Options, watch: &Watch) -> Resu
     }
     chroot.refuse_frozen(home)?;
     if !options.yes {
-        may_remove(&chroot.place, &plan, aim.have.len())?;
+        may_remove(&chroot.place, &plan, aim.entries)?;
     }
     let work = Work::new(&chroot.place, &chroot.state, Some(&chroot.root))?;
-    let done = job.carry_out(&aim, &plan, &work, watch);
+    let done = job.carry_out(aim, (plan, left), &work, watch);
     // Bodies that were not used are of no use; an interrupted commit needs them for its recovery.
     if !chroot.state.is_interrupted() {
         work.clear(&Watch::default())?;
@@ -85,36 +85,61 @@ pub fn reset(home: &Home, name: &OsStr, options: Options, watch: &Watch) -> Resu
 
 /// Where the reset comes from and where it goes.
 struct Aim {
+    /// What is there, without the files that are proved to be as recorded.
     have: Tree,
+    /// What was recorded, without the same files.
+    want: Tree,
+    /// All that was recorded.
     recorded: Tree,
+    /// How many entries there are.
+    entries: usize,
     policy: Policy,
 }
 
 impl Aim {
     /// These paths, and all that share an inode with one of them: content that nobody has is lost for all its names.
     fn with_twins(&self, paths: HashSet<TreePath>) -> HashSet<TreePath> {
-        let group = |path: &TreePath| self.recorded.get(path.as_bytes())?.group.clone();
+        let group = |path: &TreePath| self.want.get(path.as_bytes())?.group.clone();
         let groups: HashSet<TreePath> = paths.iter().filter_map(group).collect();
         let is_twin = |node: &&Node| node.group.as_ref().is_some_and(|group| groups.contains(group));
-        let twins = self.recorded.nodes().iter().filter(is_twin).map(|node| node.path.clone());
+        let twins = self.want.nodes().iter().filter(is_twin).map(|node| node.path.clone());
         twins.chain(paths.iter().cloned()).collect()
     }
 
     /// The changes that are to be made, but for files whose content is `lost`.
-    fn plan(&self, lost: &HashSet<TreePath>) -> Result<(Plan, Vec<(TreePath, Left)>)> {
-        let Aim { have, recorded, policy } = self;
+    fn plan(&self, lost: &HashSet<TreePath>) -> Result<Decision> {
+        let Aim { have, want, policy, .. } = self;
         let settled = if lost.is_empty() {
-            settle(have, Some(recorded), recorded, policy)?
+            settle(have, Some(want), want, policy)?
         } else {
             let mut policy = policy.clone();
             lost.iter().cloned().for_each(|path| policy.keep.insert(path));
             let there = |path: &TreePath| !lost.contains(path) || have.get(path.as_bytes()).is_some();
-            let nodes = recorded.nodes().iter().filter(|node| there(&node.path));
-            settle(have, Some(recorded), &Tree::new(nodes.cloned().collect())?, &policy)?
+            let nodes = want.nodes().iter().filter(|node| there(&node.path));
+            settle(have, Some(want), &Tree::new(nodes.cloned().collect())?, &policy)?
         };
         let Settled { want, left } = settled;
         Ok((diff(have, &want), left))
     }
+}
+
+/// The changes, and the entries that are left as they are.
+type Decision = (Plan, Vec<(TreePath, Left)>);
+
+/// Leaves out of both trees the files that their stamps prove to be as recorded: nothing is to be decided of them.
+/// Directories stay, so that both are trees; files with several names too, for these belong together.
+fn differing(have: Tree, recorded: &Tree) -> (Tree, Tree) {
+    let proved = |(have, recorded): (Option<&Node>, Option<&Node>)| match (have, recorded) {
+        (Some(have), Some(was)) => {
+            let alone = have.group.is_none() && was.group.is_none();
+            alone && have.here.is_some() && have.here == was.here && was.digest().is_some() && have.same(was)
+        }
+        _ => false,
+    };
+    let kept = |pair: &(Option<&Node>, Option<&Node>)| !proved(*pair);
+    let (left, right): (Vec<_>, Vec<_>) = pairs(&have, recorded).filter(kept).unzip();
+    let tree = |nodes: Vec<Option<&Node>>| Tree::from_sorted(nodes.into_iter().flatten().cloned().collect());
+    (tree(left), tree(right))
 }
 
 /// One reset, once it is clear what it works on.
@@ -129,28 +154,33 @@ impl Job<'_> {
     /// The root as it is and as it was recorded, and what the recipe says of paths that are nobody's to judge.
     fn look(&self, watch: &Watch) -> Result<Aim> {
         let recorded = self.chroot.manifest()?;
-        let scan = self.chroot.scan(watch)?;
+        let scan = self.chroot.scan(&recorded, watch)?;
         let mut policy = Policy { unknown: Unknown::Remove, ..self.chroot.policy()? };
         scan.mounts.into_iter().for_each(|path| policy.mounts.insert(path));
-        let mut have = scan.tree;
-        prove_root((&self.chroot.root, &mut have), Some(&recorded), &recorded, &policy, watch)?;
-        Ok(Aim { have, recorded, policy })
+        let entries = scan.tree.len();
+        let (mut have, want) = differing(scan.tree, &recorded);
+        prove_root((&self.chroot.root, &mut have), Some(&want), &want, &policy, watch)?;
+        Ok(Aim { have, want, recorded, entries, policy })
     }
 
-    fn carry_out(&self, aim: &Aim, wish: &Plan, work: &Work<'_>, watch: &Watch) -> Result<Report> {
-        watch.begin("staging", wish.stats().bytes);
-        let mut slots = self.take_from_base(wish, work, watch)?;
-        slots.extend(self.take_from_sources(wish, &slots, aim, work, watch)?);
-        let lost = aim.with_twins(missing(wish, &slots).map(|change| change.path.clone()).collect());
-        let (plan, left) = aim.plan(&lost)?;
+    fn carry_out(&self, mut aim: Aim, wish: Decision, work: &Work<'_>, watch: &Watch) -> Result<Report> {
+        watch.begin("staging", wish.0.stats().bytes);
+        let mut slots = self.take_from_base(&wish.0, work, watch)?;
+        slots.extend(self.take_from_sources(&wish.0, &slots, &aim, work, watch)?);
+        let lost = aim.with_twins(missing(&wish.0, &slots).map(|change| change.path.clone()).collect());
+        let (plan, left) = if lost.is_empty() { wish } else { aim.plan(&lost)? };
+        let mut built = self.built.clone();
         if !plan.is_empty() {
-            let record = self.apply(plan.clone(), slots, aim, work, watch)?;
-            self.chroot.state.write_tree("manifest", &record)?;
-            self.act(&plan, &aim.recorded)?;
+            // Those that do not come to run are due with the next reset or build.
+            built.actions.retain(|name, _| !actions::concerns(name, &plan));
+            built.write(&self.chroot.state, BUILT)?;
+            self.apply(plan.clone(), slots, &mut aim, work, watch)?;
+            self.chroot.state.write_tree("manifest", &aim.recorded)?;
         }
+        self.act(built, &aim.recorded)?;
         let mut lost: Vec<TreePath> = lost.into_iter().collect();
         lost.sort();
-        Ok(Report { lost, ..self.report(aim, plan, left) })
+        Ok(Report { lost, ..self.report(&aim, plan, left) })
     }
 
     fn report(&self, aim: &Aim, plan: Plan, left: Vec<(TreePath, Left)>) -> Report {
@@ -207,15 +237,15 @@ impl Job<'_> {
         bodies::bring(&mut rest, &mut wanted, work, watch)
     }
 
-    /// Carries the plan out. Returns the manifest with the stamps of what was put in place.
+    /// Carries the plan out, and stamps what was recorded as it then is.
     fn apply(
         &self,
         plan: Plan,
         slots: HashMap<TreePath, Slot>,
-        aim: &Aim,
+        aim: &mut Aim,
         work: &Work<'_>,
         watch: &Watch,
-    ) -> Result<Tree> {
+    ) -> Result<()> {
         let (root, state) = (&self.chroot.root, &self.chroot.state);
         let target = work.target(root)?;
         let staged = |change: &Change| slots.contains_key(&change.path);
@@ -227,24 +257,28 @@ impl Job<'_> {
         watch.check()?;
         // The record stands already: it is what the root becomes.
         apply::commit(&target, &state.dir, &prepared, &|| Ok(()), watch)?;
-        let (have, recorded) = (&aim.have, Some(&aim.recorded));
-        let known = Known { have, recorded, left: &[], adopt: false, fingerprint: None };
-        let mut record = recorded::tree(&aim.recorded, &known)?;
-        let twins = twins(prepared.plan(), &aim.have, &record);
-        recorded::stamp(root, &mut record, prepared.plan().paths().chain(&twins), watch)?;
-        Ok(record)
+        let Aim { have, want, recorded, .. } = aim;
+        for node in want.nodes().iter().filter(|node| matches!(node.kind, Kind::File { .. })) {
+            let is = have.get(node.path.as_bytes()).filter(|is| is.same(node) && is.digest().is_some());
+            if let Some(node) = recorded.get_mut(node.path.as_bytes()) {
+                node.here = is.and_then(|is| is.here);
+            }
+        }
+        let twins = twins(prepared.plan(), have, recorded);
+        recorded::stamp(root, recorded, prepared.plan().paths().chain(&twins), watch)
     }
 
-    /// Runs the actions whose inputs were put back: what they write is nobody's to judge, and may be of before.
-    fn act(&self, plan: &Plan, tree: &Tree) -> Result<()> {
-        let mut ran = self.built.actions.clone();
-        ran.retain(|name, _| !actions::concerns(name, plan));
-        let due = actions::due(&self.recipe, tree, &ran);
+    /// Runs the actions that are due: what they read was put back, and what they write is nobody's to judge, and may be
+    /// of before.
+    fn act(&self, mut built: Built, tree: &Tree) -> Result<()> {
+        let due = actions::due(&self.recipe, tree, &built.actions);
         if !due.is_empty() {
             self.chroot.attach()?;
         }
-        for (name, _) in due {
+        for (name, key) in due {
             actions::run(&name, &self.chroot.place.root)?;
+            built.actions.insert(name, key);
+            built.write(&self.chroot.state, BUILT)?;
         }
         Ok(())
     }

@@ -24,6 +24,8 @@ use crate::sys::Dir;
 use crate::tree::Tree;
 use crate::watch::Watch;
 
+use walk::Scope;
+
 pub use digest::digest_files;
 pub use fingerprint::fingerprint;
 pub use stamp::stamp;
@@ -52,7 +54,16 @@ pub struct Scan {
 /// [`crate::ErrorKind::Io`] for what cannot be read, naming it; [`crate::ErrorKind::BadInput`] for a path longer than
 /// [`crate::path::MAX_PATH`].
 pub fn scan(root: &Dir, options: &ScanOptions, watch: &Watch) -> Result<Scan> {
-    walk::run(root, options, None, watch)
+    walk::run(root, options, Scope::default(), watch)
+}
+
+/// As [`scan`], of a tree of which `known` was recorded. Extended attributes of a file whose stamp is as recorded are
+/// taken from there: whoever changes them moves the ctime (decision E11).
+///
+/// # Errors
+/// As [`scan`].
+pub fn scan_known(root: &Dir, options: &ScanOptions, known: &Tree, watch: &Watch) -> Result<Scan> {
+    walk::run(root, options, Scope { known: Some(known), ..Scope::default() }, watch)
 }
 
 /// Scans only `paths` and the directories above them; of directories among `paths` not what lies below. Paths that do
@@ -72,7 +83,7 @@ pub fn scan_paths(root: &Dir, paths: &[TreePath], options: &ScanOptions, watch: 
             at = parent;
         }
     }
-    walk::run(root, options, Some(&wanted), watch)
+    walk::run(root, options, Scope { wanted: Some(&wanted), ..Scope::default() }, watch)
 }
 
 /// How many threads share the work: metadata comes from memory, so more than a few only fight over locks.

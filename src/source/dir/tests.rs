@@ -371,3 +371,49 @@ fn a_user_can_stop_it() {
     assert_eq!(scan(&root, &all(), &watch).unwrap_err().kind(), ErrorKind::Cancelled);
     assert_eq!(digest_files(&root, &mut tree, &[1], &watch).unwrap_err().kind(), ErrorKind::Cancelled);
 }
+
+/// What a stamp proves is taken from the tree; whatever was touched since, or is no file, is read.
+#[test]
+fn attributes_of_what_is_proved_are_not_read() {
+    let temp = tempfile::tempdir().unwrap();
+    let root = open(temp.path(), Calls::from_env());
+    let set = |name: &str, value: &[u8]| {
+        let list = vec![(b"user.a".as_slice().into(), value.into())];
+        root.set_xattrs(name.as_bytes(), FileType::File, &list)
+    };
+    for name in ["same", "touched", "time", "dir/in"] {
+        std::fs::create_dir_all(temp.path().join("dir")).unwrap();
+        std::fs::write(temp.path().join(name), "x").unwrap();
+    }
+    if set("same", b"1").is_err() {
+        eprintln!("skipped: no attributes here");
+        return;
+    }
+    set("time", b"1").unwrap();
+    settle();
+    let mut known = scan(&root, &all(), &Watch::default()).unwrap().tree;
+    // Told apart from what is there only where it is believed.
+    for node in known.nodes_mut() {
+        node.meta.xattrs = Some(Box::new(vec![(b"user.a".as_slice().into(), b"known".as_slice().into())]));
+        node.meta.mtime.sec += i64::from(node.path == path("time"));
+    }
+    set("touched", b"2").unwrap();
+    settle();
+    let found = scan_known(&root, &all(), &known, &Watch::default()).unwrap().tree;
+    let value = |name: &str| {
+        let node = &found.nodes()[index(&found, name)];
+        node.meta.xattrs.as_ref().map(|list| String::from_utf8_lossy(&list[0].1).into_owned())
+    };
+    let expect = [
+        ("same", Some("known")),
+        ("touched", Some("2")),
+        ("time", Some("1")),
+        ("dir", None),
+        ("dir/in", Some("known")),
+    ];
+    for (name, expect) in expect {
+        assert_eq!(value(name).as_deref(), expect, "{name}");
+    }
+    let trusting = scan_known(&root, &ScanOptions::default(), &known, &Watch::default()).unwrap().tree;
+    assert!(trusting.nodes().iter().all(|node| node.meta.xattrs.is_none()));
+}

@@ -13,7 +13,7 @@ use super::{Scan, ScanOptions, threads};
 use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::path::TreePath;
 use crate::sys::{Dir, FileType, Stat, is_stale};
-use crate::tree::{Kind, Meta, Node, Stamp};
+use crate::tree::{Kind, Meta, Node, Stamp, Tree};
 use crate::watch::Watch;
 
 /// The names wanted in each directory that leads to one.
@@ -47,16 +47,27 @@ struct Walk<'a> {
     mount: u64,
     options: &'a ScanOptions,
     wanted: Option<&'a Wanted<'a>>,
+    known: Option<&'a Tree>,
     /// Files changed at or after this time get no stamp.
     settled: Settled,
     watch: &'a Watch,
 }
 
-pub(super) fn run(root: &Dir, options: &ScanOptions, wanted: Option<&Wanted<'_>>, watch: &Watch) -> Result<Scan> {
+/// What to walk, and what is known of it before.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Scope<'a> {
+    /// Only these; none: all.
+    pub(super) wanted: Option<&'a Wanted<'a>>,
+    /// Of the files that its stamps prove, extended attributes need not be read.
+    pub(super) known: Option<&'a Tree>,
+}
+
+pub(super) fn run(root: &Dir, options: &ScanOptions, scope: Scope<'_>, watch: &Watch) -> Result<Scan> {
     let settled = Settled::now();
     let stat = root.stat_self().on("stat", "")?;
-    let walk = Walk { root, mount: stat.mount, options, wanted, settled, watch };
-    let Some((meta, kind)) = walk.read(root, b".", &stat).on("read", "")? else {
+    let Scope { wanted, known } = scope;
+    let walk = Walk { root, mount: stat.mount, options, wanted, known, settled, watch };
+    let Some((meta, kind)) = walk.read(root, b".", &stat, None).on("read", "")? else {
         return Err(Error::new(ErrorKind::NotFound, "the directory is gone").at(""));
     };
     let top = Found { node: Node::new(TreePath::root(), meta, kind), inode: None, enter: true, mount: false };
@@ -165,7 +176,9 @@ impl Walk<'_> {
     fn look(&self, dir: &Dir, name: &[u8], path: TreePath) -> Result<Option<Found>> {
         for _ in 0..PATIENCE {
             let Some(stat) = dir.find(name).on("stat", &path)? else { return Ok(None) };
-            let Some((meta, kind)) = self.read(dir, name, &stat).on("read", &path)? else { continue };
+            let known = self.known.filter(|_| self.options.xattrs);
+            let known = known.and_then(|tree| tree.get(path.as_bytes())).filter(|node| self.proves(node, &stat));
+            let Some((meta, kind)) = self.read(dir, name, &stat, known).on("read", &path)? else { continue };
             let mount = stat.mount != self.mount && !self.root.crosses();
             let shared = stat.links > 1 && stat.kind != FileType::Dir && !mount;
             let node = self.node(path, meta, kind, &stat);
@@ -185,8 +198,17 @@ impl Walk<'_> {
         }
     }
 
-    /// What else belongs to `name`, of which `stat` is known; none if it is no longer what `stat` says.
-    fn read(&self, dir: &Dir, name: &[u8], stat: &Stat) -> io::Result<Option<(Meta, Kind)>> {
+    /// Is `stat` that of the inode which `node` tells of, untouched since?
+    fn proves(&self, node: &Node, stat: &Stat) -> bool {
+        let here = Stamp { ctime: stat.ctime, ino: stat.ino };
+        stat.kind == FileType::File
+            && (node.here, node.size(), node.meta.mtime) == (Some(here), stat.size, stat.mtime)
+            && self.settled.holds(stat.ctime)
+    }
+
+    /// What else belongs to `name`, of which `stat` is known; none if it is no longer what `stat` says. It has the
+    /// extended attributes of `known`.
+    fn read(&self, dir: &Dir, name: &[u8], stat: &Stat, known: Option<&Node>) -> io::Result<Option<(Meta, Kind)>> {
         let kind = match stat.kind {
             FileType::Dir => Kind::Dir,
             FileType::File => Kind::File { size: stat.size, digest: None },
@@ -201,8 +223,9 @@ impl Walk<'_> {
             },
             FileType::Other => return Err(io::Error::other("an entry of an unknown type")),
         };
-        let xattrs = match self.options.xattrs.then(|| dir.xattrs(name, stat.kind)) {
-            None => None,
+        let ask = self.options.xattrs && known.is_none();
+        let xattrs = match ask.then(|| dir.xattrs(name, stat.kind)) {
+            None => known.and_then(|node| node.meta.xattrs.clone()),
             Some(Ok(list)) => (!list.is_empty()).then(|| Box::new(list)),
             Some(Err(e)) if is_stale(&e) => return Ok(None),
             Some(Err(e)) => return Err(e),

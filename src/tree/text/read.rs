@@ -10,6 +10,8 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::path::{MAX_PATH, TreePath};
 use crate::tree::{Digest, Kind, Meta, Node, Stamp, Time, Tree, Xattrs};
 
+/// A thread more is started for this much text.
+const WORTH: usize = 256 * 1024;
 /// The longest line: two paths, and a good many of the largest extended attributes that Linux allows.
 const MAX_LINE: usize = 4 * 1024 * 1024;
 /// How many entries a manifest may have: a hundred times the largest chroot that was ever seen.
@@ -46,20 +48,55 @@ pub fn read_tree(text: &[u8]) -> Result<Tree> {
     let Some(body) = body.strip_suffix(b"\n").or(body.is_empty().then_some(body)) else {
         return Err(bad("the last line is cut off", body.rsplit(|&b| b == b'\n').next().unwrap_or_default()));
     };
-    let mut nodes = Vec::with_capacity(body.len() / 96); // few lines are shorter; room that is not used costs nothing
-    let mut origins = Origins::default();
-    for (index, line) in body.split(|&b| b == b'\n').enumerate().filter(|_| !body.is_empty()) {
-        if index == MAX_ENTRIES {
-            return Err(Error::new(ErrorKind::BadInput, format!("more than {MAX_ENTRIES} entries")));
-        }
-        let numbered = |e: Error| Error::new(e.kind(), format!("line {}: {}", index + 3, e.reason()));
-        nodes.push(read_node(line, &mut origins).map_err(numbered)?);
-    }
-    let tree = Tree::new(nodes)?;
+    let tree = Tree::new(read_lines(body)?)?;
     match tree.nodes().iter().find(|node| !agrees(&tree, node)) {
         Some(node) => Err(Error::new(ErrorKind::BadInput, "names of one link group differ").at(&node.path)),
         None => Ok(tree),
     }
+}
+
+/// Reads all lines, by as many threads as that is worth.
+fn read_lines(body: &[u8]) -> Result<Vec<Node>> {
+    let threads = std::thread::available_parallelism().map_or(1, usize::from).min(8).min(1 + body.len() / WORTH);
+    let parts = parts(body, threads);
+    let parts: Vec<Result<Vec<Node>>> = std::thread::scope(|scope| {
+        let readers: Vec<_> =
+            parts.into_iter().map(|(first, part)| scope.spawn(move || read_part(part, first))).collect();
+        readers.into_iter().map(|r| r.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))).collect()
+    });
+    let mut nodes = Vec::new();
+    for part in parts {
+        nodes.append(&mut part?);
+    }
+    Ok(nodes)
+}
+
+/// Cuts the text at newlines into about equal parts, each with the number of its first line.
+pub(super) fn parts(body: &[u8], count: usize) -> Vec<(usize, &[u8])> {
+    let (mut parts, mut rest, mut line) = (Vec::new(), (!body.is_empty()).then_some(body), 3);
+    for left in (1..=count).rev() {
+        let Some(text) = rest else { break };
+        let middle = text.len() / left;
+        let end = text[middle..].iter().position(|&b| b == b'\n').map_or(text.len(), |at| middle + at);
+        parts.push((line, &text[..end]));
+        line += 1 + text[..end].iter().filter(|&&b| b == b'\n').count();
+        rest = text.get(end + 1..);
+    }
+    parts
+}
+
+/// Reads lines, of which the first has this number.
+fn read_part(text: &[u8], first: usize) -> Result<Vec<Node>> {
+    let mut nodes = Vec::with_capacity(text.len() / 96); // few lines are shorter; room that is not used costs nothing
+    let mut origins = Origins::default();
+    for (index, line) in (first..).zip(text.split(|&b| b == b'\n')) {
+        if index == MAX_ENTRIES + 3 {
+            return Err(Error::new(ErrorKind::BadInput, format!("more than {MAX_ENTRIES} entries")));
+        }
+        let numbered = |e: Error| Error::new(e.kind(), format!("line {index}: {}", e.reason()));
+        nodes.push(read_node(line, &mut origins).map_err(numbered)?);
+    }
+    Ok(nodes)
 }
 
 /// Two names of one inode cannot differ, and directories have one.

@@ -38,6 +38,19 @@ proptest! {
     }
 
     #[test]
+    fn parts_are_the_whole(text in "[ab\n]{0,40}", count in 1usize..6) {
+        let parts = read::parts(text.as_bytes(), count);
+        prop_assert!(parts.len() <= count);
+        let mut line = 3;
+        for (first, part) in &parts {
+            prop_assert_eq!(*first, line);
+            line += part.split(|&b| b == b'\n').count();
+        }
+        let joined: Vec<&[u8]> = parts.iter().map(|(_, part)| *part).collect();
+        prop_assert_eq!(joined.join(&b'\n'), text.as_bytes());
+    }
+
+    #[test]
     fn no_text_makes_it_panic(mut text in prop::collection::vec(any::<u8>(), 0..200), tree in arbitrary::recorded(3)) {
         let _ = read_node(&text, &mut Origins::default());
         let mut good = written(&tree, Dialect::Stockade);
