@@ -206,3 +206,53 @@ fn clones_share_blocks_where_the_filesystem_can() {
         );
     }
 }
+
+/// A snapshot has an empty directory where a subvolume was: such a base is copied, blocks shared.
+#[test]
+fn a_base_with_subvolumes_is_cloned_whole() {
+    if !able(&["mkfs.btrfs", "btrfs", "losetup"]) {
+        return;
+    }
+    let Some(world) = world() else { return };
+    let said = world.sh_apart(
+        "truncate -s 400M image; mkfs.btrfs -q -f image; mkdir -p -m 700 fs
+        mount -o loop image fs || { echo refused; exit 0; }
+        mkdir -m 700 fs/h; export STOCKADE_HOME=$PWD/fs/h; $STOCKADE build base -f ./recipe.toml
+        btrfs -q subvolume create fs/h/base/empty/below; echo in > fs/h/base/empty/below/file
+        $STOCKADE clone base w1; cat fs/h/w1/empty/below/file
+        btrfs -q subvolume delete fs/h/base/empty/below; $STOCKADE clone base w2",
+    );
+    if said.ends_with("refused\n") {
+        eprintln!("skipped: this kernel mounts no image of btrfs");
+        return;
+    }
+    let shown: Vec<&str> = said.lines().filter(|line| line.contains(" by ") || *line == "in").collect();
+    assert!(shown.len() == 3 && shown[0].contains(" by reflink: ") && shown[2].contains(" by snapshot: "), "{said}");
+}
+
+/// The record of a chroot that is gone is not written over: what was written to an overlay lies in it.
+#[test]
+fn the_record_of_what_is_gone_stays() {
+    let Some(world) = world() else { return };
+    for how in ["overlay", "copy"] {
+        world.ok(&["clone", "base", "w1", "--how", how]);
+        let record = world.path("home/.stockade/w1");
+        if how == "overlay" {
+            fs::write(record.join("upper/mine"), "mine").unwrap();
+        }
+        fs::rename(world.root("w1"), world.path("home/away")).unwrap();
+        for arguments in [&["clone", "base", "w1", "--how", how][..], &["clone", "base", "w1", "--dry-run"]] {
+            world.refused(arguments, &["the record of a chroot of this name is left", "stockade remove"]);
+        }
+        fs::rename(world.path("home/away"), world.root("w1")).unwrap();
+        assert!(how != "overlay" || fs::read(record.join("upper/mine")).unwrap() == b"mine");
+        let differs = world.run(&["check", "w1"]);
+        assert_eq!(differs.out.contains("+ mine"), how == "overlay", "{differs:?}");
+        fs::remove_dir_all(world.root("w1")).unwrap();
+        world.refused(&["clone", "base", "w1"], &["stockade remove"]);
+        world.ok(&["remove", "w1"]);
+        world.ok(&["clone", "base", "w1", "--how", how]);
+        world.ok(&["remove", "w1"]);
+    }
+    world.assert_tidy();
+}

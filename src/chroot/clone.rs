@@ -11,10 +11,12 @@ use std::time::{Duration, Instant};
 
 use super::carry::{NEW, new_root, rename_in};
 use super::guard::{self, Found};
+use super::identity::IDENTITY;
 use super::numbers::NUMBERS;
 use super::open::{Chroot, Locking, WORK_INSIDE};
 use super::origin::{How, Origin};
 use super::place::{Home, Place, bytes};
+use super::remove::OLD;
 use super::state::State;
 use super::work::owners;
 use super::{identity, layers, recover};
@@ -71,6 +73,9 @@ pub fn clone(home: &Home, request: &Request, watch: &Watch) -> Result<Report> {
     let base = Chroot::open(home, &request.base, Locking { shared, wait: request.wait, verb: "clone" })?;
     if request.dry_run {
         let place = free_place(home, &base, &request.name)?;
+        if let Some(state) = State::open(home, &place)? {
+            refuse_record(&place, &state)?;
+        }
         let entries = Some(base.state.entries()?);
         let how = choose(request.how, &base, &place, home);
         return Ok(Report { root: place.root, base: base.place.root, how, entries, notes: Vec::new() });
@@ -96,6 +101,7 @@ pub fn clone_of(home: &Home, base: &Chroot, request: &Request, watch: &Watch) ->
     let _lock = state.lock(false, request.wait, "clone").map_err(|e| e.at(bytes(&place.root)))?;
     recover::settle(home, &place, &state, watch)?;
     let place = free_place(home, base, &request.name)?;
+    refuse_record(&place, &state)?;
     let job = Job { home, base, place: &place, state: &state };
     let done = job.run(request.how, watch);
     if done.is_err() {
@@ -123,6 +129,19 @@ fn free_place(home: &Home, base: &Chroot, name: &OsString) -> Result<Place> {
         return Err(error.hint("clone to a name below a directory that only you may write to"));
     }
     Ok(place)
+}
+
+/// Refuses to write over the record of a chroot that is gone: it may only have been moved, and what was written to an
+/// overlay lies in its record.
+fn refuse_record(place: &Place, state: &State) -> Result<()> {
+    let shown = bytes(&place.root);
+    let there = |name: &str| Ok(state.dir.find(name.as_bytes()).on("stat", shown)?.is_some());
+    // A removal that was interrupted is none.
+    if !there(IDENTITY)? || there(OLD)? {
+        return Ok(());
+    }
+    let error = Error::new(ErrorKind::Refused, "the record of a chroot of this name is left, which is gone").at(shown);
+    Err(error.hint(format!("move it back, or forget it with: stockade remove {}", escape(shown))))
 }
 
 /// The way that was asked for, or the cheapest that works, between the base and the place of its clone.
@@ -166,8 +185,12 @@ impl Job<'_> {
         Ok(Report { root, base, how, entries, notes })
     }
 
-    /// Takes a snapshot, in which inodes and ctimes are those of the base. False: it cannot be taken here.
+    /// Takes a snapshot, in which inodes and ctimes are those of the base. False: it cannot be taken here, or would lack
+    /// what lies in subvolumes below.
     fn snapshot(&self) -> Result<bool> {
+        if sys::holds_subvolumes(&self.base.root).unwrap_or(true) {
+            return Ok(false);
+        }
         if sys::snapshot(&self.base.root, &self.state.dir, NEW.as_bytes()).is_err() {
             return Ok(false);
         }

@@ -6,7 +6,7 @@ use std::io;
 use std::os::fd::AsRawFd;
 
 use rustix::io::Errno;
-use rustix::ioctl::{Opcode, Setter, ioctl, opcode};
+use rustix::ioctl::{Opcode, Setter, Updater, ioctl, opcode};
 
 use crate::sys::{Calls, Dir};
 
@@ -31,9 +31,19 @@ struct Snapshot {
     name: [u8; 4040],
 }
 
+/// `struct btrfs_ioctl_get_subvol_rootref_args`: from which subvolume on, tree and directory of each, how many there are.
+#[repr(C)]
+struct Below {
+    least: u64,
+    found: [[u64; 2]; 255],
+    count: u8,
+    unused: [u8; 7],
+}
+
 const CREATE: Opcode = opcode::write::<Named>(0x94, 14);
 const DESTROY: Opcode = opcode::write::<Named>(0x94, 15);
 const SNAPSHOT: Opcode = opcode::write::<Snapshot>(0x94, 23);
+const BELOW: Opcode = opcode::read_write::<Below>(0x94, 61);
 
 /// Does `dir` lie on a filesystem that has subvolumes?
 pub fn has_subvolumes(dir: &Dir) -> bool {
@@ -55,6 +65,20 @@ pub fn make_subvolume(dir: &Dir, name: &[u8]) -> io::Result<()> {
     let named = Named { fd: 0, name: field(name)? };
     // SAFETY: the kernel reads a `btrfs_ioctl_vol_args` for this opcode, which `Named` is, and writes nothing.
     Ok(unsafe { ioctl(dir, Setter::<CREATE, Named>::new(named)) }?)
+}
+
+/// Are there subvolumes in the subvolume `dir`? A snapshot has empty directories in their places.
+///
+/// # Errors
+/// ENOTTY before Linux 4.18.
+pub fn holds_subvolumes(dir: &Dir) -> io::Result<bool> {
+    let mut below = Below { least: 0, found: [[0; 2]; 255], count: 0, unused: [0; 7] };
+    // SAFETY: the kernel reads and writes a `btrfs_ioctl_get_subvol_rootref_args` for this opcode, which `Below` is.
+    match unsafe { ioctl(dir, Updater::<BELOW, Below>::new(&mut below)) } {
+        // More than fit.
+        Err(Errno::OVERFLOW) => Ok(true),
+        done => Ok(done.map(|()| below.count > 0)?),
+    }
 }
 
 /// Makes `name` in `to` a subvolume that is what the subvolume `from` is now. They must lie on one filesystem.

@@ -198,6 +198,14 @@ pub fn shares_blocks(_from: &Dir, _to: &Dir) -> bool {
     false
 }
 
+/// There are none here.
+///
+/// # Errors
+/// None.
+pub fn holds_subvolumes(_dir: &Dir) -> io::Result<bool> {
+    Ok(false)
+}
+
 /// No filesystem has subvolumes.
 pub fn is_subvolume(_dir: &Dir) -> bool {
     false
