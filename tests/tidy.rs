@@ -205,6 +205,16 @@ fn files_have_their_heads_and_fit() {
     report(&faults);
 }
 
+/// Every verb, as it is typed: those below another that does nothing by itself, in its place.
+fn verbs(command: &clap::Command) -> Vec<(String, &clap::Command)> {
+    let shown = |command: &clap::Command| command.get_subcommands().filter(|verb| !verb.is_hide_set());
+    let below = |verb: &&clap::Command| !verb.is_subcommand_required_set();
+    let (single, groups): (Vec<_>, Vec<_>) = shown(command).partition(below);
+    let single = single.into_iter().map(|verb| (verb.get_name().to_owned(), verb));
+    let grouped = |group| shown(group).map(|verb| (format!("{} {}", group.get_name(), verb.get_name()), verb));
+    single.chain(groups.into_iter().flat_map(grouped)).collect()
+}
+
 /// The flags (`--long`) that lines of mdoc name.
 fn flags_in(mdoc: &str) -> BTreeSet<String> {
     let words: Vec<&str> = mdoc.split_whitespace().collect();
@@ -221,8 +231,7 @@ fn flags_help_and_manual_agree() {
     let synopsis = man.split(".Sh SYNOPSIS").nth(1).unwrap().split(".Sh ").next().unwrap();
     let command = stockade::cli::command();
     let mut faults = Vec::new();
-    for verb in command.get_subcommands().filter(|verb| !verb.is_hide_set()) {
-        let name = verb.get_name();
+    for (name, verb) in verbs(&command) {
         let flags: BTreeSet<String> = verb
             .get_arguments()
             .filter_map(|arg| arg.get_long())

@@ -7,6 +7,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 
+use super::patch::args::Patch;
+
 /// Builds chroots, keeps them true to a recipe and runs things in them.
 #[derive(Debug, Parser)]
 #[command(name = "stockade", bin_name = "stockade", version, max_term_width = 100, disable_help_subcommand = true)]
@@ -46,6 +48,8 @@ pub(super) enum Verb {
     Recover(Rooted),
     /// Record a directory that Stockade did not make, or that was moved
     Adopt(Change),
+    /// Look into patches
+    Patch(Patch),
     /// Print the JSON schema of recipes
     Schema,
     /// Print a completion script
@@ -73,6 +77,7 @@ impl Verb {
             Verb::Doctor(_) => "doctor",
             Verb::Recover(_) => "recover",
             Verb::Adopt(_) => "adopt",
+            Verb::Patch(args) => args.verb.name(),
             Verb::Schema => "schema",
             Verb::Completions(_) => "completions",
             Verb::Inside(_) => "inside",
@@ -95,6 +100,7 @@ impl Verb {
             Verb::Manifest(args) => args.json.json,
             Verb::Doctor(args) => args.json.json,
             Verb::Recover(args) => args.json.json,
+            Verb::Patch(args) => args.verb.json(),
             Verb::Schema | Verb::Completions(_) | Verb::Inside(_) => false,
         }
     }

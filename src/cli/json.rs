@@ -69,7 +69,8 @@ pub(super) fn shown(plan: &Plan) -> impl Iterator<Item = &Change> {
     plan.changes.iter().filter(|change| change.action() != Action::Touch)
 }
 
-fn change(change: &Change) -> Value {
+/// A change.
+pub(super) fn change(change: &Change) -> Value {
     json!({
         "change": change.action().letter().to_string(),
         "path": path(change.path.as_bytes()),

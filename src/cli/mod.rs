@@ -15,6 +15,7 @@ mod list;
 mod manifest;
 mod options;
 mod out;
+mod patch;
 mod progress;
 mod recover;
 mod remove;
@@ -92,6 +93,7 @@ pub fn main(arguments: impl Iterator<Item = OsString>) -> ExitCode {
 fn rootless(verb: &Verb) -> Result<()> {
     match verb {
         Verb::Sessions(_) | Verb::Schema | Verb::Completions(_) | Verb::Inside(_) => Ok(()),
+        Verb::Patch(args) if !args.verb.needs_root() => Ok(()),
         _ => session::become_root(&Home::from_env()?.path),
     }
 }
@@ -121,6 +123,7 @@ fn dispatch(verb: &Verb, out: &mut Out) -> Result<Exit> {
         Verb::Doctor(args) => doctor::run(args, out),
         Verb::Adopt(args) => adopt::run(args, out),
         Verb::Recover(args) => recover::run(args, out),
+        Verb::Patch(args) => patch::run(args, out),
         Verb::Schema => out.line(format_args!("{}", recipe::schema())).map(|()| Exit::Done),
         Verb::Completions(args) => completions::run(args, out),
         Verb::Inside(args) => run::inside(args),

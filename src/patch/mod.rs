@@ -8,12 +8,15 @@
 
 pub mod bundle;
 pub mod contents;
+pub mod delta;
+mod keys;
 mod signed;
 mod tar;
 
 pub use bundle::{Bundle, Member, Trust, What, write_bundle};
 pub use contents::{Body, Contents, Entry, FollowUp, Head};
-pub use signed::{Keys, Signed, Signer, sign_gzip};
+pub use keys::{KEYS, Keys, read_short};
+pub use signed::{Signed, Signer, sign_gzip};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::path::TreePath;

@@ -6,8 +6,9 @@
 use std::io::{self, BufRead, Read, Seek, Write};
 
 use crate::error::{Error, ErrorKind, IoContext, Result};
+use crate::patch::Keys;
+use crate::sign::SecretKey;
 use crate::sign::gzip::{BLOCK, BlockHash, Blocks};
-use crate::sign::{PublicKey, SecretKey};
 
 /// The fixed part of a gzip header (RFC 1952).
 const HEADER: usize = 10;
@@ -19,26 +20,6 @@ const COMMENT: u8 = 1 << 4;
 const MAX_COMMENT: u64 = 17 << 20;
 /// An empty gzip member: deflate's empty block, and no bytes.
 const EMPTY: [u8; 20] = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 3, 3, 0, 0, 0, 0, 0, 0, 0, 0, 0];
-
-/// The keys that may have signed a file, each with what it is called.
-#[derive(Debug, Clone, Default)]
-pub struct Keys(pub Vec<(String, PublicKey)>);
-
-impl Keys {
-    /// The key with the number that is in this signature.
-    fn find(&self, comment: &[u8]) -> Result<&(String, PublicKey)> {
-        let number = crate::sign::signer(comment)?;
-        self.0.iter().find(|(_, key)| key.number() == number).ok_or_else(|| {
-            let reason = match self.0.as_slice() {
-                [] => format!("it is signed by key {number}, and no key is known here"),
-                [(name, _)] => format!("it is signed by key {number}, which is not {name}"),
-                keys => format!("it is signed by key {number}, which is none of the {} known here", keys.len()),
-            };
-            let hint = "give the public key with --key, or put it into /etc/signify as NAME-patch.pub";
-            Error::new(ErrorKind::Unverified, reason).hint(hint)
-        })
-    }
-}
 
 /// A signed gzip file that is being read: a gzip file again, without name and comment.
 pub struct Signed<R> {

@@ -6,8 +6,9 @@ use std::io::{BufRead, Read};
 
 use super::{Member, What, manifest, members, private};
 use crate::error::{Error, ErrorKind, Result};
+use crate::patch::Keys;
 use crate::patch::contents::Contents;
-use crate::patch::signed::{Keys, Signed, why};
+use crate::patch::signed::{Signed, why};
 use crate::patch::tar::{BLOCK, END, padding};
 use crate::source::archive::Gunzip;
 use crate::watch::Watch;

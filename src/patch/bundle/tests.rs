@@ -8,8 +8,9 @@ use std::process::Command;
 
 use super::*;
 use crate::error::ErrorKind;
+use crate::patch::Keys;
 use crate::patch::contents::{FollowUp, Head};
-use crate::patch::signed::{Keys, Signer, sign_gzip};
+use crate::patch::signed::{Signer, sign_gzip};
 use crate::sign::SecretKey;
 use crate::tree::{Meta, Time, Tree};
 use crate::watch::Watch;
