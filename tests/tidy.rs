@@ -207,12 +207,15 @@ fn files_have_their_heads_and_fit() {
 
 /// Every verb, as it is typed: those below another that does nothing by itself, in its place.
 fn verbs(command: &clap::Command) -> Vec<(String, &clap::Command)> {
-    let shown = |command: &clap::Command| command.get_subcommands().filter(|verb| !verb.is_hide_set());
-    let below = |verb: &&clap::Command| !verb.is_subcommand_required_set();
-    let (single, groups): (Vec<_>, Vec<_>) = shown(command).partition(below);
-    let single = single.into_iter().map(|verb| (verb.get_name().to_owned(), verb));
-    let grouped = |group| shown(group).map(|verb| (format!("{} {}", group.get_name(), verb.get_name()), verb));
-    single.chain(groups.into_iter().flat_map(grouped)).collect()
+    let mut found = Vec::new();
+    for verb in command.get_subcommands().filter(|verb| !verb.is_hide_set()) {
+        let name = verb.get_name();
+        match verb.is_subcommand_required_set() {
+            false => found.push((name.to_owned(), verb)),
+            true => found.extend(verbs(verb).into_iter().map(|(below, verb)| (format!("{name} {below}"), verb))),
+        }
+    }
+    found
 }
 
 /// The flags (`--long`) that lines of mdoc name.

@@ -92,7 +92,7 @@ fn line(entry: &Entry) -> String {
 /// What is likely to run the changed files, or to be started anew: programs of services, their scripts, libraries.
 fn services(contents: &Contents) -> Vec<String> {
     let changed = contents.entries.iter().filter(|entry| entry.body != Body::None);
-    changed.filter_map(|entry| service(entry)).collect::<BTreeSet<_>>().into_iter().collect()
+    changed.filter_map(service).collect::<BTreeSet<_>>().into_iter().collect()
 }
 
 fn service(entry: &Entry) -> Option<String> {
