@@ -68,6 +68,10 @@ pub fn command() -> clap::Command {
 pub fn main(arguments: impl Iterator<Item = OsString>) -> ExitCode {
     sys::expect_children();
     let arguments: Vec<OsString> = arguments.collect();
+    if looks_confined(&arguments) {
+        // As early as can be, since all before it is done twice. What goes wrong is told below.
+        let _ = sys::shield();
+    }
     let cli = match Cli::try_parse_from(&arguments) {
         Ok(cli) => cli,
         Err(error) => return usage(&error, arguments.iter().any(|word| word == "--json")),
@@ -96,6 +100,14 @@ fn rootless(verb: &Verb) -> Result<()> {
         Verb::Patch(args) if !args.verb.needs_root() => Ok(()),
         _ => session::become_root(&Home::from_env()?.path),
     }
+}
+
+/// Is this `run` with confinement, as far as can be told before the words are understood?
+fn looks_confined(arguments: &[OsString]) -> bool {
+    let mut options = arguments.iter().skip(2).take_while(|word| *word != "--");
+    arguments.get(1).is_some_and(|verb| verb == "run" || verb == "inside")
+        && !options.any(|word| word == "--plain" || word == "--no-confine")
+        && sys::effective_uid() == 0
 }
 
 /// What runs inside must not reach a program of the host that can be changed; without confinement it reaches all.
