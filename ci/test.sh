@@ -50,8 +50,9 @@ step cargo fmt --check
 step cargo clippy --locked --all-targets -q -- -D warnings
 step cargo build --locked -q
 step cargo nextest run --locked --no-fail-fast
-# The engine once more, with those calls only that other systems have too.
-step env STOCKADE_PORTABLE=1 cargo nextest run --locked -E 'test(/^apply::|^source::dir/) or binary(crash)'
+# The engine and the verbs on files once more, with those calls only that other systems have too.
+step env STOCKADE_PORTABLE=1 cargo nextest run --locked \
+    -E 'test(/^apply::|^source::dir/) or binary(/^(crash|build_safety|build_refresh|clone|copy|reset|verbs)$/)'
 step cargo test --locked --doc -q
 step mandoc -T lint -W warning man/*.[0-9]
 if [ -x ci/openbsd.sh ]; then step ci/openbsd.sh; fi

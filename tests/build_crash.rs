@@ -12,7 +12,7 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use common::{Said, World, able, picture};
+use common::{Said, World, able, native, picture};
 
 /// The sources before: of every kind of entry, a few.
 const OLD: &str = "
@@ -347,7 +347,7 @@ fn a_removal_that_is_killed_is_not_begun_or_done() {
 /// On a disk, where syncs are made.
 #[test]
 fn killed_at_a_sync_it_ends_old_or_new() {
-    if !able(&TOOLS) {
+    if !native("there is no syncfs(2)") || !able(&TOOLS) {
         return;
     }
     let stage = on_disk();
@@ -399,7 +399,7 @@ fn a_first_build_in_place_that_is_killed_is_done_by_the_next() {
 
 #[test]
 fn an_exchange_that_is_killed_or_fails_ends_old_or_new() {
-    if !able(&TOOLS) {
+    if !native("nothing is exchanged") || !able(&TOOLS) {
         return;
     }
     let stage = by_exchange();

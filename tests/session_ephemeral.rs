@@ -3,6 +3,7 @@
 //!
 //! Needs root and a static busybox.
 #![cfg(target_os = "linux")]
+#![allow(clippy::print_stderr, reason = "a skipped test says so")]
 
 mod scene;
 
@@ -146,6 +147,11 @@ fn the_base_is_not_written_by_who_maps_it() {
 
 #[test]
 fn what_was_written_can_be_kept() {
+    if std::env::var_os("STOCKADE_PORTABLE").is_some_and(|value| value == "1") {
+        // The files of an overlay have the numbers of its layers, which look like mounts then.
+        eprintln!("SKIPPED with portable calls: device numbers do not tell the files of an overlay");
+        return;
+    }
     let Some(scene) = scene() else { return };
     let root = scene.root();
     fs::create_dir_all(root.join("d/e")).unwrap();

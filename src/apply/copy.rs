@@ -188,19 +188,19 @@ struct Worker<'a> {
 impl Worker<'_> {
     fn job(&mut self, job: Range<usize>, stamps: &mut Vec<(usize, Stamp)>) -> Result<()> {
         let copier = self.copier;
+        let first = &copier.nodes[job.start].path;
+        let ((from, _), (to, _)) = (self.from.of(first)?, self.to.of(first)?);
         for index in job {
             let node = &copier.nodes[index];
             if copier.joins(node) {
                 continue;
             }
-            let (to, name) = self.to.of(&node.path)?;
-            let (from, _) = self.from.of(&node.path)?;
             let made = match node.kind {
                 _ if copier.links(node) => link(node, &from, &to)?,
                 Kind::File { .. } => self.file(node, &from, &to)?,
                 _ => {
                     let node = whole(node, (copier.means == Means::Link).then_some(&*from))?;
-                    make_special(&to, name, &node, copier.owners)?;
+                    make_special(&to, node.path.name(), &node, copier.owners)?;
                     None
                 }
             };

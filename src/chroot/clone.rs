@@ -227,10 +227,14 @@ impl Job<'_> {
         let stamps = stamps.map_err(|e| hinted(e, how))?;
         let copied = Instant::now();
         let record = text_of(&restamped(recorded?, &tree, &stamps))?;
-        if how == How::Link {
+        // The same inodes, and so the same stamps: one record for both.
+        let record = if how == How::Link {
             self.base.state.write("manifest", &record)?;
-        }
-        self.record(Some(record), how, &new)?;
+            None
+        } else {
+            Some(record)
+        };
+        self.record(record, how, &new)?;
         std::thread::sleep(TICKS.saturating_sub(copied.elapsed()));
         Ok((Some(tree.len()), notes))
     }

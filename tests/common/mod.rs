@@ -29,6 +29,15 @@ pub(crate) fn able(programs: &[&str]) -> bool {
     able
 }
 
+/// May a test run that needs what only Linux's own calls do? With the portable ones it is left out, in CI too.
+pub(crate) fn native(what: &str) -> bool {
+    let native = std::env::var_os("STOCKADE_PORTABLE").is_none_or(|value| value != "1");
+    if !native {
+        eprintln!("SKIPPED with portable calls: {what}");
+    }
+    native
+}
+
 /// A directory of the test's own that holds a stockade home and whatever else the test makes.
 pub(crate) struct World {
     temp: tempfile::TempDir,
