@@ -266,7 +266,7 @@ fn inside_target(root: &Dir, path: &TreePath, name: &[u8]) -> Result<Target> {
 }
 
 /// Where `path` leads inside `root`, all its links followed; none if there is nothing.
-fn find_inside(root: &Dir, path: &TreePath) -> Result<Option<TreePath>> {
+pub(crate) fn find_inside(root: &Dir, path: &TreePath) -> Result<Option<TreePath>> {
     let failed = RefCell::new(None);
     let look = |at: &TreePath| {
         kind_of(root, at).unwrap_or_else(|error| {
@@ -322,5 +322,6 @@ fn programs(tree: &Tree, made: &Dir) -> Result<Vec<(TreePath, Elf)>> {
 fn unmet(programs: &[(TreePath, Elf)], to: &Path, alone: bool) -> Vec<(PathBuf, Unmet)> {
     let place = |path: &TreePath| if alone { to.to_owned() } else { to.join(path.as_os_str()) };
     let all = programs.iter().map(|(path, elf)| (place(path), elf));
-    all.flat_map(|(path, elf)| elf::unmet(elf, &path).into_iter().map(move |what| (path.clone(), what))).collect()
+    all.flat_map(|(path, elf)| elf::unmet(elf, &path, &elf::HOST).into_iter().map(move |what| (path.clone(), what)))
+        .collect()
 }

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 
 use super::open::{Chroot, WORK_INSIDE};
 use super::origin::{How, Origin};
-use super::place::{Home, Place, bytes, escape_name};
+use super::place::{Home, Place, bytes, escape_name, private_dir};
 use super::state::State;
 use crate::apply::remove_tree;
 use crate::error::{Error, ErrorKind, IoContext, Result};
@@ -25,7 +25,7 @@ use crate::watch::Watch;
 /// What was written to the clone.
 pub(crate) const UPPER: &str = "upper";
 /// Overlayfs's own work directory.
-const SCRATCH: &str = "overlay";
+pub(crate) const SCRATCH: &str = "overlay";
 const CLONES: &str = "clones";
 
 /// The base of an overlay clone; none for any other chroot.
@@ -51,12 +51,41 @@ pub(crate) fn front(home: &Home, place: &Place, state: &State) -> Result<Option<
     if let Some(base) = State::open(home, &Place::find(home, base.as_os_str())?)? {
         freeze(&base, &place.root)?;
     }
-    overlay(&lower, state).map(Some).map_err(|error| error.at(bytes(&place.root)))
+    overlay(&lower, &state.dir, &state.path).map(Some).map_err(|error| error.at(bytes(&place.root)))
 }
 
-fn overlay(lower: &Dir, state: &State) -> Result<Front> {
-    let open = |name: &str| state.dir.open_dir(name.as_bytes()).on("open", bytes(&state.path.join(name)));
-    Front::new(lower, &open(UPPER)?, &open(SCRATCH)?).on("mount", bytes(&state.path.join(UPPER)))
+/// The overlay whose layers lie in `dir`, at `path`, in front of `lower`.
+pub(crate) fn overlay(lower: &Dir, dir: &Dir, path: &Path) -> Result<Front> {
+    let open = |name: &str| dir.open_dir(name.as_bytes()).on("open", bytes(&path.join(name)));
+    Front::new(lower, &open(UPPER)?, &open(SCRATCH)?).on("mount", bytes(&path.join(UPPER)))
+}
+
+/// Makes layers in `dir`, at `path`, for an overlay in front of `lower`, and tries them.
+///
+/// # Errors
+/// [`ErrorKind::Unsupported`] where there are no overlays of such directories; what the system says.
+pub(crate) fn make_layers(lower: &Dir, dir: &Dir, path: &Path) -> Result<()> {
+    let cannot = |reason: String| Error::new(ErrorKind::Unsupported, reason);
+    // Elsewhere its bookkeeping would be in attributes that whoever is inside can change.
+    if effective_uid() != 0 || !id_map().is_ok_and(|map| map.is_everything()) {
+        return Err(cannot("only root makes overlays".to_owned()));
+    }
+    let shown = bytes(path);
+    for name in [UPPER, SCRATCH] {
+        private_dir(dir, name.as_bytes(), &path.join(name))?;
+    }
+    // The root of an overlay is that of its upper layer: it looks like the lower one.
+    let stat = lower.stat_self().on("stat", "")?;
+    let xattrs = lower.xattrs(b".", FileType::Dir).on("getxattr", "")?;
+    let upper = UPPER.as_bytes();
+    dir.set_owner(upper, stat.uid, stat.gid).on("chown", shown)?;
+    dir.set_xattrs(upper, FileType::Dir, &xattrs).on("setxattr", shown)?;
+    dir.set_mode(upper, stat.mode).on("chmod", shown)?;
+    overlay(lower, dir, path)
+        .map(drop)
+        .map_err(|error| cannot(format!("no overlay can be made here: {}", error.reason())))?;
+    // Trying it touched it.
+    dir.set_mtime(upper, stat.mtime).on("utimensat", shown)
 }
 
 /// Makes the layers of a clone of `base` in `state`, and tries them. From now on the base must not change.
@@ -65,14 +94,12 @@ fn overlay(lower: &Dir, state: &State) -> Result<Front> {
 /// [`ErrorKind::Unsupported`] where there are no overlays of such directories; [`ErrorKind::Refused`] if somebody is in
 /// the base.
 pub(crate) fn make(base: &Chroot, place: &Place, state: &State) -> Result<()> {
-    let cannot =
-        |reason: String| Error::new(ErrorKind::Unsupported, reason).at(bytes(&place.root)).hint("use --how copy");
-    // Elsewhere its bookkeeping would be in attributes that whoever is inside can change.
-    if effective_uid() != 0 || !id_map().is_ok_and(|map| map.is_everything()) {
-        return Err(cannot("only root makes such clones".to_owned()));
-    }
+    let cannot = |error: Error| match error.kind() {
+        ErrorKind::Unsupported => error.at(bytes(&place.root)).hint("use --how copy"),
+        _ => error,
+    };
     if is_overlay(&base.root) {
-        return Err(cannot("its base is an overlay itself".to_owned()));
+        return Err(cannot(Error::new(ErrorKind::Unsupported, "its base is an overlay itself")));
     }
     // In this order: a session enters itself in the ledger, then asks whether its chroot may change.
     freeze(&base.state, &place.root)?;
@@ -83,21 +110,7 @@ pub(crate) fn make(base: &Chroot, place: &Place, state: &State) -> Result<()> {
     }
     // What was written to another clone of this name is none of this one's.
     clear(state)?;
-    for name in [UPPER, SCRATCH] {
-        state.subdir(name)?;
-    }
-    // The root of an overlay is that of its upper layer: it looks like the lower one.
-    let stat = base.root.stat_self().on("stat", bytes(&base.place.root))?;
-    let xattrs = base.root.xattrs(b".", FileType::Dir).on("getxattr", bytes(&base.place.root))?;
-    let (upper, shown) = (UPPER.as_bytes(), bytes(&state.path));
-    state.dir.set_owner(upper, stat.uid, stat.gid).on("chown", shown)?;
-    state.dir.set_xattrs(upper, FileType::Dir, &xattrs).on("setxattr", shown)?;
-    state.dir.set_mode(upper, stat.mode).on("chmod", shown)?;
-    overlay(&base.root, state)
-        .map(drop)
-        .map_err(|error| cannot(format!("no overlay can be made here: {}", error.reason())))?;
-    // Trying it touched it.
-    state.dir.set_mtime(upper, stat.mtime).on("utimensat", shown)
+    make_layers(&base.root, &state.dir, &state.path).map_err(cannot)
 }
 
 /// Writes down in the state of its base that `clone` lies in front of it.

@@ -33,6 +33,7 @@ mod open;
 pub mod origin;
 mod place;
 mod proof;
+pub mod record;
 mod recorded;
 pub mod recover;
 mod register;

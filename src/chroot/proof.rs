@@ -84,7 +84,7 @@ pub(crate) fn read_all(root: &Dir, tree: &mut Tree, watch: &Watch, wanted: impl 
 }
 
 /// Copies digests from `recorded` to the files of `tree` whose stamp, size and mtime are as recorded.
-fn inherit(tree: &mut Tree, recorded: &Tree, stamp: impl Fn(&Node) -> Option<Stamp>) {
+pub(crate) fn inherit(tree: &mut Tree, recorded: &Tree, stamp: impl Fn(&Node) -> Option<Stamp>) {
     let mut known = recorded.nodes().iter().peekable();
     for node in tree.nodes_mut() {
         while known.next_if(|k| k.path < node.path).is_some() {}

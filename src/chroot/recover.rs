@@ -8,10 +8,10 @@ use super::carry::NEW;
 use super::identity::{self, IDENTITY};
 use super::layers;
 use super::place::{Home, Place, bytes};
-use super::recorded;
 use super::remove::{OLD, forget};
 use super::state::State;
 use super::work::Work;
+use super::{record, recorded};
 use crate::apply::{self, Recovered, remove_tree};
 use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::path::escape;
@@ -83,6 +83,7 @@ pub(crate) fn settle(home: &Home, place: &Place, state: &State, watch: &Watch) -
         outcome = Outcome::Finished;
     }
     state.forget_unfinished()?;
+    record::clear(state)?;
     if state.read(IDENTITY)?.is_none() {
         layers::clear(state)?;
     }

@@ -26,6 +26,8 @@ pub(super) enum Verb {
     Check(Check),
     /// Run a login shell or a command in a chroot
     Run(Run),
+    /// Run a command in a chroot, and say exactly what it changed
+    Record(Record),
     /// List the sessions, or end some
     Sessions(Sessions),
     /// Make a chroot like another one
@@ -66,6 +68,7 @@ impl Verb {
             Verb::Build(_) => "build",
             Verb::Check(_) => "check",
             Verb::Run(_) => "run",
+            Verb::Record(_) => "record",
             Verb::Sessions(_) => "sessions",
             Verb::Clone(_) => "clone",
             Verb::Reset(_) => "reset",
@@ -90,6 +93,7 @@ impl Verb {
             Verb::Build(args) => args.json.json,
             Verb::Check(args) => args.json.json,
             Verb::Run(args) => args.json.json,
+            Verb::Record(args) => args.json.json,
             Verb::Sessions(args) => args.json.json,
             Verb::Clone(args) => args.json.json,
             Verb::Reset(args) => args.json.json,
@@ -215,6 +219,8 @@ pub(super) struct Run {
     #[arg(short, long, value_name = "USER", value_hint = ValueHint::Username)]
     pub(super) user: Option<String>,
     #[command(flatten)]
+    pub(super) writes: Writes,
+    #[command(flatten)]
     pub(super) session: Session,
     #[command(flatten)]
     pub(super) lock: Lock,
@@ -223,6 +229,20 @@ pub(super) struct Run {
     /// The command and its arguments; a login shell without it
     #[arg(last = true, value_hint = ValueHint::CommandWithArguments)]
     pub(super) command: Vec<OsString>,
+}
+
+/// What becomes of what a session writes.
+#[derive(Debug, Args)]
+pub(super) struct Writes {
+    /// The command cannot write to the chroot
+    #[arg(long, conflicts_with = "ephemeral")]
+    pub(super) read_only: bool,
+    /// What the command writes to the chroot is gone when it ends
+    #[arg(long)]
+    pub(super) ephemeral: bool,
+    /// As --ephemeral, and make what was written a new chroot of this name
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["read_only", "plain"], value_hint = ValueHint::DirPath)]
+    pub(super) keep: Option<OsString>,
 }
 
 /// What a session is like.
@@ -249,15 +269,6 @@ pub(super) struct Session {
     /// The host name inside
     #[arg(long, value_name = "NAME")]
     pub(super) hostname: Option<String>,
-    /// The command cannot write to the chroot
-    #[arg(long, conflicts_with = "ephemeral")]
-    pub(super) read_only: bool,
-    /// What the command writes to the chroot is gone when it ends
-    #[arg(long)]
-    pub(super) ephemeral: bool,
-    /// As --ephemeral, and make what was written a new chroot of this name
-    #[arg(long, value_name = "NAME", conflicts_with_all = ["read_only", "plain"], value_hint = ValueHint::DirPath)]
-    pub(super) keep: Option<OsString>,
     /// Limit the memory of the session: bytes, or with K, M, G or T
     #[arg(long, value_name = "SIZE")]
     pub(super) memory: Option<String>,
@@ -279,6 +290,34 @@ pub(super) struct Session {
     /// chroot(2) and nothing else
     #[arg(long, conflicts_with = "setuid")]
     pub(super) plain: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Record {
+    /// The chroot: a directory, or a name below the stockade home
+    #[arg(value_hint = ValueHint::DirPath)]
+    pub(super) root: PathBuf,
+    /// The account of the chroot to run as; without it root
+    #[arg(short, long, value_name = "USER", value_hint = ValueHint::Username)]
+    pub(super) user: Option<String>,
+    /// Leave the chroot as it was
+    #[arg(long)]
+    pub(super) discard: bool,
+    /// Compare two scans of the chroot, although an overlay would do
+    #[arg(long)]
+    pub(super) scan: bool,
+    /// Record programs too that need a library which is not there
+    #[arg(long)]
+    pub(super) allow_unmet: bool,
+    #[command(flatten)]
+    pub(super) session: Session,
+    #[command(flatten)]
+    pub(super) lock: Lock,
+    #[command(flatten)]
+    pub(super) json: Json,
+    /// The command and its arguments
+    #[arg(last = true, required = true, value_hint = ValueHint::CommandWithArguments)]
+    pub(super) command: Vec<OsString>,
 }
 
 /// Whose home it is.

@@ -17,6 +17,7 @@ mod options;
 mod out;
 mod patch;
 mod progress;
+mod record;
 mod recover;
 mod remove;
 mod reset;
@@ -35,7 +36,7 @@ use crate::error::{IoContext, Result};
 use crate::recipe;
 use crate::session;
 use crate::sys;
-use args::{Cli, Verb};
+use args::{Cli, Record, Run, Verb};
 use out::Out;
 
 /// How a verb ended, if not by an error.
@@ -113,8 +114,14 @@ fn looks_confined(arguments: &[OsString]) -> bool {
 /// What runs inside must not reach a program of the host that can be changed; without confinement it reaches all.
 fn shield(verb: &Verb) -> Result<()> {
     match verb {
-        Verb::Run(args) if args.session.plain || args.session.no_confine => Ok(()),
-        Verb::Run(_) | Verb::Inside(_) if sys::effective_uid() == 0 => sys::shield().on("execve", "/proc/self/exe"),
+        Verb::Run(Run { session, .. }) | Verb::Record(Record { session, .. })
+            if session.plain || session.no_confine =>
+        {
+            Ok(())
+        }
+        Verb::Run(_) | Verb::Record(_) | Verb::Inside(_) if sys::effective_uid() == 0 => {
+            sys::shield().on("execve", "/proc/self/exe")
+        }
         _ => Ok(()),
     }
 }
@@ -124,6 +131,7 @@ fn dispatch(verb: &Verb, out: &mut Out) -> Result<Exit> {
         Verb::Build(args) => build::run(args, out),
         Verb::Check(args) => check::run(args, out),
         Verb::Run(args) => run::run(args),
+        Verb::Record(args) => record::run(args, out),
         Verb::Sessions(args) => sessions::run(args, out),
         Verb::Clone(args) => clone::run(args, out),
         Verb::Reset(args) => reset::run(args, out),

@@ -10,7 +10,8 @@ use std::time::Duration;
 use crate::cli::args::{HomeArg, NetArg, Session};
 use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::path::TreePath;
-use crate::session::{Confine, Extra, HomeDir, Limits, Options};
+use crate::recipe::Recipe;
+use crate::session::{Command, Confine, Extra, HomeDir, Limits, Options};
 
 /// What the command line says. `offline` is the recipe's word on the network; `homes` makes the directory of private
 /// homes.
@@ -28,9 +29,9 @@ pub(super) fn options(args: &Session, offline: bool, homes: impl FnOnce() -> Res
         },
         setuid: args.setuid,
         offline: args.net.map_or(offline, |net| net == NetArg::None),
-        read_only: args.read_only,
-        ephemeral: args.ephemeral,
-        keep: args.keep.is_some(),
+        read_only: false,
+        ephemeral: false,
+        keep: false,
         hostname: args.hostname.clone(),
         mounts: tmpfs.chain(binds).collect::<Result<_>>()?,
         home: match args.home {
@@ -47,8 +48,26 @@ pub(super) fn options(args: &Session, offline: bool, homes: impl FnOnce() -> Res
     })
 }
 
+/// What is to run, and as whom.
+///
+/// # Errors
+/// [`ErrorKind::Usage`] for a variable that makes no sense.
+pub(super) fn command(words: &[OsString], user: Option<&str>, args: &Session, recipe: &Recipe) -> Result<Command> {
+    let mut environment = recipe.environment_of(user.unwrap_or("root"));
+    for word in &args.env {
+        environment.extend([variable(word)?]);
+    }
+    let dir = args.cwd.as_ref().map(|dir| dir.as_bytes().to_vec());
+    Ok(Command { argv: argv(words), user: user.map(str::to_owned), dir, environment })
+}
+
+/// A command and its arguments.
+pub(super) fn argv(words: &[OsString]) -> Vec<Vec<u8>> {
+    words.iter().map(|word| word.as_bytes().to_vec()).collect()
+}
+
 /// `NAME=VALUE`.
-pub(super) fn variable(word: &str) -> Result<(String, String)> {
+fn variable(word: &str) -> Result<(String, String)> {
     let pair = word.split_once('=').filter(|(name, _)| !name.is_empty());
     let (name, value) = pair.ok_or_else(|| usage("--env", word, "NAME=VALUE"))?;
     Ok((name.to_owned(), value.to_owned()))

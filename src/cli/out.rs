@@ -129,6 +129,12 @@ pub(super) fn left(left: &[Occupant], json: bool) {
     let _ = writeln!(io::stderr().lock(), "{line}");
 }
 
+/// Says something of a command that failed inside.
+pub(super) fn note(verb: &str, text: &str, json: bool) {
+    let line = if json { json!({ "note": text }).to_string() } else { format!("stockade: {verb}: {text}") };
+    let _ = writeln!(io::stderr().lock(), "{line}");
+}
+
 /// Prints what is wrong with the command line.
 pub(super) fn report_usage(text: &str, json: bool) {
     let value = || json!({ "error": { "kind": ErrorKind::Usage.name(), "reason": text } });

@@ -2,7 +2,7 @@
 //! `stockade run`: a command or a login shell inside.
 #![forbid(unsafe_code)]
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 
 use crate::chroot::clone;
@@ -19,14 +19,14 @@ pub(super) fn run(args: &Run) -> Result<Exit> {
     let locking = Locking { shared: true, wait: !args.lock.no_wait, verb: "run" };
     let chroot = Chroot::open(&home, args.root.as_os_str(), locking)?;
     let recipe = chroot.recipe()?;
-    let mut environment = recipe.environment_of(args.user.as_deref().unwrap_or("root"));
-    for word in &args.session.env {
-        environment.extend([options::variable(word)?]);
-    }
-    let dir = args.session.cwd.as_ref().map(|dir| dir.as_bytes().to_vec());
-    let command = Command { argv: argv(&args.command), user: args.user.clone(), dir, environment };
-    let options = options::options(&args.session, recipe.net == Net::None, || chroot.homes())?;
-    if let Some(name) = &args.session.keep {
+    let command = options::command(&args.command, args.user.as_deref(), &args.session, &recipe)?;
+    let options = Options {
+        read_only: args.writes.read_only,
+        ephemeral: args.writes.ephemeral,
+        keep: args.writes.keep.is_some(),
+        ..options::options(&args.session, recipe.net == Net::None, || chroot.homes())?
+    };
+    if let Some(name) = &args.writes.keep {
         clone::may_be_called(&home, &chroot, name)?;
     }
     chroot.attach()?;
@@ -42,7 +42,7 @@ pub(super) fn run(args: &Run) -> Result<Exit> {
     let Outcome { status, left, kept } = session.run(vec![lock, listed])?;
     drop(line);
     out::left(&left, args.json.json);
-    match (&status, kept, &args.session.keep) {
+    match (&status, kept, &args.writes.keep) {
         (Status::NotRun(error), ..) => out::report("run", error, args.json.json),
         (_, Some(root), Some(name)) => keep(&home, &Chroot { root, ..chroot }, name, args)?,
         _ => {}
@@ -59,14 +59,10 @@ fn keep(home: &Home, view: &Chroot, name: &OsStr, args: &Run) -> Result<()> {
 
 /// An action of `build`: the caller holds the lock, and there may be no record yet.
 pub(super) fn inside(args: &Inside) -> Result<Exit> {
-    let command = Command { argv: argv(&args.command), ..Command::default() };
+    let command = Command { argv: options::argv(&args.command), ..Command::default() };
     let root = Dir::open(&args.root, Calls::from_env()).on("open", args.root.as_os_str().as_bytes())?;
     match session::prepare(&args.root, root, &command, &Options::default())?.run(Vec::new())?.status {
         Status::NotRun(error) => Err(error),
         status => Ok(Exit::Command(status.finish())),
     }
-}
-
-fn argv(words: &[OsString]) -> Vec<Vec<u8>> {
-    words.iter().map(|word| word.as_bytes().to_vec()).collect()
 }

@@ -6,6 +6,7 @@
 //! plain `tar xzpf` unpacks it, on a machine that has nothing else.
 #![forbid(unsafe_code)]
 
+pub mod accounts;
 pub mod bundle;
 pub mod contents;
 pub mod delta;

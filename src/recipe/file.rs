@@ -58,6 +58,9 @@ pub(super) struct File {
     /// What may be touched.
     #[serde(default, skip_serializing_if = "Policy::is_default")]
     pub(super) policy: Policy,
+    /// What `stockade record` takes into a patch.
+    #[serde(default, skip_serializing_if = "Record::is_default")]
+    pub(super) record: Record,
     /// Variables for everything that `stockade run` starts.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(with = "BTreeMap<String, String>")]
@@ -127,6 +130,26 @@ pub(super) struct Policy {
 impl Policy {
     fn is_default(&self) -> bool {
         self.unknown.is_none() && self.keep.is_empty() && self.volatile.is_empty()
+    }
+}
+
+/// What `stockade record` takes into a patch, besides what its own list says.
+#[derive(Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Record {
+    /// Paths and globs that are left out, with all below them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(with = "Vec<String>")]
+    pub(super) omit: List,
+    /// Paths and globs that are taken although the list, or `omit`, leaves them out.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(with = "Vec<String>")]
+    pub(super) keep: List,
+}
+
+impl Record {
+    fn is_default(&self) -> bool {
+        self.omit.is_empty() && self.keep.is_empty()
     }
 }
 

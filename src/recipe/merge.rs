@@ -98,6 +98,8 @@ impl Layer<'_> {
         amend(text, &mut recipe.replace, &file.replace, values::tree_path)?;
         amend(text, &mut recipe.keep, &file.policy.keep, values::pattern)?;
         amend(text, &mut recipe.volatile, &file.policy.volatile, values::pattern)?;
+        amend(text, &mut recipe.record.omit, &file.record.omit, values::pattern)?;
+        amend(text, &mut recipe.record.keep, &file.record.keep, values::pattern)?;
         let mut actions: Vec<_> = recipe.actions.iter().copied().collect();
         amend(text, &mut actions, &file.actions, values::action)?;
         recipe.actions = actions.into_iter().collect();

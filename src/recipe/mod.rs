@@ -54,12 +54,23 @@ pub struct Recipe {
     pub keep: Vec<String>,
     /// Patterns of kept paths of which `check` says nothing.
     pub volatile: Vec<String>,
+    /// What is recorded.
+    pub record: Record,
     /// Paths where a file or link may take the place of a non-empty directory (decision E10).
     pub replace: Vec<TreePath>,
     /// PS1 of the shells inside.
     pub prompt: Option<String>,
     /// Variables for everything that runs inside.
     pub environment: BTreeMap<String, String>,
+}
+
+/// What of the changes in the chroot is taken into a patch, besides what the default list says.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Record {
+    /// Patterns of paths that are left out.
+    pub omit: Vec<String>,
+    /// Patterns of paths that are taken although they are left out otherwise.
+    pub keep: Vec<String>,
 }
 
 /// One source and the directory that receives it.
@@ -220,6 +231,7 @@ impl Default for Recipe {
             unknown: Unknown::Remove,
             keep: Vec::new(),
             volatile: Vec::new(),
+            record: Record::default(),
             replace: Vec::new(),
             prompt: None,
             environment: BTreeMap::new(),

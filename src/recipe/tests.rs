@@ -265,7 +265,8 @@ fn embedded_recipes_load_and_the_schema_knows_every_key() {
     let schema: serde_json::Value = serde_json::from_str(&schema()).unwrap();
     let mut keys: Vec<&str> = schema["properties"].as_object().unwrap().keys().map(String::as_str).collect();
     keys.sort_unstable();
-    let all = "account actions description devices environment etc extends nested net policy prompt replace source";
+    let all =
+        "account actions description devices environment etc extends nested net policy prompt record replace source";
     assert_eq!(keys.join(" "), all);
     assert_eq!(schema["additionalProperties"], serde_json::Value::Bool(false));
 }

@@ -40,6 +40,10 @@ impl Recipe {
                 keep: self.keep.iter().map(plain).collect(),
                 volatile: self.volatile.iter().map(plain).collect(),
             },
+            record: file::Record {
+                omit: self.record.omit.iter().map(plain).collect(),
+                keep: self.record.keep.iter().map(plain).collect(),
+            },
             environment: table(&self.environment),
             sources: self.sources.iter().map(source).collect::<Result<_>>()?,
             accounts: self.accounts.iter().map(account).collect(),

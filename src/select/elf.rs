@@ -5,7 +5,9 @@
 //! for each the versions that it uses (`.gnu.version_r`); a library lists the versions that it has (`.gnu.version_d`).
 #![forbid(unsafe_code)]
 
+use std::ffi::{OsStr, OsString};
 use std::fs::File;
+use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
@@ -21,6 +23,8 @@ use crate::sys::{self, Calls, Dir};
 const MAX_SIZE: u64 = 1 << 30;
 /// No table of a real program has more entries, and no name in it is longer.
 const MAX_ENTRIES: usize = 4096;
+/// No list of directories is longer, in bytes.
+const MAX_LIST: u64 = 1 << 20;
 
 /// What matters of an ELF file.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -159,14 +163,32 @@ where
     Some(())
 }
 
-/// What the program at `path` of the host needs and the host does not have.
-pub fn unmet(elf: &Elf, path: &Path) -> Vec<Unmet> {
+/// Where what a program needs is looked for.
+#[allow(missing_debug_implementations)] // functions say nothing
+pub struct Root<'a> {
+    /// Opens a file at an absolute path, through links.
+    pub open: &'a dyn Fn(&Path) -> Option<File>,
+    /// The names in a directory at an absolute path.
+    pub names: &'a dyn Fn(&Path) -> Vec<OsString>,
+    /// Libraries may be called `libNAME.so.MAJOR.MINOR`; a later minor number does as well.
+    pub minors: bool,
+}
+
+/// This host.
+pub const HOST: Root<'static> = Root {
+    open: &open_here,
+    names: &|dir| std::fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.file_name()).collect(),
+    minors: sys::LIBRARY_MINORS,
+};
+
+/// What the program at `path` of `root` needs and the root does not have.
+pub fn unmet(elf: &Elf, path: &Path, root: &Root<'_>) -> Vec<Unmet> {
     let mut unmet = Vec::new();
-    let interpreter = elf.interpreter.iter().filter(|at| !Path::new(std::ffi::OsStr::from_bytes(at)).exists());
-    unmet.extend(interpreter.cloned().map(Unmet::Interpreter));
-    let dirs = directories(elf, path);
+    let there = |at: &&Vec<u8>| (root.open)(Path::new(OsStr::from_bytes(at))).is_some();
+    unmet.extend(elf.interpreter.iter().filter(|at| !there(at)).cloned().map(Unmet::Interpreter));
+    let dirs = root.directories(elf, path);
     for name in &elf.needed {
-        let Some((at, library)) = find(elf, name, &dirs) else {
+        let Some((at, library)) = root.find(elf, name, &dirs) else {
             unmet.push(Unmet::Library(name.clone()));
             continue;
         };
@@ -182,73 +204,83 @@ pub fn unmet(elf: &Elf, path: &Path) -> Vec<Unmet> {
     unmet
 }
 
-/// Where its libraries are looked for.
-fn directories(elf: &Elf, path: &Path) -> Vec<PathBuf> {
-    let origin = path.parent().unwrap_or(Path::new("/"));
-    let own = elf.search.iter().filter(|dir| !dir.is_empty()).map(|dir| {
-        let rest = [&b"$ORIGIN"[..], b"${ORIGIN}"].iter().find_map(|word| dir.strip_prefix(*word));
-        match rest {
-            Some(rest) => origin.join(std::ffi::OsStr::from_bytes(rest.strip_prefix(b"/").unwrap_or(rest))),
-            None => PathBuf::from(std::ffi::OsStr::from_bytes(dir)),
-        }
-    });
-    own.chain(configured(Path::new("/etc/ld.so.conf"))).chain(sys::LIBRARY_DIRS.iter().map(PathBuf::from)).collect()
-}
+impl Root<'_> {
+    /// Where the libraries of `elf`, a program at `path`, are looked for.
+    fn directories(&self, elf: &Elf, path: &Path) -> Vec<PathBuf> {
+        let origin = path.parent().unwrap_or(Path::new("/"));
+        let own = elf.search.iter().filter(|dir| !dir.is_empty()).map(|dir| {
+            let rest = [&b"$ORIGIN"[..], b"${ORIGIN}"].iter().find_map(|word| dir.strip_prefix(*word));
+            match rest {
+                Some(rest) => origin.join(OsStr::from_bytes(rest.strip_prefix(b"/").unwrap_or(rest))),
+                None => PathBuf::from(OsStr::from_bytes(dir)),
+            }
+        });
+        let configured = self.configured(Path::new("/etc/ld.so.conf"));
+        own.chain(configured).chain(sys::LIBRARY_DIRS.iter().map(PathBuf::from)).collect()
+    }
 
-/// The directories that ldconfig(8) is told of; `include` names files by a pattern in one directory.
-fn configured(file: &Path) -> Vec<PathBuf> {
-    let text = std::fs::read_to_string(file).unwrap_or_default();
-    let mut dirs = Vec::new();
-    for line in text.lines().map(str::trim).filter(|line| !line.starts_with('#')) {
-        match line.strip_prefix("include ") {
-            None if line.starts_with('/') => dirs.push(PathBuf::from(line)),
-            None => {}
-            Some(pattern) => {
-                let above = file.parent().unwrap_or(Path::new("/")).join(pattern.trim());
-                let Ok(entries) = std::fs::read_dir(above.parent().unwrap_or(Path::new("/"))) else { continue };
-                let named = |path: &PathBuf| path.extension().is_some_and(|end| end == "conf");
-                let text = entries.flatten().map(|entry| entry.path()).filter(named);
-                let text = text.map(|path| std::fs::read_to_string(path).unwrap_or_default());
-                dirs.extend(text.flat_map(|text| plain_directories(&text)));
+    /// The directories that ldconfig(8) is told of; `include` names files by a pattern in one directory.
+    fn configured(&self, file: &Path) -> Vec<PathBuf> {
+        let mut dirs = Vec::new();
+        for line in self.text(file).lines().map(str::trim).filter(|line| !line.starts_with('#')) {
+            match line.strip_prefix("include ") {
+                None if line.starts_with('/') => dirs.push(PathBuf::from(line)),
+                None => {}
+                Some(pattern) => {
+                    let pattern = file.parent().unwrap_or(Path::new("/")).join(pattern.trim());
+                    let above = pattern.parent().unwrap_or(Path::new("/"));
+                    let files = (self.names)(above).into_iter().map(|name| above.join(name));
+                    let named = files.filter(|path| path.extension().is_some_and(|end| end == "conf"));
+                    dirs.extend(named.flat_map(|path| plain_directories(&self.text(&path))));
+                }
             }
         }
+        dirs
     }
-    dirs
-}
 
-fn plain_directories(text: &str) -> Vec<PathBuf> {
-    text.lines().map(str::trim).filter(|line| line.starts_with('/')).map(PathBuf::from).collect()
-}
+    /// The text of a file; none of what is larger than any list of directories.
+    fn text(&self, path: &Path) -> String {
+        let mut text = String::new();
+        if let Some(file) = (self.open)(path) {
+            // What is no text names no directory.
+            let _ = file.take(MAX_LIST).read_to_string(&mut text);
+        }
+        text
+    }
 
-/// The first library of this name that `elf` could be loaded with.
-fn find(elf: &Elf, name: &[u8], dirs: &[PathBuf]) -> Option<(PathBuf, Elf)> {
-    let fitting = |at: PathBuf| {
-        let library = read(open(&at)?)?;
-        (library.kind == elf.kind).then_some((at, library))
-    };
-    let name = std::ffi::OsStr::from_bytes(name);
-    dirs.iter().find_map(|dir| fitting(dir.join(name)).or_else(|| newer_minor(dir, name).and_then(fitting)))
+    /// The first library of this name that `elf` could be loaded with.
+    fn find(&self, elf: &Elf, name: &[u8], dirs: &[PathBuf]) -> Option<(PathBuf, Elf)> {
+        let fitting = |at: PathBuf| {
+            let library = read((self.open)(&at)?)?;
+            (library.kind == elf.kind).then_some((at, library))
+        };
+        let name = OsStr::from_bytes(name);
+        dirs.iter().find_map(|dir| fitting(dir.join(name)).or_else(|| self.newer_minor(dir, name).and_then(fitting)))
+    }
+
+    /// Where libraries are called `libNAME.so.MAJOR.MINOR` and a later minor number does as well: such a one.
+    fn newer_minor(&self, dir: &Path, name: &OsStr) -> Option<PathBuf> {
+        if !self.minors {
+            return None;
+        }
+        let (stem, minor) = name.to_str()?.rsplit_once('.')?;
+        let minor: u32 = minor.parse().ok()?;
+        let fits = |found: &str| {
+            found.rsplit_once('.').is_some_and(|(s, m)| s == stem && m.parse::<u32>().is_ok_and(|m| m >= minor))
+        };
+        (self.names)(dir).into_iter().find(|name| name.to_str().is_some_and(fits)).map(|name| dir.join(name))
+    }
 }
 
 /// Opens a library. The program under inspection says where it is looked for, and may name a device or a FIFO.
-fn open(at: &Path) -> Option<File> {
+fn open_here(at: &Path) -> Option<File> {
     let real = at.canonicalize().ok()?;
     let dir = Dir::open(real.parent()?, Calls::from_env()).ok()?;
     dir.open_regular(real.file_name()?.as_bytes()).ok()?
 }
 
-/// Where libraries are called `libNAME.so.MAJOR.MINOR` and a later minor number does as well: such a one.
-fn newer_minor(dir: &Path, name: &std::ffi::OsStr) -> Option<PathBuf> {
-    if !sys::LIBRARY_MINORS {
-        return None;
-    }
-    let (stem, minor) = name.to_str()?.rsplit_once('.')?;
-    let minor: u32 = minor.parse().ok()?;
-    let fits = |found: &str| {
-        found.rsplit_once('.').is_some_and(|(s, m)| s == stem && m.parse::<u32>().is_ok_and(|m| m >= minor))
-    };
-    let names = std::fs::read_dir(dir).ok()?.flatten().map(|entry| entry.path());
-    names.into_iter().find(|path| path.file_name().and_then(std::ffi::OsStr::to_str).is_some_and(fits))
+fn plain_directories(text: &str) -> Vec<PathBuf> {
+    text.lines().map(str::trim).filter(|line| line.starts_with('/')).map(PathBuf::from).collect()
 }
 
 #[cfg(test)]
@@ -273,10 +305,11 @@ mod tests {
     fn a_program_of_the_host_finds_all_it_needs_there() {
         let elf = of(&own()).unwrap();
         assert!(elf.interpreter.is_some() && !elf.needed.is_empty(), "{elf:?}");
-        assert_eq!(unmet(&elf, Path::new("/bin/sh")), []);
+        assert_eq!(unmet(&elf, Path::new("/bin/sh"), &HOST), []);
         let strange =
             Elf { needed: vec![b"libnone.so.1".to_vec()], interpreter: Some(b"/lib/ld-none".to_vec()), ..elf };
-        let lacking: Vec<String> = unmet(&strange, Path::new("/bin/sh")).iter().map(ToString::to_string).collect();
+        let lacking: Vec<String> =
+            unmet(&strange, Path::new("/bin/sh"), &HOST).iter().map(ToString::to_string).collect();
         assert_eq!(lacking, ["needs /lib/ld-none, which the host lacks", "needs libnone.so.1, which the host lacks"]);
     }
 

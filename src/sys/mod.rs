@@ -35,9 +35,9 @@ pub use plain::enter_plain;
 pub use platform::{
     Bind, Front, HAS_SESSIONS, HAS_XATTRS, LIBRARY_DIRS, LIBRARY_MINORS, MOUNT_POINTS, Mount, Outside, Overlays,
     SEARCH_PATH, USER_NAMESPACE_SETTINGS, can_enter, can_overlay, change_clock, device_set, end_process, enter,
-    enter_user_namespace, execute_again, has_subvolumes, holds_subvolumes, id_map, is_overlay, is_subvolume,
-    make_subvolume, mounts, next_data, occupants, pid_namespace, process_start, remove_subvolume, shares_blocks,
-    shield, snapshot, take_bind,
+    enter_user_namespace, execute_again, has_subvolumes, hides_lower, holds_subvolumes, id_map, is_overlay,
+    is_subvolume, make_subvolume, mounts, next_data, occupants, pid_namespace, process_start, remove_subvolume,
+    shares_blocks, shield, snapshot, take_bind,
 };
 pub use terms::{Limits, Mounted, Mounting, Terms};
 

@@ -8,6 +8,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use rustix::fs::{CWD, Mode, OFlags};
+use rustix::io::Errno;
 use rustix::mount::{MountAttrFlags, MountPropagationFlags};
 
 use super::enter::{attach, make};
@@ -65,6 +66,23 @@ impl Front {
         rustix::mount::mount_change(c"/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)?;
         Ok(attach(&self.0, CWD, &place)?)
     }
+}
+
+/// Does the directory `name` in `dir`, which is of an upper layer, hide the one of the same path in the lower layer? It
+/// does so if it was made anew in its place, or renamed to it.
+///
+/// # Errors
+/// As lgetxattr(2).
+pub fn hides_lower(dir: &Dir, name: &[u8]) -> io::Result<bool> {
+    let path = [format!("/proc/self/fd/{}/", dir.as_fd().as_raw_fd()).as_bytes(), name].concat();
+    for mark in [c"trusted.overlay.opaque", c"trusted.overlay.redirect"] {
+        match rustix::fs::lgetxattr(&*path, mark, &mut [0u8; 0][..]) {
+            Ok(_) => return Ok(true),
+            Err(Errno::NODATA | Errno::OPNOTSUPP) => {}
+            Err(e) => return Err(e.into()),
+        }
+    }
+    Ok(false)
 }
 
 /// Does `dir` lie on an overlay?

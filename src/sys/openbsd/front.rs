@@ -38,6 +38,14 @@ impl Front {
 }
 
 /// There are no overlays.
+///
+/// # Errors
+/// None.
+pub fn hides_lower(_dir: &Dir, _name: &[u8]) -> io::Result<bool> {
+    Ok(false)
+}
+
+/// There are no overlays.
 pub fn is_overlay(_dir: &Dir) -> bool {
     false
 }

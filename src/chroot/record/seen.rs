@@ -1,0 +1,87 @@
+// SPDX-License-Identifier: ISC
+//! A root before and after: the parts of two trees in which alone there can be a difference.
+#![forbid(unsafe_code)]
+
+use super::layer::Layer;
+use super::upper::touched;
+use crate::chroot::login::{ACCOUNT_FILES, read_below};
+use crate::chroot::open::{Chroot, WORK_INSIDE};
+use crate::chroot::proof::inherit;
+use crate::error::Result;
+use crate::patch::accounts::{Accounts, Files};
+use crate::path::{PathSet, TreePath};
+use crate::source::dir::{ScanOptions, digest_files, scan_paths};
+use crate::sys::Dir;
+use crate::tree::{Kind, Tree};
+use crate::watch::Watch;
+
+/// Two trees, and the account files that go with them. Every file that may differ has its digest; the stamps of `before`
+/// hold for the root.
+#[derive(Debug)]
+pub(super) struct Seen {
+    pub(super) before: Tree,
+    pub(super) after: Tree,
+    pub(super) accounts: Accounts,
+}
+
+impl Seen {
+    /// What `layer` makes of the root `lower`.
+    pub(super) fn through(layer: &Layer, lower: &Dir, watch: &Watch) -> Result<Seen> {
+        watch.begin("looking at what was written", 0);
+        let paths = touched(layer, lower, watch)?;
+        let options = ScanOptions { xattrs: true, skip: PathSet::new([WORK_INSIDE])? };
+        let tree = |root: &Dir| -> Result<Tree> {
+            let mut tree = scan_paths(root, &paths, &options, watch)?.tree;
+            read_rest(root, &mut tree, watch)?;
+            Ok(tree)
+        };
+        let (before, mut after) = (tree(lower)?, tree(&layer.view)?);
+        // Inodes of the overlay are none of the root's.
+        after.nodes_mut().for_each(|node| node.here = None);
+        let is_account = |path: &TreePath| ACCOUNT_FILES.iter().any(|name| name.as_bytes() == path.as_bytes());
+        let accounts = match paths.iter().any(is_account) {
+            true => Accounts::between(&account_files(lower)?, &account_files(&layer.view)?),
+            false => Accounts::default(),
+        };
+        Ok(Seen { before, after, accounts })
+    }
+}
+
+/// A root that will be changed in place.
+#[derive(Debug)]
+pub(super) struct Before {
+    tree: Tree,
+    accounts: Files,
+}
+
+impl Before {
+    /// Looks at the root of `chroot`: what its record does not prove is read.
+    pub(super) fn of(chroot: &Chroot, watch: &Watch) -> Result<Before> {
+        let known = chroot.manifest()?;
+        let mut tree = chroot.scan(&known, watch)?.tree;
+        inherit(&mut tree, &known, |node| node.here);
+        read_rest(&chroot.root, &mut tree, watch)?;
+        Ok(Before { tree, accounts: account_files(&chroot.root)? })
+    }
+
+    /// Looks again: what has another inode or change time than before is read.
+    pub(super) fn compare(&self, chroot: &Chroot, watch: &Watch) -> Result<Seen> {
+        let mut after = chroot.scan(&self.tree, watch)?.tree;
+        inherit(&mut after, &self.tree, |node| node.here);
+        read_rest(&chroot.root, &mut after, watch)?;
+        let accounts = Accounts::between(&self.accounts, &account_files(&chroot.root)?);
+        Ok(Seen { before: self.tree.clone(), after, accounts })
+    }
+}
+
+/// Reads the files of `tree` that have no digest.
+fn read_rest(root: &Dir, tree: &mut Tree, watch: &Watch) -> Result<()> {
+    let unread = |at: &usize| matches!(tree.nodes()[*at].kind, Kind::File { digest: None, .. });
+    let which: Vec<usize> = (0..tree.len()).filter(unread).collect();
+    digest_files(root, tree, &which, watch)
+}
+
+fn account_files(root: &Dir) -> Result<Files> {
+    let text = |path: &str| Ok(read_below(root, &TreePath::new(path.as_bytes())?)?.unwrap_or_default());
+    Ok(Files { passwd: text("etc/passwd")?, group: text("etc/group")?, master: text("etc/master.passwd")? })
+}

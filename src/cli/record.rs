@@ -1,0 +1,162 @@
+// SPDX-License-Identifier: ISC
+//! `stockade record`: a command inside, and what it changed.
+#![forbid(unsafe_code)]
+
+use serde_json::{Value, json};
+
+use crate::chroot::Home;
+use crate::chroot::record::{Recorded, Recording, Request};
+use crate::cli::args::Record;
+use crate::cli::out::{self, Out, shown};
+use crate::cli::progress::watched;
+use crate::cli::{Exit, json, options};
+use crate::error::{Error, Result};
+use crate::patch::accounts::{Account, User};
+use crate::path::escape;
+use crate::plan::Plan;
+use crate::recipe::Net;
+use crate::session::Status;
+
+pub(super) fn run(args: &Record, out: &mut Out) -> Result<Exit> {
+    let home = Home::from_env()?;
+    let root = args.root.clone().into_os_string();
+    let request = Request { root, scan: args.scan, discard: args.discard, wait: !args.lock.no_wait };
+    let recording = watched(out.json, |watch| Recording::begin(&home, &request, watch))?;
+    let done = record(&recording, args, out).map_err(|error| told(error, &recording));
+    recording.end()?;
+    match done? {
+        // The very last: after Ctrl-C this process dies of it.
+        Done::Failed(status) => Ok(Exit::Command(status.finish())),
+        Done::Recorded(exit) => Ok(exit),
+    }
+}
+
+enum Done {
+    /// The command.
+    Failed(Status),
+    Recorded(Exit),
+}
+
+/// What failed after the command had changed the chroot itself says how to get back.
+fn told(error: Error, recording: &Recording) -> Error {
+    match recording.way_back() {
+        Some(hint) => error.hint(hint),
+        None => error,
+    }
+}
+
+fn record(recording: &Recording, args: &Record, out: &mut Out) -> Result<Done> {
+    let chroot = &recording.chroot;
+    let recipe = chroot.recipe()?;
+    let command = options::command(&args.command, args.user.as_deref(), &args.session, &recipe)?;
+    let options = options::options(&args.session, recipe.net == Net::None, || chroot.homes())?;
+    let session = recording.session(&command, &options)?;
+    out::limits(session.limits(), out.json);
+    let outcome = recording.run(session, &options)?;
+    out::left(&outcome.left, out.json);
+    if let Status::NotRun(error) = &outcome.status {
+        out::report("record", error, out.json);
+    }
+    if outcome.status.code() != 0 {
+        out::note("record", recording.way_back().as_deref().unwrap_or("nothing was changed"), out.json);
+        return Ok(Done::Failed(outcome.status));
+    }
+    let recorded = watched(out.json, |watch| {
+        let recorded = recording.look(args.allow_unmet, watch)?;
+        if !args.discard && !recorded.all.is_empty() {
+            recording.keep(&recorded, &escape(&command.argv[0]), watch)?;
+        }
+        Ok(recorded)
+    })?;
+    match out.json {
+        true => out.value(&value(&recorded, recording, args))?,
+        false => print(&recorded, recording, args, out)?,
+    }
+    Ok(Done::Recorded(if recorded.is_empty() { Exit::Differs } else { Exit::Done }))
+}
+
+fn print(recorded: &Recorded, recording: &Recording, args: &Record, out: &mut Out) -> Result<()> {
+    if let Some(why) = recording.scanned.as_ref().filter(|_| !args.scan) {
+        out.line(format_args!("note: by two scans: {}", escape(why.as_bytes())))?;
+    }
+    out.plan(&told_of(&recorded.plan))?;
+    for account in &recorded.accounts().added {
+        out.line(format_args!("+ {}", account_line(account)))?;
+    }
+    for untold in &recorded.accounts().untold {
+        out.line(format_args!("not recorded: {untold}"))?;
+    }
+    for (rule, (count, example)) in &recorded.left_out {
+        out.line(format_args!("left out: {count} of {rule}: {example}{}", if *count > 1 { ", ..." } else { "" }))?;
+    }
+    let root = shown(&recording.chroot.place.root);
+    if recorded.is_empty() {
+        return out.line(format_args!("{root}: nothing changed"));
+    }
+    let stats = recorded.plan.stats();
+    out.line(format_args!(
+        "{root}: {}: {} added, {} removed, {} changed, {} with other metadata",
+        if args.discard { "recorded and discarded" } else { "recorded" },
+        stats.added,
+        stats.removed,
+        stats.modified,
+        told_of(&recorded.plan).stats().metadata,
+    ))
+}
+
+/// The plan without directories of which only the time changes.
+fn told_of(plan: &Plan) -> Plan {
+    Plan {
+        changes: plan
+            .changes
+            .iter()
+            .filter(|change| change.differs_in() != ["time"] || !is_dir(change))
+            .cloned()
+            .collect(),
+    }
+}
+
+fn is_dir(change: &crate::plan::Change) -> bool {
+    change.after.as_ref().is_some_and(|after| after.kind.is_dir())
+}
+
+fn account_line(account: &Account) -> String {
+    match account {
+        Account::Group { name, gid } => format!("group {} {gid}", escape(name)),
+        Account::User(user) => format!("account {} {}", escape(&user.name), user.uid),
+        Account::Member { group, user } => format!("member {} of group {}", escape(user), escape(group)),
+    }
+}
+
+fn account_value(account: &Account) -> Value {
+    match account {
+        Account::Group { name, gid } => json!({ "group": json::path(name), "gid": gid }),
+        Account::User(User { name, uid, gid, class, gecos, home, shell }) => json!({
+            "user": json::path(name), "uid": uid, "gid": gid, "class": json::path(class), "gecos": json::path(gecos),
+            "home": json::path(home), "shell": json::path(shell),
+        }),
+        Account::Member { group, user } => json!({ "member": json::path(user), "group": json::path(group) }),
+    }
+}
+
+fn value(recorded: &Recorded, recording: &Recording, args: &Record) -> Value {
+    let stats = recorded.plan.stats();
+    let left = recorded.left_out.iter().map(
+        |(rule, (count, example))| json!({ "rule": rule, "count": count, "example": json::path(example.as_bytes()) }),
+    );
+    json!({
+        "root": json::host_path(&recording.chroot.place.root),
+        "mode": if recording.scanned.is_some() { "scan" } else { "overlay" },
+        "why": recording.scanned,
+        "discarded": args.discard,
+        "added": stats.added,
+        "removed": stats.removed,
+        "changed": stats.modified,
+        "metadata": stats.metadata,
+        "bytes": stats.bytes,
+        "changes": json::plan(&recorded.plan),
+        "accounts": recorded.accounts().added.iter().map(account_value).collect::<Value>(),
+        "untold": recorded.accounts().untold,
+        "left_out": left.collect::<Value>(),
+    })
+}

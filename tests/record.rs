@@ -1,0 +1,311 @@
+// SPDX-License-Identifier: ISC
+//! `record`: what a command changed, exactly, whichever way it is found out.
+
+mod common;
+
+use std::fs;
+
+use common::{Said, World, able, fingerprint, picture};
+use serde_json::Value;
+
+const TREE: &str = r#"
+umask 022; mkdir -p tree/bin tree/etc tree/d/deep/er tree/e tree/proc tree/dev tree/tmp tree/var/cache tree/var/log
+mkdir tree/usr tree/lib tree/lib64; cd tree; cp "$(command -v busybox)" bin/busybox
+for name in sh cat rm ln mv mkdir chmod chown touch mkfifo mknod cp dd rmdir sleep kill setfattr truncate; do
+    ln -s busybox bin/$name
+done
+echo root:x:0:0::/:/bin/sh > etc/passwd; echo root:x:0: > etc/group; echo root:SECRET:1:::::: > etc/shadow
+echo one > d/f; ln d/f d/g; ln d/f e/far; echo x > d/deep/x; echo y > d/deep/er/y; ln d/deep/er/y d/deep/z
+echo s > suid; chown 1:2 suid; chmod 6755 suid; setfattr -n user.a -v b d/deep/x; ln -s f d/link; mkfifo pipe
+echo abcd > same; truncate -s 1M sparse; echo end >> sparse; mkdir empty; chmod 1777 tmp; echo c > conf
+setfattr -n security.capability -v 0x0100000200040000000000000000000000000000 d/deep/x
+find . -depth -exec touch -h -d @1600000000.123456789 {} +
+"#;
+
+/// A world with two chroots of one kind: `a` and `b`.
+fn world(more: &str) -> Option<World> {
+    if !able(&["setfattr", "setfacl", "busybox", "strace"]) {
+        return None;
+    }
+    let world = World::new();
+    world.sh(TREE);
+    let policy = "[policy]\nunknown = \"remove\"\nvolatile = [\"var/log\", \"tmp\"]\n";
+    let recipe =
+        format!("devices = \"none\"\nactions = [\"-ldconfig\"]\n{policy}{more}\n[[source]]\ndirectory = \"tree\"\n");
+    world.write("recipe.toml", &recipe);
+    for name in ["a", "b"] {
+        world.ok(&["build", name, "-f", "./recipe.toml"]);
+    }
+    Some(world)
+}
+
+/// What a recording says, as JSON; times of today are not told, nor inodes.
+fn recorded(world: &World, arguments: &[&str], script: &str) -> (Option<i32>, Value) {
+    let said = world.run(&[&["record", "--json"], arguments, &["--", "sh", "-c", script]].concat());
+    assert_eq!(said.err, "", "{script}");
+    let mut value: Value = serde_json::from_str(said.out.lines().last().unwrap()).unwrap();
+    for change in value["changes"].as_array_mut().unwrap() {
+        for side in ["before", "after"] {
+            let today = |time: &&mut Value| time.as_str().unwrap() > "1650000000";
+            if let Some(time) = change[side].get_mut("time").filter(today) {
+                *time = "today".into();
+            }
+        }
+    }
+    (said.status, value)
+}
+
+fn letters(value: &Value) -> Vec<String> {
+    let line = |change: &Value| format!("{}{}", change["change"].as_str().unwrap(), change["path"].as_str().unwrap());
+    let only_time =
+        |change: &&Value| change["differs"] == serde_json::json!(["time"]) && change["after"]["type"] == "dir";
+    value["changes"].as_array().unwrap().iter().filter(|change| !only_time(change)).map(line).collect()
+}
+
+/// One line a case: what is done, and what it changes.
+const CASES: &[(&str, &[&str])] = &[
+    ("true", &[]),
+    // Looked at, taken up and put back: nothing.
+    ("cat /d/f /conf; chmod 600 /conf; chmod 644 /conf; touch -d @1600000000 /nothing; rm /nothing", &[]),
+    ("mkdir /d/n; rmdir /d/n", &[]),
+    ("cp /conf /conf.new; touch -r /conf /conf.new; mv /conf.new /conf", &[]),
+    // A file with several names: written through one, all have it.
+    ("echo two > /d/f", &["*d/f", "*d/g", "*e/far"]),
+    ("chmod 600 /e/far", &["md/f", "md/g", "me/far"]),
+    // Another file in its place, and only there.
+    ("echo two > /d/new; mv /d/new /d/f", &["*d/f"]),
+    ("rm /d/f", &["-d/f"]),
+    ("rm /d/f /d/g /e/far", &["-d/f", "-d/g", "-e/far"]),
+    ("ln /d/g /e/more", &["+e/more"]),
+    ("ln /conf /conf2; ln /conf /e/conf3", &["+conf2", "+e/conf3"]),
+    ("cp -p /d/f /d/n; mv /d/n /d/f; ln /conf /d/conf; rm /conf", &["-conf", "+d/conf", "md/f", "=d/g", "=e/far"]),
+    // Deletions and renames, of files and of directories.
+    ("rm -r /d", &["-d", "-d/deep", "-d/deep/er", "-d/deep/er/y", "-d/deep/x", "-d/deep/z", "-d/f", "-d/g", "-d/link"]),
+    ("mv /conf /e/conf", &["-conf", "+e/conf"]),
+    (
+        "mv /d/deep /e/n",
+        &[
+            "-d/deep",
+            "-d/deep/er",
+            "-d/deep/er/y",
+            "-d/deep/x",
+            "-d/deep/z",
+            "+e/n",
+            "+e/n/er",
+            "+e/n/er/y",
+            "+e/n/x",
+            "+e/n/z",
+        ],
+    ),
+    ("mv /d/deep /d/n; echo w > /d/n/er/y; mv /d/n /d/deep", &["*d/deep/er/y", "*d/deep/z"]),
+    (
+        "mv /d/deep /d/n; mkdir /d/deep; mv /d/n /d/deep/n; rm /d/deep/n/x",
+        &[
+            "-d/deep/er",
+            "-d/deep/er/y",
+            "+d/deep/n",
+            "+d/deep/n/er",
+            "+d/deep/n/er/y",
+            "+d/deep/n/z",
+            "-d/deep/x",
+            "-d/deep/z",
+        ],
+    ),
+    ("rm -r /d/deep; mkdir /d/deep; echo x > /d/deep/x", &["-d/deep/er", "-d/deep/er/y", "md/deep/x", "-d/deep/z"]),
+    ("rm -r /empty", &["-empty"]),
+    ("mkdir -p /new/er/est /e/m; chmod 2750 /e/m", &["+e/m", "+new", "+new/er", "+new/er/est"]),
+    // Metadata.
+    (
+        "chmod 4711 /conf; chown 3:4 /d/deep/x; touch -d @1500000000 /e/far",
+        &["mconf", "md/deep/x", "md/f", "md/g", "me/far"],
+    ),
+    ("chmod 755 /suid; chown 5:6 /e; chown -h 7:8 /d/link", &["md/link", "me", "msuid"]),
+    ("touch -h -d @1500000000 /d/link /pipe; touch -d @1500000000 /conf", &["mconf", "md/link", "mpipe"]),
+    // Same size and time, another content.
+    (": > /n; touch -r /same /n; echo ABCD > /same; touch -r /n /same; rm /n", &["*same"]),
+    ("echo x > /n; touch -d @1400000000 /n; cp -p /n /d/n", &["+d/n", "+n"]),
+    // Other types.
+    ("rm /conf; mkdir /conf; echo c > /conf/c", &["!conf", "+conf/c"]),
+    ("rm -r /d/deep; ln -s /e /d/deep", &["!d/deep", "-d/deep/er", "-d/deep/er/y", "-d/deep/x", "-d/deep/z"]),
+    ("rm /d/link; ln -s /nowhere /d/link; rm /pipe; mkfifo /pipe2; echo p > /pipe", &["*d/link", "!pipe", "+pipe2"]),
+    ("rm /conf; mkfifo -m 600 /conf", &["!conf"]),
+    // Holes.
+    ("dd if=/dev/zero of=/n bs=1 count=1 seek=3000000 2>/dev/null; echo more >> /sparse", &["+n", "*sparse"]),
+    // What is left out.
+    ("echo l > /var/log/l; mkdir -p /var/cache/c /usr/obj/x; echo h > /etc/ld.so.cache", &[]),
+    ("mkdir -p /run/lock /usr/src/a; echo o > /usr/src/a/a.o; ln /usr/src/a/a.o /n", &["+n"]),
+];
+
+#[test]
+fn both_ways_find_the_same() {
+    let Some(world) = world("") else { return };
+    for (name, reference) in [("a", "ra"), ("b", "rb")] {
+        world.ok(&["clone", name, reference, "--how", "copy"]);
+    }
+    for (script, expect) in CASES {
+        let before = fingerprint(&world.root("a"));
+        let tried = recorded(&world, &["--discard", "a"], script);
+        assert_eq!(fingerprint(&world.root("a")), before, "{script}: discarded");
+        let (a, b) = (recorded(&world, &["a"], script), recorded(&world, &["--scan", "b"], script));
+        assert_eq!((&a.1["mode"], &b.1["mode"]), (&"overlay".into(), &"scan".into()));
+        assert_eq!(letters(&a.1), *expect, "{script}");
+        for part in ["changes", "left_out", "accounts"] {
+            assert_eq!(a.1[part], b.1[part], "{script}: {part}");
+            assert_eq!(a.1[part], tried.1[part], "{script}: {part}, discarded");
+        }
+        let status = if expect.is_empty() { Some(2) } else { Some(0) };
+        assert_eq!((a.0, b.0, tried.0), (status, status, status), "{script}");
+        // What the one carried out is what the other did.
+        let times = |picture: String| -> String {
+            let today =
+                |word: &str| word.split_once('.').and_then(|(sec, _)| sec.parse::<i64>().ok()) > Some(1_650_000_000);
+            let words = picture.lines().map(|line| line.split(' ').filter(|w| !today(w)).collect::<Vec<_>>().join(" "));
+            words.collect::<Vec<_>>().join("\n")
+        };
+        assert_eq!(times(picture(&world.root("a"))), times(picture(&world.root("b"))), "{script}");
+        for name in ["a", "b"] {
+            let said = world.run(&["check", name, "--hash"]);
+            assert_eq!(said.status, Some(0), "{script}: {name}: {}", said.out);
+            world.ok(&["remove", name]);
+            world.ok(&["clone", &format!("r{name}"), name, "--how", "copy"]);
+        }
+    }
+    world.assert_tidy();
+}
+
+#[test]
+fn access_lists_and_capabilities() {
+    let Some(world) = world("") else { return };
+    let script = "setfacl -m u:5:r /conf; setfacl -d -m g:6:rx /e; setfattr -x security.capability /d/deep/x
+        setfattr -n user.n -v 1 /d/f; setfattr -n trusted.n -v 1 /e; setfattr -x user.a /d/deep/x
+        setfattr -n security.capability -v 0x0100000200040000000000000000000000000000 /same";
+    // The host's programs, which the chroot has not.
+    let host = ["--no-confine", "--bind=/usr:/usr:ro", "--bind=/lib:/lib:ro", "--bind=/lib64:/lib64:ro"];
+    let (a, b) = (
+        recorded(&world, &[&host[..], &["a"]].concat(), script),
+        recorded(&world, &[&host[..], &["--scan", "b"]].concat(), script),
+    );
+    assert_eq!(letters(&a.1), ["mconf", "md/deep/x", "md/f", "md/g", "me", "me/far", "msame"]);
+    assert_eq!(a.1["changes"], b.1["changes"]);
+    assert_eq!(picture(&world.root("a")), picture(&world.root("b")));
+    let names = a.1["changes"].to_string();
+    for name in ["system.posix_acl_access", "system.posix_acl_default", "security.capability", "user.n", "trusted.n"] {
+        assert!(names.contains(name), "{name}: {names}");
+    }
+}
+
+#[test]
+fn what_fails_changes_nothing() {
+    let Some(world) = world("") else { return };
+    let before = fingerprint(&world.root("a"));
+    for (script, status) in [("echo x > /conf; rm -r /d; exit 7", 7), ("echo x > /conf; kill -9 $$", 137)] {
+        let said = world.run(&["record", "a", "--", "sh", "-c", script]);
+        assert_eq!((said.status, &*said.err), (Some(status), "stockade: record: nothing was changed\n"), "{script}");
+        assert_eq!(fingerprint(&world.root("a")), before);
+    }
+    let said = world.run(&["record", "a", "--", "none"]);
+    assert_eq!(said.status, Some(127), "{}", said.err);
+    // In place, it stays, and that is said.
+    let said = world.run(&["record", "b", "--scan", "--", "sh", "-c", "echo x > /conf; exit 7"]);
+    assert!(said.status == Some(7) && said.err.contains("stockade reset"), "{}", said.err);
+    assert_eq!(fs::read_to_string(world.root("b").join("conf")).unwrap(), "x\n");
+    world.ok(&["reset", "b"]);
+    world.refused(
+        &["record", "b", "--scan", "--discard", "--", "true"],
+        &["changes the chroot itself", "stockade clone"],
+    );
+    world.assert_tidy();
+}
+
+#[test]
+fn who_would_be_changed_with_it_is_named() {
+    let Some(world) = world("") else { return };
+    world.ok(&["clone", "a", "w", "--how", "overlay"]);
+    world.refused(&["record", "a", "--", "sh", "-c", "true"], &["clones by overlay would change with it", "/w"]);
+    // The clone itself lies on an overlay: it is scanned.
+    let (status, value) = recorded(&world, &["w"], "echo n > /n");
+    assert_eq!((status, &value["mode"], letters(&value)), (Some(0), &"scan".into(), vec!["+n".to_owned()]));
+    world.ok(&["check", "w"]);
+    let mut inside = world.stockade(&["run", "b", "--", "sh", "-c", "echo ready; read line"]);
+    let mut inside = inside.stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::piped()).spawn().unwrap();
+    let mut ready = [0; 6];
+    std::io::Read::read_exact(inside.stdout.as_mut().unwrap(), &mut ready).unwrap();
+    world.refused(&["record", "b", "--no-wait", "--", "true"], &["in use by stockade run"]);
+    drop(inside.stdin.take());
+    inside.wait().unwrap();
+}
+
+#[test]
+fn secrets_stay() {
+    let Some(world) = world("[record]\nomit = [\"secret\"]\nkeep = [\"var/log/kept\"]") else { return };
+    let key = "printf -- '-----BEGIN PRIVATE KEY-----\\nMC4CAQAwBQYDK2VwBCIEIJ+DYvh6SEqVTm50DFtMDoQikTmiCqirVv9mWG9qfSnF\\n-----END' > ";
+    let before = fingerprint(&world.root("a"));
+    world.refused(&["record", "a", "--", "sh", "-c", &format!("{key} /e/key")], &["e/key: ", "private key", "omit"]);
+    assert_eq!(fingerprint(&world.root("a")), before);
+    let script = format!("mkdir /secret; {key} /secret/key; echo k > /var/log/kept; echo l > /var/log/l");
+    let (_, value) = recorded(&world, &["a"], &script);
+    assert_eq!(letters(&value), ["+var/log/kept"]);
+    // Accounts are told, and no hash is.
+    let script = "echo _w:x:67:67:W:/w:/sbin/nologin >> /etc/passwd; echo '_w:HASHED:1::::::' >> /etc/shadow
+        echo _w:x:67: >> /etc/group; echo r:x:9:_w >> /etc/group";
+    let (status, value) = recorded(&world, &["a"], script);
+    assert_eq!((status, letters(&value)), (Some(0), vec![]));
+    let told = value["accounts"].to_string();
+    assert!(told.contains("\"home\":\"/w\"") && told.contains("\"member\":\"_w\""), "{told}");
+    assert!(!value.to_string().contains("HASHED"));
+    assert!(fs::read_to_string(world.root("a").join("etc/shadow")).unwrap().contains("HASHED"), "inside it is there");
+    assert_eq!(value["left_out"][0]["rule"], "account files");
+}
+
+/// A program whose library is nowhere would not start on any target.
+#[test]
+fn a_program_without_its_library_is_refused() {
+    let Some(world) = world("") else { return };
+    let program = ["/bin/ls", "/usr/bin/env"].into_iter().find(|path| fs::metadata(path).is_ok()).unwrap();
+    fs::copy(program, world.root("a").join("e/host")).unwrap();
+    world.refused(&["record", "a", "--", "sh", "-c", "cp /e/host /e/tool"], &["e/tool: needs /", "--allow-unmet"]);
+    let (status, value) = recorded(&world, &["--allow-unmet", "a"], "cp /e/host /e/tool");
+    assert_eq!((status, letters(&value)), (Some(0), vec!["+e/tool".to_owned()]));
+}
+
+/// Killed at many moments, a recording has happened or has not, and the next command goes on.
+#[test]
+fn a_killed_recording_leaves_nothing() {
+    let Some(world) = world("") else { return };
+    let script = "echo two > /d/f; rm -r /d/deep; mkdir /n; echo n > /n/n; chmod 700 /e";
+    let old = picture(&world.root("a"));
+    world.ok(&["clone", "a", "done", "--how", "copy"]);
+    recorded(&world, &["done"], script);
+    let undated = |root: &str| -> String {
+        picture(&world.root(root))
+            .split([' ', '\n'])
+            .filter(|word| !word.starts_with("17") && !word.starts_with("18"))
+            .collect()
+    };
+    let new = undated("done");
+    for (call, most) in [("mkdirat", 12), ("renameat", 12), ("linkat", 4), ("unlinkat", 12), ("fsync", 6), ("clone", 2)]
+    {
+        for when in 1..=most {
+            let told = format!("{call} {when}");
+            let mut command = std::process::Command::new("strace");
+            let inject = format!("-einject={call}:signal=KILL:when={when}");
+            command.args(["-qq", "-o", "/dev/null", &inject, env!("CARGO_BIN_EXE_stockade")]);
+            command.args(["record", "a", "--", "sh", "-c", script]);
+            world.settle(&mut command);
+            let killed = Said::of(command.output().unwrap()).status.is_none();
+            world.run(&["recover", "a"]);
+            let found = picture(&world.root("a"));
+            assert!(found == old || undated("a") == new, "{told}: {found}");
+            world.ok(&["check", "a"]);
+            assert!(!world.path("home/.stockade/a/record").exists(), "{told}");
+            world.ok(&["reset", "a"]);
+            if found != old {
+                world.ok(&["remove", "a"]);
+                world.ok(&["build", "a", "-f", "./recipe.toml"]);
+            }
+            if !killed {
+                break;
+            }
+        }
+    }
+}
