@@ -224,7 +224,7 @@ fn with_two_areas() {
             let stage = &stages[usize::from(node.path.is_within(&at))];
             Ok(stage.file(node, Body::File(&file), &watch)?.slot)
         };
-        let prepared = apply::prepare(&target, &stages, plan, &mut bring, &watch)?;
+        let prepared = apply::prepare(&target, &stages.each_ref(), plan, &mut bring, &watch)?;
         if spoil {
             shell("mv gone/x gone/y", &base.join("root/m"));
         }

@@ -42,7 +42,7 @@ impl std::fmt::Debug for Body<'_> {
 }
 
 /// The digest of bytes in memory.
-pub(super) fn digest(bytes: &[u8]) -> Digest {
+pub fn digest(bytes: &[u8]) -> Digest {
     Digest(Sha256::digest(bytes).into())
 }
 

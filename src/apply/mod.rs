@@ -20,7 +20,7 @@ mod shards;
 pub mod stage;
 mod steps;
 
-pub use body::Body;
+pub use body::{Body, digest};
 pub use check::{Checked, Need, check};
 pub use commit::{Recovered, commit, discard, recover};
 pub use copy::{Means, copy_tree};
@@ -67,7 +67,10 @@ impl Target {
     }
 
     /// The area that `path` belongs to, and the path in it.
-    fn locate(&self, path: &TreePath) -> Result<(usize, TreePath)> {
+    ///
+    /// # Errors
+    /// [`ErrorKind::Refused`] if it is in none.
+    pub fn locate(&self, path: &TreePath) -> Result<(usize, TreePath)> {
         let within = self.areas.iter().enumerate().filter_map(|(i, a)| Some((a.at.depth(), i, path.strip(&a.at)?)));
         match within.max_by_key(|(depth, ..)| *depth) {
             Some((_, index, rest)) => Ok((index, rest)),

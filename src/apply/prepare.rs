@@ -45,7 +45,7 @@ impl Prepared {
 /// a socket; what the system says. The tree is as it was; [`super::discard`] clears the stage.
 pub fn prepare(
     target: &Target,
-    stages: &[Stage],
+    stages: &[&Stage],
     plan: Plan,
     bodies: &mut dyn FnMut(&Change) -> Result<Slot>,
     watch: &Watch,
@@ -167,7 +167,7 @@ fn unchanged(stat: &Stat, dir: &Dir, name: &[u8], node: &Node, watch: &Watch) ->
 
 /// Fills the stages.
 struct Work<'a> {
-    stages: &'a [Stage],
+    stages: &'a [&'a Stage],
     plan: &'a Plan,
     look: Look<'a>,
     slots: Vec<Slot>,
@@ -179,7 +179,7 @@ impl Work<'_> {
     fn stage(&mut self, index: usize, bodies: &mut dyn FnMut(&Change) -> Result<Slot>, watch: &Watch) -> Result<()> {
         let change = &self.plan.changes[index];
         let (area, _) = self.look.target.locate(&change.path)?;
-        let stage = self.stages.get(area).ok_or_else(|| Error::new(ErrorKind::Usage, "an area has no stage"))?;
+        let stage = *self.stages.get(area).ok_or_else(|| Error::new(ErrorKind::Usage, "an area has no stage"))?;
         self.slots[index] = match &change.after {
             None if is_leaf(&change.before) => stage.number(),
             None => return Ok(()),

@@ -119,6 +119,16 @@ impl Stage {
         place.dir.open_file(&place.name).on("open", &place.name)
     }
 
+    /// Stages a second name of the file `name` in `dir`, as it is.
+    ///
+    /// # Errors
+    /// As linkat(2): EXDEV for a file of another filesystem.
+    pub fn link(&self, dir: &Dir, name: &[u8]) -> std::io::Result<Slot> {
+        let slot = self.number();
+        let place = self.place(slot);
+        dir.link(name, place.dir, &place.name).map(|()| slot)
+    }
+
     /// Stages anything but files and directories: symlinks, devices, FIFOs.
     pub(super) fn special(&self, node: &Node) -> Result<Slot> {
         let slot = self.number();

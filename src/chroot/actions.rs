@@ -84,15 +84,20 @@ fn key(tree: &Tree, action: &Action) -> String {
 /// threads (decision S1).
 pub(crate) fn run(name: &str, root: &Path) -> Result<()> {
     let Some(action) = ACTIONS.iter().find(|action| action.recipe.name() == name) else { return Ok(()) };
-    let me = std::env::current_exe().on("readlink", "/proc/self/exe")?;
     let program = format!("/{}", action.program);
-    let mut command = Command::new(me);
-    command.arg("inside").arg(root).arg("--").arg(&program).args(action.arguments);
-    run_within(&mut command, &LIMITS).on("spawn", &program)?.map_err(|why| {
+    run_inside(root, &program, action.arguments)?.map_err(|why| {
         Error::new(ErrorKind::Io, format!("action {name}: {program} {why}"))
             .at(bytes(root))
             .hint(format!("leave it out with: actions = [\"-{name}\"]"))
     })
+}
+
+/// Runs a program in the directory `root`; else says in what way it failed.
+pub(crate) fn run_inside(root: &Path, program: &str, arguments: &[&str]) -> Result<Result<(), String>> {
+    let me = std::env::current_exe().on("readlink", "/proc/self/exe")?;
+    let mut command = Command::new(me);
+    command.arg("inside").arg(root).arg("--").arg(program).args(arguments);
+    run_within(&mut command, &LIMITS).on("spawn", program)
 }
 
 /// What an action may take. Far beyond what any needs: so that a program that hangs, or never stops to complain, does

@@ -12,6 +12,7 @@ use super::built::{Built, Untouched};
 use super::carry::{Decided, Known};
 use super::compose::{Composer, Inputs};
 use super::open::{policy_of, scan_root};
+use super::patch::lasting;
 use super::place::{Home, Place, bytes};
 use super::proof::{prove_root, prove_wanted};
 use super::state::State;
@@ -201,6 +202,9 @@ impl Job<'_> {
             None => 0,
         };
         read += prove_wanted(&mut wanted, recorded.as_ref(), have, watch)?;
+        if let (Some(state), Some(root)) = (self.state, root) {
+            lasting::lay_over(&mut wanted, (state, root), have)?;
+        }
         let Settled { want, left } = settle(have, recorded.as_ref(), &wanted.tree, policy)?;
         let mut plan = diff(have, &want);
         drop(want); // the plan says it all: a whole tree less to hold

@@ -98,8 +98,7 @@ impl Decided<'_> {
         } else {
             // Whatever comes between, they are due until they ran.
             built.actions.retain(|name, _| !actions::concerns(name, plan));
-            let stages = std::slice::from_ref(self.work.stage()?);
-            let prepared = apply::prepare(&target, stages, plan.clone(), &mut taking(slots), watch)?;
+            let prepared = apply::prepare(&target, &[self.work.stage()?], plan.clone(), &mut taking(slots), watch)?;
             recorded::prepare(self.state, self.recipe, &built, &record, root)?;
             watch.check()?;
             apply::commit(&target, &self.state.dir, &prepared, &|| recorded::promote(self.state), watch)?;

@@ -7,6 +7,7 @@
 pub mod accounts;
 mod actions;
 pub mod adopt;
+mod areas;
 mod bodies;
 pub mod build;
 mod built;
@@ -31,6 +32,7 @@ pub mod made;
 mod numbers;
 mod open;
 pub mod origin;
+pub mod patch;
 mod place;
 mod proof;
 pub mod record;

@@ -12,7 +12,8 @@ use super::sessions::LEDGER;
 use super::state::State;
 use super::{actions, layers, login, recorded, recover};
 use crate::error::{Error, ErrorKind, IoContext, Result};
-use crate::path::{PathSet, escape};
+use crate::patch::STORE;
+use crate::path::{PathSet, TreePath, escape};
 use crate::recipe::Recipe;
 use crate::source::dir::{Scan, ScanOptions, scan, scan_known};
 use crate::sys::{Dir, Front, Held};
@@ -179,6 +180,7 @@ pub(crate) fn policy_of(recipe: &Recipe) -> Result<Policy> {
     let mut policy = recipe.policy()?;
     actions::outputs()?.into_iter().for_each(|path| policy.volatile.insert(path));
     login::homes_of(recipe)?.into_iter().for_each(|home| policy.keep.insert(home));
+    policy.keep.insert(TreePath::new(STORE.as_bytes())?);
     policy.ours = PathSet::new(login::ACCOUNT_FILES.iter().chain(&[STATUS]))?;
     Ok(policy)
 }

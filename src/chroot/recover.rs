@@ -4,9 +4,11 @@
 
 use std::ffi::OsStr;
 
+use super::areas::Areas;
 use super::carry::NEW;
 use super::identity::{self, IDENTITY};
 use super::layers;
+use super::patch::store;
 use super::place::{Home, Place, bytes};
 use super::remove::{OLD, forget};
 use super::state::State;
@@ -65,12 +67,12 @@ pub(crate) fn settle(home: &Home, place: &Place, state: &State, watch: &Watch) -
                 }
                 None => (root, place),
             };
-            let work = Work::new(place, state, Some(&root))?;
-            work.settle()?;
+            let areas = Areas::left(place, state, &root)?;
+            areas.settle()?;
             if state.has_journal() {
-                outcome = replay(state, &work, &root, watch).map_err(|e| e.at(bytes(&place.root)))?;
+                outcome = replay(state, &areas, &root, watch).map_err(|e| e.at(bytes(&place.root)))?;
             }
-            work.clear(&Watch::default())?;
+            areas.clear(state)?;
         }
         Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(Error::io("open", bytes(&place.root), &e)),
         // What it was, or shall be, is in the journal alone: perhaps it was only moved away.
@@ -103,14 +105,14 @@ fn half_changed(place: &Place) -> Error {
 }
 
 /// Finishes or takes back what the journal says.
-fn replay(state: &State, work: &Work<'_>, root: &Dir, watch: &Watch) -> Result<Outcome> {
-    if !work.exists()? {
+fn replay(state: &State, areas: &Areas<'_>, root: &Dir, watch: &Watch) -> Result<Outcome> {
+    if !areas.exist()? {
         let reason = "another directory is in the place of the one that was being changed";
         let hint = "move that one back, then run `stockade recover`";
         return Err(Error::new(ErrorKind::Interrupted, reason).hint(hint));
     }
-    let promote = || recorded::promote(state);
-    Ok(match apply::recover(&work.target(root)?, &state.dir, &promote, watch)? {
+    let finish = || store::disarm(root).and_then(|()| recorded::promote(state));
+    Ok(match apply::recover(&areas.target()?, &state.dir, &finish, watch)? {
         Recovered::Nothing => Outcome::Nothing,
         Recovered::Discarded => Outcome::Discarded,
         Recovered::Finished => Outcome::Finished,

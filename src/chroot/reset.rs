@@ -252,8 +252,7 @@ impl Job<'_> {
         if let Some(problem) = apply::check(&target, &plan, &staged)?.problems.into_iter().next() {
             return Err(problem.at(bytes(&self.chroot.place.root)));
         }
-        let stages = std::slice::from_ref(work.stage()?);
-        let prepared = apply::prepare(&target, stages, plan, &mut taking(slots), watch)?;
+        let prepared = apply::prepare(&target, &[work.stage()?], plan, &mut taking(slots), watch)?;
         watch.check()?;
         // The record stands already: it is what the root becomes.
         apply::commit(&target, &state.dir, &prepared, &|| Ok(()), watch)?;

@@ -62,8 +62,7 @@ impl Decided<'_> {
         aim(plan, &have);
         // Its journal lies with its stage: who finds them after a crash removes them with the copy.
         let (work, target) = (self.work.dir()?, self.work.target(&new)?);
-        let stages = std::slice::from_ref(self.work.stage()?);
-        let prepared = apply::prepare(&target, stages, plan.clone(), &mut taking(slots), watch)?;
+        let prepared = apply::prepare(&target, &[self.work.stage()?], plan.clone(), &mut taking(slots), watch)?;
         apply::commit(&target, &work, &prepared, &|| Ok(()), watch)?;
         let mut built = self.keyed()?;
         built.actions.retain(|name, _| !actions::concerns(name, plan));

@@ -37,6 +37,8 @@ pub(crate) struct Work<'a> {
     name: Vec<u8>,
     path: PathBuf,
     stage: OnceCell<Stage>,
+    /// The state file that holds the anchor's time while the work space comes or goes.
+    time: String,
 }
 
 impl<'a> Work<'a> {
@@ -57,7 +59,15 @@ impl<'a> Work<'a> {
             name: name.as_bytes().to_vec(),
             path,
             stage: OnceCell::new(),
+            time: ROOT_TIME.to_owned(),
         })
+    }
+
+    /// The work space on another filesystem of the root, mounted at `path`; `number` tells it from others.
+    pub(crate) fn on_mount(state: &'a State, anchor: Dir, path: PathBuf, number: usize) -> Work<'a> {
+        let (name, time) = (WORK_INSIDE.as_bytes().to_vec(), format!("{ROOT_TIME}.{number}"));
+        let path = path.join(WORK_INSIDE);
+        Work { state: Some(state), dry_run: false, anchor, name, path, stage: OnceCell::new(), time }
     }
 
     /// The work space for filling a new root: in that root, if it is a subvolume.
@@ -76,7 +86,7 @@ impl<'a> Work<'a> {
         let path = std::env::temp_dir();
         let anchor = Dir::open(&path, home.calls).on("open", bytes(&path))?;
         let name = format!("stockade-{}", std::process::id()).into_bytes();
-        Ok(Work { state: None, dry_run: true, anchor, name, path, stage: OnceCell::new() })
+        Ok(Work { state: None, dry_run: true, anchor, name, path, stage: OnceCell::new(), time: ROOT_TIME.to_owned() })
     }
 
     /// Is there one? Where a journal stands, there is, unless it is of another root.
@@ -98,7 +108,7 @@ impl<'a> Work<'a> {
         let Some(state) = self.state.filter(|_| self.name == WORK_INSIDE.as_bytes()) else { return change() };
         let stat = self.anchor.stat_self().on("stat", bytes(&self.path))?;
         let text = format!("{} {} {}\n", stat.ino, stat.mtime.sec, stat.mtime.nsec);
-        state.write(ROOT_TIME, text.as_bytes())?;
+        state.write(&self.time, text.as_bytes())?;
         let done = change()?;
         self.settle()?;
         Ok(done)
@@ -107,12 +117,12 @@ impl<'a> Work<'a> {
     /// Gives the root the time back that it had before the work space came or went.
     pub(crate) fn settle(&self) -> Result<()> {
         let Some(state) = self.state.filter(|_| self.name == WORK_INSIDE.as_bytes()) else { return Ok(()) };
-        let Some(text) = state.read(ROOT_TIME)? else { return Ok(()) };
+        let Some(text) = state.read(&self.time)? else { return Ok(()) };
         let (ino, time) = parse_time(&text).ok_or_else(|| broken(&state.path))?;
         if self.anchor.stat_self().on("stat", bytes(&self.path))?.ino == ino {
             self.anchor.set_mtime(b".", time).on("utimensat", bytes(&self.path))?;
         }
-        state.discard(ROOT_TIME)
+        state.discard(&self.time)
     }
 
     /// The stage in it, made with the first call.

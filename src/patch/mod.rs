@@ -11,6 +11,7 @@ pub mod bundle;
 pub mod contents;
 pub mod delta;
 mod keys;
+pub mod resolve;
 mod signed;
 mod tar;
 

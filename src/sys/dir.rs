@@ -133,6 +133,12 @@ impl Dir {
         Dir { crossing: true, ..self }
     }
 
+    /// The same directory, from which [`Dir::walk`] stays on its mount.
+    #[must_use]
+    pub fn staying(self) -> Dir {
+        Dir { crossing: false, ..self }
+    }
+
     /// May mounts be crossed?
     pub fn crosses(&self) -> bool {
         self.crossing

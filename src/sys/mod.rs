@@ -30,14 +30,14 @@ pub use guest::{Ended, Guest, Stuck, die_interrupted, expect_children};
 pub use handover::{Giver, Taker, handover};
 pub use ids::{Extent, IdMap};
 pub use lock::{Held, Lock};
-pub use occupant::{Occupant, Process};
+pub use occupant::{Mapping, Occupant, Process};
 pub use plain::enter_plain;
 pub use platform::{
     Bind, Front, HAS_SESSIONS, HAS_XATTRS, LIBRARY_DIRS, LIBRARY_MINORS, MOUNT_POINTS, Mount, Outside, Overlays,
     SEARCH_PATH, USER_NAMESPACE_SETTINGS, can_enter, can_overlay, change_clock, device_set, end_process, enter,
     enter_user_namespace, execute_again, has_subvolumes, hides_lower, holds_subvolumes, id_map, is_overlay,
-    is_subvolume, make_subvolume, mounts, next_data, occupants, pid_namespace, process_start, remove_subvolume,
-    shares_blocks, shield, snapshot, take_bind,
+    is_subvolume, make_subvolume, mappings, mounts, next_data, occupants, pid_namespace, process_start,
+    remove_subvolume, shares_blocks, shield, snapshot, take_bind,
 };
 pub use terms::{Limits, Mounted, Mounting, Terms};
 
@@ -92,6 +92,11 @@ pub fn is_stale(error: &std::io::Error) -> bool {
 /// Did a call fail because it was to follow no symlink and met one?
 pub fn is_symlink_in_the_way(error: &std::io::Error) -> bool {
     rustix::io::Errno::from_io_error(error) == Some(rustix::io::Errno::LOOP)
+}
+
+/// The machine's architecture, as uname(1) names it: `x86_64`, `amd64`.
+pub fn machine() -> String {
+    rustix::system::uname().machine().to_string_lossy().into_owned()
 }
 
 /// The name of the running kernel and its release: `Linux`, `6.12.48`.

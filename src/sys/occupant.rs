@@ -23,6 +23,15 @@ pub struct Process {
     pub name: Vec<u8>,
 }
 
+/// A process, and the files that it has mapped.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mapping {
+    /// The process.
+    pub process: Process,
+    /// The paths that the files had.
+    pub paths: Vec<Vec<u8>>,
+}
+
 impl fmt::Display for Process {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} (process {})", escape(&self.name), self.pid)

@@ -49,7 +49,7 @@ pub(crate) fn ready(target: &Target, plan: Plan, bodies: &Path) -> Result<Prepar
         let file = bodies.walk_parent(&node.path).unwrap().open_file(node.path.name()).unwrap();
         slots.insert(change.path.clone(), stage.file(node, Body::File(&file), &watch)?.slot);
     }
-    apply::prepare(target, &[stage], plan, &mut |change| Ok(slots[&change.path]), &watch)
+    apply::prepare(target, &[&stage], plan, &mut |change| Ok(slots[&change.path]), &watch)
 }
 
 pub(crate) fn shell(script: &str, at: &Path) {

@@ -42,7 +42,7 @@ fn ready(place: &Place, world: &World) -> Result<Prepared> {
     let plan = diff(&scan(place.root()), &world.tree);
     let stage = Stage::create(place.work(), Owners::Set)?;
     let slots = stage_bodies(&stage, &plan, world);
-    prepare(&place.target, &[stage], plan, &mut |change| Ok(slots[&change.path]), &Watch::default())
+    prepare(&place.target, &[&stage], plan, &mut |change| Ok(slots[&change.path]), &Watch::default())
 }
 
 /// Turns the root of `place` into `world`.
@@ -124,7 +124,7 @@ fn what_was_written_to_a_file_set_aside_is_not_lost() {
             let stage = Stage::create(place.work(), Owners::Set).unwrap();
             let none = |_: &Change| unreachable!("files only go");
             let prepared =
-                prepare(&place.target, &[stage], diff(&have, &want), &mut { none }, &Watch::default()).unwrap();
+                prepare(&place.target, &[&stage], diff(&have, &want), &mut { none }, &Watch::default()).unwrap();
             let fails = || Err(Error::new(ErrorKind::Io, "for this test"));
             commit(&place.target, &place.state, &prepared, &fails, &Watch::default()).unwrap_err();
             assert_eq!(place.root().find(b"a").unwrap().map(|s| s.size), None);

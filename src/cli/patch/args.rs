@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueHint};
 
-use crate::cli::args::Json;
+use crate::cli::args::{Json, Lock};
 use crate::error::Result;
 use crate::patch::{Keys, Trust};
 
@@ -19,6 +19,16 @@ pub(in crate::cli) struct Patch {
 /// What to do with patches.
 #[derive(Debug, Subcommand)]
 pub(in crate::cli) enum PatchVerb {
+    /// Apply patches to a root
+    Apply(Apply),
+    /// Take patches back
+    Undo(Undo),
+    /// List the patches of a root
+    List(Listing),
+    /// Look whether all is still as the patches left it
+    Check(Listing),
+    /// Give up undoing a patch, and remove what was kept for that
+    Forget(Forget),
     /// Show what a patch changes
     Show(Show),
     /// Verify who signed a patch, and that all of it is there
@@ -29,6 +39,11 @@ impl PatchVerb {
     /// The verb as it is typed.
     pub(in crate::cli) fn name(&self) -> &'static str {
         match self {
+            PatchVerb::Apply(_) => "patch apply",
+            PatchVerb::Undo(_) => "patch undo",
+            PatchVerb::List(_) => "patch list",
+            PatchVerb::Check(_) => "patch check",
+            PatchVerb::Forget(_) => "patch forget",
             PatchVerb::Show(_) => "patch show",
             PatchVerb::Verify(_) => "patch verify",
         }
@@ -37,6 +52,10 @@ impl PatchVerb {
     /// Does the caller want JSON?
     pub(in crate::cli) fn json(&self) -> bool {
         match self {
+            PatchVerb::Apply(args) => args.json.json,
+            PatchVerb::Undo(args) => args.json.json,
+            PatchVerb::List(args) | PatchVerb::Check(args) => args.json.json,
+            PatchVerb::Forget(args) => args.json.json,
             PatchVerb::Show(args) => args.json.json,
             PatchVerb::Verify(args) => args.json.json,
         }
@@ -45,9 +64,101 @@ impl PatchVerb {
     /// Does it touch roots, whose files are of several owners?
     pub(in crate::cli) fn needs_root(&self) -> bool {
         match self {
+            PatchVerb::Apply(_)
+            | PatchVerb::Undo(_)
+            | PatchVerb::List(_)
+            | PatchVerb::Check(_)
+            | PatchVerb::Forget(_) => true,
             PatchVerb::Show(_) | PatchVerb::Verify(_) => false,
         }
     }
+}
+
+#[derive(Debug, Args)]
+pub(in crate::cli) struct Apply {
+    /// The patches, or a directory of some; `-` reads standard input
+    #[arg(required = true, value_hint = ValueHint::AnyPath)]
+    pub(in crate::cli) files: Vec<PathBuf>,
+    /// The root to patch: a directory, or a chroot's name below the stockade home; without it the running system
+    #[arg(long, default_value = "/", value_name = "ROOT", value_hint = ValueHint::DirPath)]
+    pub(in crate::cli) root: PathBuf,
+    /// Patch the running system and all chroots
+    #[arg(long, conflicts_with = "root")]
+    pub(in crate::cli) all_chroots: bool,
+    /// Leave files as they are that are not as the patch expects them
+    #[arg(long, conflicts_with = "replace")]
+    pub(in crate::cli) keep: bool,
+    /// Replace files that are not as the patch expects them
+    #[arg(long)]
+    pub(in crate::cli) replace: bool,
+    /// Pass over this number of the series; may be repeated
+    #[arg(long, value_name = "NUMBER")]
+    pub(in crate::cli) skip: Vec<u32>,
+    /// The release of the root, where it does not say itself
+    #[arg(long, value_name = "RELEASE")]
+    pub(in crate::cli) release: Option<String>,
+    /// Keep nothing that would undo the patch
+    #[arg(long)]
+    pub(in crate::cli) no_undo: bool,
+    /// Restart the services that the patch names, on the running system
+    #[arg(long)]
+    pub(in crate::cli) restart: bool,
+    /// Show what would be done, and do nothing
+    #[arg(short = 'n', long)]
+    pub(in crate::cli) dry_run: bool,
+    #[command(flatten)]
+    pub(in crate::cli) trust: TrustArgs,
+    #[command(flatten)]
+    pub(in crate::cli) lock: Lock,
+    #[command(flatten)]
+    pub(in crate::cli) json: Json,
+}
+
+#[derive(Debug, Args)]
+pub(in crate::cli) struct Undo {
+    /// The patch; without it the one that was applied last
+    #[arg(conflicts_with = "to")]
+    pub(in crate::cli) name: Option<String>,
+    /// Undo all patches that were applied after this one, and it
+    #[arg(long, value_name = "NAME")]
+    pub(in crate::cli) to: Option<String>,
+    /// The root: a directory, or a chroot's name below the stockade home; without it the running system
+    #[arg(long, default_value = "/", value_name = "ROOT", value_hint = ValueHint::DirPath)]
+    pub(in crate::cli) root: PathBuf,
+    /// Take the word of the root for what was there before, if it was patched by another host
+    #[arg(long)]
+    pub(in crate::cli) trust_root: bool,
+    /// Show what would be done, and do nothing
+    #[arg(short = 'n', long)]
+    pub(in crate::cli) dry_run: bool,
+    #[command(flatten)]
+    pub(in crate::cli) lock: Lock,
+    #[command(flatten)]
+    pub(in crate::cli) json: Json,
+}
+
+#[derive(Debug, Args)]
+pub(in crate::cli) struct Listing {
+    /// The root: a directory, or a chroot's name below the stockade home; without it the running system
+    #[arg(long, default_value = "/", value_name = "ROOT", value_hint = ValueHint::DirPath)]
+    pub(in crate::cli) root: PathBuf,
+    #[command(flatten)]
+    pub(in crate::cli) lock: Lock,
+    #[command(flatten)]
+    pub(in crate::cli) json: Json,
+}
+
+#[derive(Debug, Args)]
+pub(in crate::cli) struct Forget {
+    /// The patch
+    pub(in crate::cli) name: String,
+    /// The root: a directory, or a chroot's name below the stockade home; without it the running system
+    #[arg(long, default_value = "/", value_name = "ROOT", value_hint = ValueHint::DirPath)]
+    pub(in crate::cli) root: PathBuf,
+    #[command(flatten)]
+    pub(in crate::cli) lock: Lock,
+    #[command(flatten)]
+    pub(in crate::cli) json: Json,
 }
 
 /// Whose patches are taken.

@@ -2,8 +2,11 @@
 //! `stockade patch`: one file a verb below it.
 #![forbid(unsafe_code)]
 
+mod apply;
 pub(super) mod args;
+mod list;
 mod show;
+mod undo;
 mod verify;
 
 use std::fs::File;
@@ -11,16 +14,51 @@ use std::io::{self, BufRead, BufReader};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use crate::cli::Exit;
+use serde_json::{Value, json};
+
+use crate::chroot::patch::word;
 use crate::cli::out::Out;
+use crate::cli::{Exit, json};
 use crate::error::{IoContext, Result};
+use crate::patch::resolve::Why;
+use crate::path::TreePath;
 use args::{Patch, PatchVerb};
 
 pub(super) fn run(args: &Patch, out: &mut Out) -> Result<Exit> {
     match &args.verb {
+        PatchVerb::Apply(args) => apply::run(args, out),
+        PatchVerb::Undo(args) => undo::run(args, out),
+        PatchVerb::List(args) => list::list_patches(args, out),
+        PatchVerb::Check(args) => list::check_patches(args, out),
+        PatchVerb::Forget(args) => list::forget_undo(args, out),
         PatchVerb::Show(args) => show::run(args, out),
         PatchVerb::Verify(args) => verify::run(args, out),
     }
+}
+
+/// Prints what was noticed, a line each.
+fn noted_lines(noted: &[(TreePath, Why)], out: &mut Out) -> Result<()> {
+    for (path, why) in noted {
+        match why {
+            Why::Conflict(reason) => out.line(format_args!("conflict: {path}: {reason}"))?,
+            Why::Kept(reason) => out.line(format_args!("kept as it was, not fixed: {path}: {reason}"))?,
+            Why::Replaced(reason) => out.line(format_args!("replaced: {path}: {reason}"))?,
+            Why::NotInstalled => out.line(format_args!("not installed here: {path}"))?,
+            Why::NotEmpty => out.line(format_args!("not removed: {path}: it is not empty"))?,
+            Why::LocalMeta => out.line(format_args!("owner or mode were changed here: {path}"))?,
+            Why::Merged => out.line(format_args!("merged: {path}"))?,
+        }
+    }
+    Ok(())
+}
+
+fn noted_value(noted: &[(TreePath, Why)]) -> Value {
+    let reason = |why: &Why| match why {
+        Why::Conflict(reason) | Why::Kept(reason) | Why::Replaced(reason) => Some(*reason),
+        _ => None,
+    };
+    let value = |(path, why): &(TreePath, Why)| json!({ "path": json::path(path.as_bytes()), "what": word(why), "reason": reason(why) });
+    noted.iter().map(value).collect()
 }
 
 /// Opens a patch to be read forward; `-` is standard input.

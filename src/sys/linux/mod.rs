@@ -4,6 +4,7 @@
 mod devices;
 mod enter;
 mod front;
+mod mappings;
 mod mounts;
 mod occupants;
 mod outside;
@@ -33,6 +34,7 @@ pub use enter::{
 };
 pub(super) use enter::{mark_inherited, set_credentials};
 pub use front::{Front, hides_lower, is_overlay};
+pub use mappings::mappings;
 pub use mounts::{Mount, mounts};
 pub use occupants::occupants;
 pub use outside::Outside;

@@ -1,0 +1,267 @@
+// SPDX-License-Identifier: ISC
+//! `patch apply`: have = a look at the patch's paths, want = what [`resolve`] makes of it, contents = the patch itself.
+#![forbid(unsafe_code)]
+
+use std::collections::HashMap;
+use std::ffi::OsStr;
+use std::path::PathBuf;
+
+use super::bodies::Bodies;
+use super::change::{Change, Store};
+use super::follow::{self, Followed};
+use super::order::{Known, Order, order};
+use super::store::{self, Undo};
+use super::target::Root;
+use super::{look, store::word};
+use crate::chroot::areas;
+use crate::chroot::open::Locking;
+use crate::chroot::place::Home;
+use crate::error::{Error, ErrorKind, IoContext, Result};
+use crate::patch::resolve::{Here, Ids, OnConflict, Resolved, Why, resolve};
+use crate::patch::{Bundle, Contents};
+use crate::path::TreePath;
+use crate::plan::Plan;
+use crate::sys::{Dir, Mapping};
+use crate::tree::diff::diff;
+use crate::tree::{Node, Tree};
+use crate::watch::Watch;
+
+/// What the user asks of `patch apply`.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    /// What is done about paths that are not as the patch expects them.
+    pub on_conflict: OnConflict,
+    /// Numbers of the series that are passed over.
+    pub skip: Vec<u32>,
+    /// The release of the root, where it does not say.
+    pub release: Option<String>,
+    /// Keep nothing that would undo it.
+    pub no_undo: bool,
+    /// Restart the services that the patch names.
+    pub restart: bool,
+    /// Only plan.
+    pub dry_run: bool,
+    /// Wait for the lock.
+    pub wait: bool,
+}
+
+/// What became of a patch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// It is applied, or would be.
+    Applied,
+    /// Its changes are there, made by somebody else: it is listed now, or would be, and cannot be undone.
+    Adopted,
+    /// It was there already.
+    Installed,
+    /// It is not for this root, and why.
+    Foreign(String),
+    /// Nothing was changed: there are conflicts.
+    Conflicts,
+}
+
+/// What `patch apply` did, or would do.
+#[derive(Debug)]
+pub struct Report {
+    /// Absolute path of the root.
+    pub root: PathBuf,
+    /// The manifest of the patch.
+    pub contents: Contents,
+    /// What became of it.
+    pub outcome: Outcome,
+    /// The changes.
+    pub plan: Plan,
+    /// What was noticed.
+    pub noted: Vec<(TreePath, Why)>,
+    /// Files with what could not be merged, to be edited.
+    pub torn: Vec<TreePath>,
+    /// What was done afterwards, or is left to do.
+    pub followed: Vec<Followed>,
+    /// Processes that still run what was replaced.
+    pub in_use: Vec<Mapping>,
+}
+
+/// Applies a patch to the root that the user calls `name`: all of it, or nothing.
+///
+/// # Errors
+/// [`ErrorKind::Refused`] if others come first; whatever reading the patch or writing the root says. The root is then
+/// as it was.
+pub fn apply(home: &Home, name: &OsStr, bundle: Bundle<'_>, options: &Options, watch: &Watch) -> Result<Report> {
+    let locking = Locking { shared: options.dry_run, wait: options.wait, verb: "patch apply" };
+    let root = Root::open(home, name, locking)?;
+    let installed = store::installed(&root.dir)?;
+    let known = Known { skip: options.skip.clone(), release: options.release.clone() };
+    let outcome = match order(&bundle.contents, &root, &installed, &known)? {
+        Order::Next => return Job { root: &root, installed: &installed, options, watch }.apply(bundle),
+        Order::Wait(error) => return Err(error.at(&bundle.contents.head.name)),
+        Order::Installed => Outcome::Installed,
+        Order::Foreign(reason) => Outcome::Foreign(reason),
+    };
+    Ok(Report::nothing(&root, bundle.contents, outcome))
+}
+
+impl Report {
+    fn nothing(root: &Root, contents: Contents, outcome: Outcome) -> Report {
+        let (plan, noted, torn, followed, in_use) = Default::default();
+        Report { root: root.place.root.clone(), contents, outcome, plan, noted, torn, followed, in_use }
+    }
+
+    /// Is the patch there now, with all that it is to mend?
+    pub fn is_whole(&self) -> bool {
+        let whole = matches!(self.outcome, Outcome::Applied | Outcome::Adopted | Outcome::Installed);
+        whole
+            && !self.noted.iter().any(|(_, why)| matches!(why, Why::Kept(_)))
+            && self.followed.iter().all(|f| f.done())
+    }
+}
+
+struct Job<'a> {
+    root: &'a Root,
+    installed: &'a [store::Installed],
+    options: &'a Options,
+    watch: &'a Watch,
+}
+
+impl Job<'_> {
+    fn apply(&self, bundle: Bundle<'_>) -> Result<Report> {
+        let contents = &bundle.contents;
+        let home = crate::patch::store(&contents.head.name)?;
+        let mut paths = look::paths(contents);
+        paths.extend(Store::paths(&home)?);
+        let below = areas::below(&self.root.place, &paths)?;
+        let roots = areas::roots(&self.root.dir, &below)?;
+        let here = look::look(&roots, &paths, self.watch)?;
+        let resolved = self.resolve(contents, &here)?;
+        let plan = diff(&here, &resolved.want);
+        let mut report = Report::nothing(self.root, bundle.contents.clone(), Outcome::Applied);
+        let has_conflicts = resolved.conflicts().next().is_some();
+        report.noted = resolved.noted.clone();
+        report.plan = plan.clone();
+        if has_conflicts {
+            report.outcome = Outcome::Conflicts;
+            return Ok(report);
+        }
+        if plan.is_empty() {
+            report.outcome = Outcome::Adopted;
+        }
+        let change = Change { root: self.root, roots: &roots, here: &here, watch: self.watch };
+        change.check(&plan)?;
+        if !self.options.dry_run {
+            self.carry_out(bundle, resolved, &change, &mut report)?;
+        }
+        Ok(report)
+    }
+
+    fn resolve(&self, contents: &Contents, here: &Tree) -> Result<Resolved> {
+        let ids = Ids::parse(&self.root.text("etc/passwd")?, &self.root.text("etc/group")?);
+        let names = |path: &TreePath| look::names(&self.root.dir, path);
+        let chain: Vec<&Contents> = self.replaced_by(contents);
+        let left = |path: &TreePath| chain.iter().filter_map(|c| c.get(path)?.change.after.clone()).collect();
+        resolve(contents, &Here { tree: here, ids: &ids, names: &names, left: &left }, self.options.on_conflict)
+    }
+
+    /// The patches here that this one stands for.
+    fn replaced_by(&self, contents: &Contents) -> Vec<&Contents> {
+        let provided =
+            |patch: &&store::Installed| contents.head.provides.iter().any(|(_, digest)| *digest == patch.digest);
+        self.installed.iter().filter(provided).map(|patch| &patch.contents).collect()
+    }
+
+    fn carry_out(
+        &self,
+        bundle: Bundle<'_>,
+        resolved: Resolved,
+        change: &Change<'_>,
+        report: &mut Report,
+    ) -> Result<()> {
+        let state = self.root.state()?;
+        let work = areas::Areas::new(&self.root.place, state, change.roots)?;
+        work.note(state)?;
+        let done = self.make(bundle, resolved, change, &work, report);
+        if !state.is_interrupted() {
+            work.clear(state)?;
+            state.forget_unfinished()?;
+        }
+        done
+    }
+
+    fn make(
+        &self,
+        bundle: Bundle<'_>,
+        resolved: Resolved,
+        change: &Change<'_>,
+        work: &areas::Areas<'_>,
+        report: &mut Report,
+    ) -> Result<()> {
+        let (target, stages) = (work.target()?, work.stages()?);
+        let mut bodies = Bodies::new((&target, &stages), &report.plan, change.here, resolved.merges(), self.watch);
+        self.watch.begin("staging", bundle.contents.bytes());
+        let contents = bundle.read(&mut |contents, member, body| bodies.take(contents, member, body), self.watch)?;
+        if let Some(node) = bodies.missing() {
+            return Err(Error::new(ErrorKind::BadInput, "the patch does not bring its content").at(&node.path));
+        }
+        if !bodies.torn.is_empty() {
+            report.outcome = Outcome::Conflicts;
+            report.plan = Plan::default();
+            report.torn = bodies.torn.iter().map(|(node, _)| leave_torn(&target, node)).collect::<Result<_>>()?;
+            // Written once all of them are known.
+            return bodies
+                .torn
+                .iter()
+                .zip(&report.torn)
+                .try_for_each(|((node, text), path)| write_torn(&target, node, path, text));
+        }
+        let want = with_merged(resolved.want, &bodies.merged)?;
+        report.plan = diff(change.here, &want);
+        let slots: HashMap<_, _> = bodies.slots;
+        let undo = Undo {
+            applied: now(),
+            skipped: self.options.skip.clone(),
+            noted: report.noted.iter().map(|(path, why)| (word(why).to_owned(), path.clone())).collect(),
+            ..Undo::default()
+        };
+        let keeps = report.outcome == Outcome::Applied && !self.options.no_undo;
+        let store = Store { contents: &contents, undo: keeps.then_some(undo) };
+        change.commit(&want, slots, &store, (&target, &stages))?;
+        report.in_use = follow::in_use(&report.plan);
+        report.followed = follow::follow(self.root, &contents, self.options.restart, self.watch)?;
+        Ok(())
+    }
+}
+
+/// The wanted tree with the merged files as they turned out.
+fn with_merged(mut want: Tree, merged: &[Node]) -> Result<Tree> {
+    for node in merged {
+        if let Some(wanted) = want.get_mut(node.path.as_bytes()) {
+            (wanted.kind, wanted.meta.mtime) = (node.kind.clone(), node.meta.mtime);
+        }
+    }
+    Tree::new(want.into_nodes())
+}
+
+/// Beside a file that could not be merged.
+const TORN: &[u8] = b".stockade-new";
+
+fn leave_torn(_target: &crate::apply::Target, node: &Node) -> Result<TreePath> {
+    let name = [node.path.name(), TORN].concat();
+    node.path.parent().unwrap_or_default().join(&name)
+}
+
+/// Writes what has to be edited beside the file that it is to become.
+fn write_torn(target: &crate::apply::Target, node: &Node, path: &TreePath, text: &[u8]) -> Result<()> {
+    use std::io::Write;
+    let Some((dir, name)): Option<(Dir, _)> = super::bodies::spot(target, path)? else { return Ok(()) };
+    match dir.unlink(&name) {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
+        done => done.on("unlink", path)?,
+    }
+    let mut file = dir.create_file(&name, 0o600).on("create", path)?;
+    file.write_all(text).on("write", path)?;
+    dir.set_owner(&name, node.meta.uid, node.meta.gid).on("chown", path)?;
+    dir.set_mode(&name, node.meta.mode & 0o777).on("chmod", path)
+}
+
+fn now() -> i64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    since.map_or(0, |since| i64::try_from(since.as_secs()).unwrap_or(i64::MAX))
+}

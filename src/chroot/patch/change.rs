@@ -1,0 +1,214 @@
+// SPDX-License-Identifier: ISC
+//! Carrying out the change that a patch, or its undo, makes to a root: one plan with what the root keeps of it.
+#![forbid(unsafe_code)]
+
+use std::collections::{BTreeMap, HashMap};
+
+use super::store::{KEPT, UNDO, Undo};
+use super::target::Root;
+use super::{bodies, record};
+use crate::apply::{self, Body, Slot, Stage, Target, digest};
+use crate::chroot::work::owners;
+use crate::error::{Error, ErrorKind, IoContext, Result};
+use crate::patch::{CONTENTS, Contents};
+use crate::path::TreePath;
+use crate::plan::{self, Plan};
+use crate::sys::Dir;
+use crate::tree::diff::diff;
+use crate::tree::{Kind, Meta, Node, Time, Tree};
+use crate::watch::Watch;
+
+/// What the root keeps of a patch that is applied.
+pub(crate) struct Store<'a> {
+    pub(crate) contents: &'a Contents,
+    /// What undoes it, but for the changes; none: nothing is kept.
+    pub(crate) undo: Option<Undo>,
+}
+
+impl Store<'_> {
+    /// The directories above the patch's own, that, and the files in it.
+    pub(crate) fn paths(home: &TreePath) -> Result<Vec<TreePath>> {
+        let files = [CONTENTS, UNDO, KEPT].into_iter().map(|name| home.join(name.as_bytes()));
+        let mut paths: Vec<TreePath> = files.collect::<Result<_>>()?;
+        paths.push(home.clone());
+        paths.extend(home.ancestors().filter(|above| !above.is_root()));
+        Ok(paths)
+    }
+}
+
+/// A change of a root.
+pub(crate) struct Change<'a> {
+    pub(crate) root: &'a Root,
+    /// The filesystems that it lies on.
+    pub(crate) roots: &'a [(TreePath, Dir)],
+    /// The entries that are there, and what is above them.
+    pub(crate) here: &'a Tree,
+    pub(crate) watch: &'a Watch,
+}
+
+/// A file that is set aside for the undo: of which path, and under which name.
+struct Keep {
+    from: Node,
+    path: TreePath,
+    /// Its inode stays with another name, or is on another filesystem.
+    copied: bool,
+}
+
+impl Change<'_> {
+    /// Will the filesystems take it?
+    pub(crate) fn check(&self, plan: &Plan) -> Result<()> {
+        let area = |(at, root): &(TreePath, Dir)| -> Result<apply::Area> {
+            let again = || root.try_clone().on("open", at);
+            // Asked, and never written to.
+            Ok(apply::Area { at: at.clone(), root: again()?.into(), work: again()? })
+        };
+        let target = Target { areas: self.roots.iter().map(area).collect::<Result<_>>()?, owners: owners() };
+        match apply::check(&target, plan, &|_| false)?.problems.into_iter().next() {
+            None => Ok(()),
+            Some(problem) => Err(problem),
+        }
+    }
+
+    /// Turns what is here into `want`, and lists the patch with what undoes it, in one step.
+    pub(crate) fn commit(
+        &self,
+        want: &Tree,
+        slots: HashMap<TreePath, Slot>,
+        store: &Store<'_>,
+        (target, stages): (&Target, &[&Stage]),
+    ) -> Result<()> {
+        let home = crate::patch::store(&store.contents.head.name)?;
+        let plan = diff(self.here, want);
+        let keeps = if store.undo.is_some() { self.keeps(&plan, &home, target)? } else { Vec::new() };
+        let made = home.ancestors().filter(|above| self.here.get(above.as_bytes()).is_none()).collect();
+        let undo = store.undo.clone().map(|undo| Undo { made, ..undo });
+        let text = undo.map(|undo| self.undo_text(&undo, &plan, &keeps)).transpose()?;
+        let date = store.contents.head.date;
+        let contents = store.contents.text();
+        let mut made = vec![(home.join(CONTENTS.as_bytes())?, contents.as_slice(), 0o644)];
+        if let Some(text) = &text {
+            made.push((home.join(UNDO.as_bytes())?, text, 0o600));
+        }
+        let mut nodes: BTreeMap<TreePath, Node> = want.nodes().iter().map(|n| (n.path.clone(), n.clone())).collect();
+        let directory = |path: &TreePath, mode| Node::new(path.clone(), meta(mode, date), Kind::Dir);
+        for above in home.ancestors().filter(|above| !above.is_root()).chain([home.clone()]) {
+            nodes.entry(above.clone()).or_insert_with(|| directory(&above, 0o755));
+        }
+        if !keeps.is_empty() {
+            let kept = home.join(KEPT.as_bytes())?;
+            nodes.insert(kept.clone(), directory(&kept, 0o700));
+        }
+        for (path, text, mode) in &made {
+            let kind = Kind::File { size: text.len() as u64, digest: Some(digest(text)) };
+            nodes.insert(path.clone(), Node::new(path.clone(), meta(*mode, date), kind));
+        }
+        for keep in &keeps {
+            let node = Node { path: keep.path.clone(), group: None, here: None, origin: None, ..keep.from.clone() };
+            nodes.insert(keep.path.clone(), node);
+        }
+        let want = Tree::new(nodes.into_values().collect())?;
+        let mut slots = slots;
+        let mut bring = |change: &plan::Change| -> Result<Slot> {
+            if let Some(slot) = slots.remove(&change.path) {
+                return Ok(slot);
+            }
+            let stage = stages[target.locate(&change.path)?.0];
+            if let Some((_, text, _)) = made.iter().find(|(path, ..)| *path == change.path) {
+                let node = change.after.as_ref().ok_or_else(|| unstaged(change))?;
+                return Ok(stage.file(node, Body::Bytes(text), self.watch)?.slot);
+            }
+            let keep = keeps.iter().find(|keep| keep.path == change.path).ok_or_else(|| unstaged(change))?;
+            self.set_aside(keep, target, stage)
+        };
+        let record = record::next(self.root, &plan, Some(&store.contents.head.name))?;
+        let digests = record::Digests { contents: digest(&contents), undo: text.as_ref().map(|text| digest(text)) };
+        record::note(self.root, &store.contents.head.name, &digests)?;
+        self.carry_out(diff(self.here, &want), &mut bring, record, (target, stages))
+    }
+
+    /// Carries out a plan and makes `record` the manifest of the root.
+    pub(crate) fn carry_out(
+        &self,
+        plan: Plan,
+        bring: &mut dyn FnMut(&plan::Change) -> Result<Slot>,
+        record: Option<Tree>,
+        (target, stages): (&Target, &[&Stage]),
+    ) -> Result<()> {
+        let state = self.root.state()?;
+        let prepared = apply::prepare(target, stages, plan, bring, self.watch)?;
+        if let Some(record) = &record {
+            record::prepare(state, record)?;
+        }
+        self.watch.check()?;
+        let finish = || super::store::disarm(&self.root.dir).and_then(|()| crate::chroot::recorded::promote(state));
+        apply::commit(target, &state.dir, &prepared, &finish, self.watch)?;
+        record::verify(self.roots, prepared.plan(), self.watch)?;
+        match record {
+            Some(record) => record::stamp(self.root, record, prepared.plan(), self.watch),
+            None => Ok(()),
+        }
+    }
+
+    /// The files whose content the undo will need: an inode once, whatever its names.
+    fn keeps(&self, plan: &Plan, home: &TreePath, target: &Target) -> Result<Vec<Keep>> {
+        let going: HashMap<&TreePath, &plan::Change> = plan.changes.iter().map(|c| (&c.path, c)).collect();
+        let leaves = |path: &TreePath| going.get(path).is_some_and(|c| c.replace || c.after.is_none());
+        let mut keeps: Vec<Keep> = Vec::new();
+        let mut seen = std::collections::HashSet::new();
+        let store = target.locate(home)?.0;
+        for change in &plan.changes {
+            let Some(before) = change.before.as_ref().filter(|before| is_needed(before, change)) else { continue };
+            if before.group.as_ref().is_some_and(|group| !seen.insert(group.clone())) {
+                continue;
+            }
+            let twins = self.here.nodes().iter().filter(|n| n.group.is_some() && n.group == before.group);
+            let stays = before.group.is_some() && !twins.into_iter().all(|node| leaves(&node.path));
+            let path = home.join(KEPT.as_bytes())?.join(format!("{:06}", keeps.len()).as_bytes())?;
+            let copied = stays || target.locate(&change.path)?.0 != store;
+            keeps.push(Keep { from: before.clone(), path, copied });
+        }
+        Ok(keeps)
+    }
+
+    /// The text of `+UNDO`.
+    fn undo_text(&self, undo: &Undo, plan: &Plan, keeps: &[Keep]) -> Result<Vec<u8>> {
+        let mut plan = plan.clone();
+        let recorded = self.root.state()?.read_tree("manifest")?;
+        for before in plan.changes.iter_mut().filter_map(|change| change.before.as_mut()) {
+            before.here = None;
+            before.origin = recorded.as_ref().and_then(|tree| tree.get(before.path.as_bytes())?.origin.clone());
+        }
+        let kept = keeps.iter().enumerate().map(|(number, keep)| (keep.from.path.clone(), number)).collect();
+        Ok(Undo { plan, kept, ..undo.clone() }.text())
+    }
+
+    /// Brings a file that goes into the stage, to become part of what the root keeps: as a second name of it, or a copy.
+    fn set_aside(&self, keep: &Keep, target: &Target, stage: &Stage) -> Result<Slot> {
+        let path = &keep.from.path;
+        let gone = || Error::new(ErrorKind::Refused, "it is gone since it was looked at").at(path);
+        let (dir, name) = bodies::spot(target, path)?.ok_or_else(gone)?;
+        if !keep.copied
+            && let Ok(slot) = stage.link(&dir, &name)
+        {
+            return Ok(slot);
+        }
+        let file = dir.open_file(&name).on("open", path)?;
+        let node = Node { path: keep.path.clone(), group: None, here: None, ..keep.from.clone() };
+        Ok(stage.file(&node, Body::File(&file), self.watch)?.slot)
+    }
+}
+
+/// Does the undo need the content of what was there?
+fn is_needed(before: &Node, change: &plan::Change) -> bool {
+    let same = change.after.as_ref().is_some_and(|after| after.kind.same(&before.kind));
+    matches!(before.kind, Kind::File { .. }) && !same
+}
+
+/// Root's own.
+fn meta(mode: u16, date: i64) -> Meta {
+    Meta { mode, mtime: Time { sec: date, nsec: 0 }, ..Meta::default() }
+}
+
+fn unstaged(change: &plan::Change) -> Error {
+    Error::new(ErrorKind::NotFound, "its content was not staged").at(&change.path)
+}

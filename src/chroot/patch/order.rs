@@ -1,0 +1,148 @@
+// SPDX-License-Identifier: ISC
+//! May a patch be applied now? Its system, its place in its series, what it requires (decisions 1, 9).
+#![forbid(unsafe_code)]
+
+use std::collections::HashSet;
+
+use super::look;
+use super::store::Installed;
+use super::target::Root;
+use crate::error::{Error, ErrorKind, Result};
+use crate::patch::{Contents, Head};
+use crate::path::TreePath;
+use crate::sys;
+use crate::tree::Digest;
+
+/// What stands between a root and a patch.
+#[derive(Debug)]
+pub(crate) enum Order {
+    /// It may be applied.
+    Next,
+    /// It is there already, or one that stands for it.
+    Installed,
+    /// It is not for this root.
+    Foreign(String),
+    /// Others come first.
+    Wait(Error),
+}
+
+/// What the user knows better.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Known {
+    /// Numbers that are passed over.
+    pub(crate) skip: Vec<u32>,
+    /// The release of the root, if it is said.
+    pub(crate) release: Option<String>,
+}
+
+/// Where `contents` stands among those that are installed.
+pub(crate) fn order(contents: &Contents, root: &Root, installed: &[Installed], known: &Known) -> Result<Order> {
+    let head = &contents.head;
+    let digest = contents.digest();
+    let provided: HashSet<Digest> = installed.iter().flat_map(provides).collect();
+    if provided.contains(&digest) {
+        return Ok(Order::Installed);
+    }
+    if let Some(same) = installed.iter().find(|other| other.contents.head.name == head.name) {
+        let reason = format!("another patch of this name is there: {}", same.digest);
+        return Ok(Order::Foreign(reason));
+    }
+    if let Some(reason) = foreign(head, root, known)? {
+        return Ok(Order::Foreign(reason));
+    }
+    let own: HashSet<Digest> = head.provides.iter().map(|(_, digest)| *digest).collect();
+    let missing = head.requires.iter().find(|(_, digest)| !provided.contains(digest) && !own.contains(digest));
+    if let Some((name, _)) = missing {
+        return Ok(Order::Wait(needs(name)));
+    }
+    Ok(in_series(head, installed, known).map_or(Order::Next, Order::Wait))
+}
+
+/// The digests that a patch stands for.
+fn provides(patch: &Installed) -> impl Iterator<Item = Digest> {
+    std::iter::once(patch.digest).chain(patch.contents.head.provides.iter().map(|(_, digest)| *digest))
+}
+
+/// Is it of another system, architecture or release?
+fn foreign(head: &Head, root: &Root, known: &Known) -> Result<Option<String>> {
+    let (system, machine) = (sys::kernel().0.to_lowercase(), sys::machine());
+    let here = if openbsd_release(root)?.is_some() { "openbsd".to_owned() } else { system };
+    if !head.system.is_empty() && head.system != here {
+        return Ok(Some(format!("it is for {}, and this is {here}", head.system)));
+    }
+    if !head.arch.is_empty() && !same_machine(&head.arch, &machine) {
+        return Ok(Some(format!("it is for {}, and this is {machine}", head.arch)));
+    }
+    let release = match &known.release {
+        Some(release) => Some(release.clone()),
+        None => release_of(root)?,
+    };
+    match release {
+        Some(release) if !head.release.is_empty() && head.release != release => {
+            Ok(Some(format!("it is for release {}, and this is {release}", head.release)))
+        }
+        _ => Ok(None),
+    }
+}
+
+/// The two names that one architecture has on the two systems.
+fn same_machine(a: &str, b: &str) -> bool {
+    let plain = |name: &str| match name {
+        "x86_64" => "amd64".to_owned(),
+        "aarch64" => "arm64".to_owned(),
+        "i686" | "i586" => "i386".to_owned(),
+        name => name.to_owned(),
+    };
+    plain(a) == plain(b)
+}
+
+/// The release that a root is of: that of the newest `openbsd-XY-base.pub`, or `VERSION_ID` of os-release(5).
+///
+/// # Errors
+/// As open(2).
+pub(crate) fn release_of(root: &Root) -> Result<Option<String>> {
+    if let Some(release) = openbsd_release(root)? {
+        return Ok(Some(release));
+    }
+    let text = match root.text("usr/lib/os-release")? {
+        text if text.is_empty() => root.text("etc/os-release")?,
+        text => text,
+    };
+    let text = String::from_utf8_lossy(&text).into_owned();
+    Ok(text.lines().find_map(|line| line.strip_prefix("VERSION_ID=")).map(|id| id.trim_matches('"').to_owned()))
+}
+
+/// The newest release that the keys in `etc/signify` are of.
+fn openbsd_release(root: &Root) -> Result<Option<String>> {
+    let names = look::names(&root.dir, &TreePath::new(*b"etc/signify")?)?;
+    let release = |path: &TreePath| {
+        let name = std::str::from_utf8(path.name()).ok()?;
+        let digits: u32 = name.strip_prefix("openbsd-")?.strip_suffix("-base.pub")?.parse().ok()?;
+        Some((digits >= 10).then(|| format!("{}.{}", digits / 10, digits % 10)).map(|text| (digits, text))).flatten()
+    };
+    Ok(names.iter().filter_map(release).max().map(|(_, text)| text))
+}
+
+/// The number before its own in the series that is neither there nor known not to be.
+fn in_series(head: &Head, installed: &[Installed], known: &Known) -> Option<Error> {
+    let number = head.number.filter(|_| !head.series.is_empty())?;
+    let mut there: HashSet<u32> = head.absent.iter().chain(&known.skip).copied().collect();
+    for other in installed.iter().filter(|other| other.contents.head.series == head.series) {
+        there.extend(other.contents.head.number);
+        there.extend(&other.contents.head.absent);
+        there.extend(other.undo.iter().flat_map(|undo| &undo.skipped));
+        if other.contents.head.number.is_some_and(|later| later > number) {
+            let reason = format!("{} came after it and is there already", other.contents.head.name);
+            let hint = format!("undo that first: stockade patch undo --to {}", other.contents.head.name);
+            return Some(Error::new(ErrorKind::Refused, reason).hint(hint));
+        }
+    }
+    (1..number).find(|before| !there.contains(before)).map(|before| {
+        let reason = format!("number {before:03} of its series is missing");
+        Error::new(ErrorKind::Refused, reason).hint(format!("apply that first, or pass over it: --skip {before:03}"))
+    })
+}
+
+fn needs(name: &str) -> Error {
+    Error::new(ErrorKind::Refused, format!("it needs {name} first")).hint("apply that first")
+}

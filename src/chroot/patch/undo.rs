@@ -1,0 +1,292 @@
+// SPDX-License-Identifier: ISC
+//! `patch undo`: the plan that was carried out, with before and after exchanged; contents = what was set aside.
+#![forbid(unsafe_code)]
+
+use std::collections::HashMap;
+use std::ffi::OsStr;
+use std::path::PathBuf;
+
+use super::change::Change;
+use super::store::{self, Installed, Undo};
+use super::target::Root;
+use super::{follow, look, record};
+use crate::apply::{Body, Slot, Stage, Target};
+use crate::chroot::areas::{self, Areas};
+use crate::chroot::open::Locking;
+use crate::chroot::place::Home;
+use crate::error::{Error, ErrorKind, IoContext, Result};
+use crate::patch::resolve::{Here, Ids, OnConflict, Why, resolve};
+use crate::patch::{self, Contents, Head};
+use crate::path::TreePath;
+use crate::plan::{self, Plan};
+use crate::sys::{Dir, Mapping};
+use crate::tree::diff::diff;
+use crate::tree::{Digest, Tree};
+use crate::watch::Watch;
+
+/// Which patches are undone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Which {
+    /// The one that was applied last.
+    Last,
+    /// This one.
+    Name(String),
+    /// All that were applied after this one, and it.
+    To(String),
+}
+
+/// What the user asks of `patch undo`.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Options {
+    /// Take the word of the root for what was there before, where the host has none.
+    pub trust_root: bool,
+    /// Only plan.
+    pub dry_run: bool,
+    /// Wait for the lock.
+    pub wait: bool,
+}
+
+/// One patch that is undone, or would be.
+#[derive(Debug)]
+pub struct Undone {
+    /// Absolute path of the root.
+    pub root: PathBuf,
+    /// Its name.
+    pub name: String,
+    /// The changes.
+    pub plan: Plan,
+    /// What was noticed; conflicts: nothing was changed.
+    pub noted: Vec<(TreePath, Why)>,
+    /// Processes that still run what was replaced.
+    pub in_use: Vec<Mapping>,
+}
+
+impl Undone {
+    /// Was it in the way that something had changed?
+    pub fn has_conflicts(&self) -> bool {
+        self.noted.iter().any(|(_, why)| matches!(why, Why::Conflict(_)))
+    }
+}
+
+/// Undoes patches of the root that the user calls `name`, the last applied first. Stops at the first that cannot be
+/// undone.
+///
+/// # Errors
+/// [`ErrorKind::NotFound`] if there is no such patch; [`ErrorKind::Refused`] if a later one touched the same paths, or if
+/// nothing was kept.
+pub fn undo(home: &Home, name: &OsStr, which: &Which, options: Options, watch: &Watch) -> Result<Vec<Undone>> {
+    let locking = Locking { shared: options.dry_run, wait: options.wait, verb: "patch undo" };
+    let root = Root::open(home, name, locking)?;
+    let mut undone = Vec::new();
+    let names = chosen(&store::installed(&root.dir)?, which)?;
+    for name in names {
+        // What is undone is gone from the list, and in no other's way.
+        let installed = store::installed(&root.dir)?;
+        let gone = |patch: &&Installed| !undone.iter().any(|done: &Undone| done.name == patch.contents.head.name);
+        let installed: Vec<&Installed> = installed.iter().filter(gone).collect();
+        let patch = installed.iter().find(|patch| patch.contents.head.name == name).ok_or_else(|| no_patch(&name))?;
+        may_be_undone(patch, &installed)?;
+        let job = Job { root: &root, patch, options, watch };
+        undone.push(job.undo()?);
+        if undone.last().is_some_and(Undone::has_conflicts) {
+            break;
+        }
+    }
+    Ok(undone)
+}
+
+/// When a patch was applied; those that were unpacked by tar first.
+fn applied(patch: &Installed) -> (Option<i64>, Option<u32>) {
+    (patch.undo.as_ref().map(|undo| undo.applied), patch.contents.head.number)
+}
+
+/// The names of the patches to undo, in that order.
+fn chosen(installed: &[Installed], which: &Which) -> Result<Vec<String>> {
+    let mut latest: Vec<&Installed> = installed.iter().collect();
+    latest.sort_by_key(|patch| std::cmp::Reverse(applied(patch)));
+    let name = |patch: &&Installed| patch.contents.head.name.clone();
+    let find = |wanted: &str| latest.iter().position(|patch| patch.contents.head.name == *wanted);
+    match which {
+        Which::Last => latest.first().map(|patch| vec![name(patch)]).ok_or_else(|| no_patch("")),
+        Which::Name(wanted) => find(wanted).map(|at| vec![name(&latest[at])]).ok_or_else(|| no_patch(wanted)),
+        Which::To(wanted) => {
+            find(wanted).map(|at| latest[..=at].iter().map(name).collect()).ok_or_else(|| no_patch(wanted))
+        }
+    }
+}
+
+fn no_patch(name: &str) -> Error {
+    let error = Error::new(ErrorKind::NotFound, "no such patch is listed there").at(name);
+    error.hint("see which there are: stockade patch list")
+}
+
+/// Refuses a patch whose paths a later one touched (decision 8).
+fn may_be_undone(patch: &Installed, installed: &[&Installed]) -> Result<()> {
+    let later = |other: &&&Installed| {
+        let requires = other.contents.head.requires.iter().any(|(_, digest)| *digest == patch.digest);
+        let touches = || {
+            other
+                .contents
+                .entries
+                .iter()
+                .any(|e| e.change.action() != plan::Action::Touch && is_changed(patch, &e.change.path))
+        };
+        requires || (applied(other) > applied(patch) && touches())
+    };
+    match installed.iter().filter(|other| other.digest != patch.digest).find(later) {
+        None => Ok(()),
+        Some(later) => {
+            let (name, own) = (&later.contents.head.name, &patch.contents.head.name);
+            let error = Error::new(ErrorKind::Refused, format!("{name} came after it and touches the same")).at(own);
+            Err(error.hint(format!("undo that, too: stockade patch undo --to {own}")))
+        }
+    }
+}
+
+fn is_changed(patch: &Installed, path: &TreePath) -> bool {
+    patch.contents.get(path).is_some_and(|entry| entry.change.action() != plan::Action::Touch)
+}
+
+struct Job<'a> {
+    root: &'a Root,
+    patch: &'a Installed,
+    options: Options,
+    watch: &'a Watch,
+}
+
+impl Job<'_> {
+    fn undo(&self) -> Result<Undone> {
+        let name = &self.patch.contents.head.name;
+        let undo = self.patch.undo.as_ref().ok_or_else(|| nothing_kept(name))?;
+        self.verify_kept().map_err(|error| error.at(name))?;
+        let reversed = reversed(name, undo);
+        let home = patch::store(name)?;
+        let mut paths = look::paths(&reversed);
+        paths.push(home.clone());
+        let below = areas::below(&self.root.place, &paths)?;
+        let roots = areas::roots(&self.root.dir, &below)?;
+        let mut here = look::look(&roots, &paths, self.watch)?;
+        let ids = Ids::default();
+        let names = |path: &TreePath| look::names(&self.root.dir, path);
+        let left = |_: &TreePath| Vec::new();
+        let view = Here { tree: &here, ids: &ids, names: &names, left: &left };
+        let resolved = resolve(&reversed, &view, OnConflict::Refuse)?;
+        let plan = diff(&here, &resolved.want);
+        let (root, in_use) = (self.root.place.root.clone(), Vec::new());
+        let mut undone = Undone { root, name: name.clone(), plan, noted: resolved.noted, in_use };
+        if undone.has_conflicts() || self.options.dry_run {
+            return Ok(undone);
+        }
+        // The list forgets it in the same step, and goes with the last.
+        let unused = self.unused(undo, &home)?;
+        here = look::look(&roots, &[paths, self.stored(&home)?].concat(), self.watch)?;
+        let stays =
+            resolved.want.nodes().iter().filter(|node| !node.path.is_within(&home) && !unused.contains(&node.path));
+        let want = Tree::new(stays.cloned().collect())?;
+        let change = Change { root: self.root, roots: &roots, here: &here, watch: self.watch };
+        change.check(&undone.plan)?;
+        self.carry_out(undo, &change, &want, &undone.plan)?;
+        undone.in_use = follow::in_use(&undone.plan);
+        follow::follow(self.root, &self.patch.contents, false, self.watch)?;
+        Ok(undone)
+    }
+
+    /// Is what the root kept what the host noted? What runs inside may have changed it.
+    fn verify_kept(&self) -> Result<()> {
+        let name = &self.patch.contents.head.name;
+        let (undo, _) = store::kept(&self.root.dir, name)?;
+        match self.root.state.as_ref().map(|state| record::noted(state, name)).transpose()?.flatten() {
+            Some(noted) if noted.undo == undo && noted.contents == self.patch.digest => Ok(()),
+            Some(_) => Err(Error::new(ErrorKind::Unverified, "what was kept to undo it was changed since")
+                .hint("give up undoing it: stockade patch forget NAME")),
+            None if self.options.trust_root => Ok(()),
+            None => Err(Error::new(
+                ErrorKind::Unverified,
+                "it was applied by another host, which alone knows what was kept",
+            )
+            .hint("take the word of the root: --trust-root")),
+        }
+    }
+
+    /// Directories that were made for the list, and hold nothing but this patch.
+    fn unused(&self, undo: &Undo, home: &TreePath) -> Result<Vec<TreePath>> {
+        let mut unused = vec![home.clone()];
+        for above in home.ancestors() {
+            let names = look::names(&self.root.dir, &above)?;
+            if !undo.made.contains(&above) || !names.iter().all(|name| unused.contains(name)) {
+                break;
+            }
+            unused.push(above);
+        }
+        Ok(unused)
+    }
+
+    /// Everything in the patch's own directory.
+    fn stored(&self, home: &TreePath) -> Result<Vec<TreePath>> {
+        let mut found = look::names(&self.root.dir, home)?;
+        for path in found.clone() {
+            found.extend(look::names(&self.root.dir, &path)?);
+        }
+        Ok(found)
+    }
+
+    fn carry_out(&self, undo: &Undo, change: &Change<'_>, want: &Tree, plan: &Plan) -> Result<()> {
+        let state = self.root.state()?;
+        let work = Areas::new(&self.root.place, state, change.roots)?;
+        work.note(state)?;
+        let done = self.restore(undo, change, want, plan, &work);
+        if !state.is_interrupted() {
+            work.clear(state)?;
+            state.forget_unfinished()?;
+        }
+        done?;
+        record::forget(self.root, &self.patch.contents.head.name)
+    }
+
+    fn restore(&self, undo: &Undo, change: &Change<'_>, want: &Tree, plan: &Plan, work: &Areas<'_>) -> Result<()> {
+        let (target, stages) = (work.target()?, work.stages()?);
+        let kept = self.kept(undo)?;
+        let mut bring = |change: &plan::Change| self.bring(change, &kept, &target, &stages);
+        let record = record::next(self.root, plan, None)?;
+        change.carry_out(diff(change.here, want), &mut bring, record, (&target, &stages))
+    }
+
+    /// The names of the files that were set aside, by digest.
+    fn kept(&self, undo: &Undo) -> Result<Kept> {
+        let name = &self.patch.contents.head.name;
+        let dir = store::kept(&self.root.dir, name)?.1;
+        let before = |(path, number): (&TreePath, &usize)| {
+            let change = undo.plan.changes.iter().find(|change| change.path == *path)?;
+            Some((change.before.as_ref()?.digest()?, format!("{number:06}").into_bytes()))
+        };
+        Ok(Kept { dir, files: undo.kept.iter().filter_map(before).collect() })
+    }
+
+    /// Stages what was set aside; its digest is compared on the way.
+    fn bring(&self, change: &plan::Change, kept: &Kept, target: &Target, stages: &[&Stage]) -> Result<Slot> {
+        let lost = || Error::new(ErrorKind::NotFound, "what was there before was not kept").at(&change.path);
+        let node = change.after.as_ref().ok_or_else(lost)?;
+        let name = node.digest().and_then(|digest| kept.files.get(&digest)).ok_or_else(lost)?;
+        let file = kept.dir.as_ref().ok_or_else(lost)?.open_file(name).on("open", &change.path)?;
+        let stage = stages[target.locate(&change.path)?.0];
+        Ok(stage.file(node, Body::File(&file), self.watch)?.slot)
+    }
+}
+
+struct Kept {
+    dir: Option<Dir>,
+    files: HashMap<Digest, Vec<u8>>,
+}
+
+/// What was changed, as a patch that changes it back.
+fn reversed(name: &str, undo: &Undo) -> Contents {
+    let mut contents = Contents::new(Head { name: name.to_owned(), ..Head::default() }, undo.plan.clone().reversed());
+    // Nothing is merged on the way back.
+    contents.entries.iter_mut().for_each(|entry| entry.base = false);
+    contents
+}
+
+fn nothing_kept(name: &str) -> Error {
+    let error = Error::new(ErrorKind::Refused, "nothing was kept that would undo it").at(name);
+    error.hint("it was unpacked by tar, or applied with --no-undo, or forgotten")
+}

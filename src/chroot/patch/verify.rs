@@ -1,0 +1,161 @@
+// SPDX-License-Identifier: ISC
+//! `patch check` and `patch forget`: is everything still as the patches left it?
+#![forbid(unsafe_code)]
+
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
+use std::path::PathBuf;
+
+use super::store::{self, Installed};
+use super::target::Root;
+use super::{look, record};
+use crate::chroot::areas;
+use crate::chroot::open::Locking;
+use crate::chroot::place::Home;
+use crate::error::{Error, ErrorKind, Result};
+use crate::patch::resolve::Ids;
+use crate::path::TreePath;
+use crate::plan::Action;
+use crate::tree::Node;
+use crate::watch::Watch;
+
+/// The patches of a root.
+#[derive(Debug)]
+pub struct Listed {
+    /// Absolute path of the root.
+    pub root: PathBuf,
+    /// The patches, in order.
+    pub patches: Vec<Installed>,
+}
+
+/// How a patched path is not as its patch left it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// It is gone.
+    Missing,
+    /// It is there, and the patch removes it.
+    NotRemoved,
+    /// Its content is another.
+    Content,
+    /// Its content is the one from before the patch: something put it back.
+    Reverted,
+    /// Its owner or mode is another.
+    Metadata,
+}
+
+impl Fault {
+    /// The word that names it in reports.
+    pub fn word(self) -> &'static str {
+        match self {
+            Fault::Missing => "missing",
+            Fault::NotRemoved => "not-removed",
+            Fault::Content => "content",
+            Fault::Reverted => "reverted",
+            Fault::Metadata => "metadata",
+        }
+    }
+}
+
+/// What `patch check` found.
+#[derive(Debug)]
+pub struct Checked {
+    /// Absolute path of the root.
+    pub root: PathBuf,
+    /// How many patches it lists.
+    pub patches: usize,
+    /// How many paths they changed.
+    pub paths: usize,
+    /// Paths that are not as the last patch left them: the path, the patch, and how.
+    pub faults: Vec<(TreePath, String, Fault)>,
+}
+
+/// The patches that the root `name` lists.
+///
+/// # Errors
+/// [`ErrorKind::BadInput`] naming what is malformed.
+pub fn list(home: &Home, name: &OsStr, wait: bool) -> Result<Listed> {
+    let root = Root::open(home, name, Locking { shared: true, wait, verb: "patch list" })?;
+    Ok(Listed { patches: store::installed(&root.dir)?, root: root.place.root })
+}
+
+/// Reads what the patches of the root `name` changed.
+///
+/// # Errors
+/// As [`list`].
+pub fn check(home: &Home, name: &OsStr, wait: bool, watch: &Watch) -> Result<Checked> {
+    let root = Root::open(home, name, Locking { shared: true, wait, verb: "patch check" })?;
+    let installed = store::installed(&root.dir)?;
+    let ids = Ids::parse(&root.text("etc/passwd")?, &root.text("etc/group")?);
+    let mut last: BTreeMap<TreePath, Wanted<'_>> = BTreeMap::new();
+    let mut order: Vec<&Installed> = installed.iter().collect();
+    order.sort_by_key(|patch| patch.undo.as_ref().map(|undo| undo.applied));
+    for patch in order {
+        let left = |path: &TreePath| {
+            let noted = patch.undo.iter().flat_map(|undo| &undo.noted);
+            noted
+                .into_iter()
+                .any(|(word, at)| at == path && matches!(word.as_str(), "not-installed" | "merged" | "not-empty"))
+        };
+        for change in patch.contents.entries.iter().map(|entry| &entry.change) {
+            if change.action() != Action::Touch && !left(&change.path) {
+                last.insert(change.path.clone(), Wanted { patch, before: &change.before, after: &change.after });
+            }
+        }
+    }
+    let paths: Vec<TreePath> = last.keys().cloned().collect();
+    let roots = areas::roots(&root.dir, &areas::below(&root.place, &paths)?)?;
+    let here = look::look(&roots, &paths, watch)?;
+    let fault = |(path, wanted): (&TreePath, &Wanted<'_>)| {
+        let fault = wanted.fault(here.get(path.as_bytes()), &ids)?;
+        Some((path.clone(), wanted.patch.contents.head.name.clone(), fault))
+    };
+    let faults = last.iter().filter_map(fault).collect();
+    Ok(Checked { patches: installed.len(), paths: paths.len(), faults, root: root.place.root })
+}
+
+/// What the last patch made of a path.
+struct Wanted<'a> {
+    patch: &'a Installed,
+    before: &'a Option<Node>,
+    after: &'a Option<Node>,
+}
+
+impl Wanted<'_> {
+    fn fault(&self, here: Option<&Node>, ids: &Ids) -> Option<Fault> {
+        let (after, here) = match (self.after, here) {
+            (None, None) => return None,
+            (None, Some(here)) if here.kind.is_dir() => return None,
+            (None, Some(_)) => return Some(Fault::NotRemoved),
+            (Some(_), None) => return Some(Fault::Missing),
+            (Some(after), Some(here)) => (after, here),
+        };
+        let head = &self.patch.contents.head;
+        let owner = head.users.get(&after.meta.uid).and_then(|name| ids.users.get(name)).unwrap_or(&after.meta.uid);
+        let group = head.groups.get(&after.meta.gid).and_then(|name| ids.groups.get(name)).unwrap_or(&after.meta.gid);
+        // Of metadata only what the patch changed.
+        let was = self.before.as_ref().filter(|before| before.kind.same(&after.kind));
+        let changed = |differs: fn(&Node, &Node) -> bool| was.is_none_or(|was| differs(was, after));
+        if !here.kind.same(&after.kind) {
+            let reverted = self.before.as_ref().is_some_and(|before| here.kind.same(&before.kind));
+            return Some(if reverted { Fault::Reverted } else { Fault::Content });
+        }
+        let mode = here.meta.mode != after.meta.mode && changed(|a, b| a.meta.mode != b.meta.mode);
+        let owners = (here.meta.uid, here.meta.gid) != (*owner, *group)
+            && changed(|a, b| (a.meta.uid, a.meta.gid) != (b.meta.uid, b.meta.gid));
+        (mode || owners).then_some(Fault::Metadata)
+    }
+}
+
+/// Gives up undoing the patch `patch` of the root `name`: what was set aside goes. Returns whether there was any.
+///
+/// # Errors
+/// [`ErrorKind::NotFound`] if there is no such patch.
+pub fn forget(home: &Home, name: &OsStr, patch: &str, wait: bool) -> Result<bool> {
+    let root = Root::open(home, name, Locking { shared: false, wait, verb: "patch forget" })?;
+    if store::read(&root.dir, patch)?.is_none() {
+        return Err(Error::new(ErrorKind::NotFound, "no such patch is listed there").at(patch));
+    }
+    let found = store::forget(&root.dir, patch)?;
+    record::forget(&root, patch)?;
+    Ok(found)
+}

@@ -1,0 +1,218 @@
+// SPDX-License-Identifier: ISC
+//! `stockade patch apply`: applies patches to a root, or to all.
+#![forbid(unsafe_code)]
+
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use serde_json::{Value, json};
+
+use super::args::{Apply, trust};
+use super::{noted_lines, noted_value};
+use crate::chroot::Home;
+use crate::chroot::patch::apply::{Options, Outcome, Report, apply};
+use crate::chroot::patch::{Done, Followed, roots};
+use crate::cli::out::{Out, report, shown};
+use crate::cli::progress::watched;
+use crate::cli::{Exit, json};
+use crate::error::{Error, ErrorKind, IoContext, Result};
+use crate::patch::resolve::OnConflict;
+use crate::patch::{Bundle, Keys};
+use crate::sys::Mapping;
+
+pub(super) fn run(args: &Apply, out: &mut Out) -> Result<Exit> {
+    let home = Home::from_env()?;
+    let keys = args.trust.keys()?;
+    let job = Job { home: &home, keys: keys.as_ref(), args, options: options(args) };
+    let roots = if args.all_chroots { roots(&home)? } else { vec![args.root.clone().into_os_string()] };
+    let files = job.files()?;
+    let mut exit = Exit::Done;
+    for root in &roots {
+        if job.to_root(root, &files, out)? != Exit::Done {
+            exit = Exit::Differs;
+        }
+    }
+    Ok(exit)
+}
+
+fn options(args: &Apply) -> Options {
+    let on_conflict = match (args.keep, args.replace) {
+        (true, _) => OnConflict::Keep,
+        (_, true) => OnConflict::Replace,
+        _ => OnConflict::Refuse,
+    };
+    Options {
+        on_conflict,
+        skip: args.skip.clone(),
+        release: args.release.clone(),
+        no_undo: args.no_undo,
+        restart: args.restart,
+        dry_run: args.dry_run,
+        wait: !args.lock.no_wait,
+    }
+}
+
+struct Job<'a> {
+    home: &'a Home,
+    keys: Option<&'a Keys>,
+    args: &'a Apply,
+    options: Options,
+}
+
+impl Job<'_> {
+    /// The patches to apply, in the order of their series. Standard input can be read once.
+    fn files(&self) -> Result<Vec<PathBuf>> {
+        if let [file] = self.args.files.as_slice()
+            && !file.is_dir()
+        {
+            let stdin = file == Path::new("-");
+            return if stdin && self.args.all_chroots {
+                let error =
+                    Error::new(ErrorKind::Usage, "standard input can be read once, and there are several roots");
+                Err(error.hint("write it to a file first"))
+            } else {
+                Ok(vec![file.clone()])
+            };
+        }
+        let mut files = Vec::new();
+        for file in &self.args.files {
+            if file.is_dir() {
+                for entry in std::fs::read_dir(file).on("open", bytes(file))? {
+                    let path = entry.on("read", bytes(file))?.path();
+                    files.extend(path.extension().is_some_and(|end| end == "tgz").then_some(path));
+                }
+            } else {
+                files.push(file.clone());
+            }
+        }
+        let mut known = Vec::new();
+        for file in files {
+            let head = self.open(&file)?.contents.head;
+            known.push(((head.series, head.number, head.name), file));
+        }
+        known.sort();
+        Ok(known.into_iter().map(|(_, file)| file).collect())
+    }
+
+    fn open(&self, file: &Path) -> Result<Bundle<'static>> {
+        Bundle::open(super::open(file)?, trust(self.keys)).map_err(|error| error.at(bytes(file)))
+    }
+
+    fn to_root(&self, root: &OsStr, files: &[PathBuf], out: &mut Out) -> Result<Exit> {
+        let mut exit = Exit::Done;
+        for file in files {
+            let bundle = self.open(file)?;
+            let applied = watched(out.json, |watch| apply(self.home, root, bundle, &self.options, watch));
+            let done = match applied {
+                // Of many roots one may be in use, or of another kind: the others get their patch.
+                Err(error) if self.args.all_chroots && error.kind() != ErrorKind::Cancelled => {
+                    let error = if error.path().is_some() { error } else { error.at(root.as_bytes()) };
+                    report("patch apply", &error, out.json);
+                    return Ok(Exit::Differs);
+                }
+                done => done.map_err(|error| if error.path().is_some() { error } else { error.at(bytes(file)) })?,
+            };
+            if out.json {
+                out.value(&self.value(&done))?
+            } else {
+                self.print(&done, out)?
+            }
+            if !done.is_whole() {
+                exit = Exit::Differs;
+            }
+            if done.outcome == Outcome::Conflicts {
+                break;
+            }
+        }
+        Ok(exit)
+    }
+
+    fn print(&self, report: &Report, out: &mut Out) -> Result<()> {
+        let (root, name) = (shown(&report.root), &report.contents.head.name);
+        if self.args.dry_run {
+            out.plan(&report.plan)?;
+        }
+        noted_lines(&report.noted, out)?;
+        let would = if self.args.dry_run { "would be " } else { "" };
+        let stats = report.plan.stats();
+        match &report.outcome {
+            Outcome::Installed => return out.line(format_args!("{root}: {name}: is there already")),
+            Outcome::Foreign(reason) => return out.line(format_args!("{root}: {name}: passed over: {reason}")),
+            Outcome::Conflicts => return self.print_conflicts(report, out),
+            Outcome::Adopted => {
+                out.line(format_args!("{root}: {name}: its changes were there; {would}listed, and cannot be undone"))?;
+            }
+            Outcome::Applied => out.line(format_args!(
+                "{root}: {name}: {would}applied: {} added, {} removed, {} changed, {} with other metadata",
+                stats.added, stats.removed, stats.modified, stats.metadata,
+            ))?,
+        }
+        for Followed { what, result } in &report.followed {
+            match result {
+                Ok(Done::Ran) => out.line(format_args!("done: {what}"))?,
+                Ok(Done::Left) => out.line(format_args!("to be done: {what}"))?,
+                Ok(Done::NotApplicable) => out.line(format_args!("not applicable: {what}"))?,
+                Err(why) => out.line(format_args!("failed: {what}: {why}"))?,
+            }
+        }
+        for command in &report.contents.head.commands {
+            out.line(format_args!("to be done by you: {command}"))?;
+        }
+        for Mapping { process, paths } in &report.in_use {
+            let paths: Vec<String> = paths.iter().map(|path| crate::path::escape(path)).collect();
+            out.line(format_args!("still runs what was replaced: {process}: {}", paths.join(" ")))?;
+        }
+        report.contents.head.note.lines().try_for_each(|line| out.line(format_args!("note: {line}")))
+    }
+
+    fn print_conflicts(&self, report: &Report, out: &mut Out) -> Result<()> {
+        for path in &report.torn {
+            out.line(format_args!("could not be merged: {path}: edit it, put it in place, and apply the patch again"))?;
+        }
+        let (root, name) = (shown(&report.root), &report.contents.head.name);
+        out.line(format_args!(
+            "{root}: {name}: nothing was changed; go on with --keep or --replace, or put back what is in the way"
+        ))
+    }
+
+    fn value(&self, report: &Report) -> Value {
+        let stats = report.plan.stats();
+        let outcome = match &report.outcome {
+            Outcome::Applied => "applied",
+            Outcome::Adopted => "adopted",
+            Outcome::Installed => "installed",
+            Outcome::Foreign(_) => "foreign",
+            Outcome::Conflicts => "conflicts",
+        };
+        let followed = |f: &Followed| json!({ "what": f.what.to_string(), "failed": f.result.as_ref().err() });
+        let in_use = |m: &Mapping| {
+            let paths = m.paths.iter().map(|path| json::path(path)).collect::<Value>();
+            json!({ "pid": m.process.pid, "name": json::path(&m.process.name), "paths": paths })
+        };
+        let mut value = json!({
+            "root": json::host_path(&report.root),
+            "name": report.contents.head.name,
+            "dry_run": self.args.dry_run,
+            "outcome": outcome,
+            "reason": if let Outcome::Foreign(reason) = &report.outcome { Some(reason) } else { None },
+            "added": stats.added,
+            "removed": stats.removed,
+            "changed": stats.modified,
+            "metadata": stats.metadata,
+            "noted": noted_value(&report.noted),
+            "torn": report.torn.iter().map(|path| json::path(path.as_bytes())).collect::<Value>(),
+            "follow_ups": report.followed.iter().map(followed).collect::<Value>(),
+            "commands": report.contents.head.commands,
+            "in_use": report.in_use.iter().map(in_use).collect::<Value>(),
+        });
+        if self.args.dry_run {
+            value["changes"] = json::plan(&report.plan);
+        }
+        value
+    }
+}
+
+fn bytes(path: &Path) -> &[u8] {
+    path.as_os_str().as_bytes()
+}

@@ -1,0 +1,92 @@
+// SPDX-License-Identifier: ISC
+//! `stockade patch list`, `check` and `forget`: what a root knows of its patches.
+#![forbid(unsafe_code)]
+
+use serde_json::{Value, json};
+
+use super::args::{Forget, Listing};
+use crate::chroot::Home;
+use crate::chroot::patch::Installed;
+use crate::chroot::patch::verify::{check, forget, list};
+use crate::cli::out::{Out, shown};
+use crate::cli::progress::watched;
+use crate::cli::{Exit, json};
+use crate::error::Result;
+
+pub(super) fn list_patches(args: &Listing, out: &mut Out) -> Result<Exit> {
+    let listed = list(&Home::from_env()?, args.root.as_os_str(), !args.lock.no_wait)?;
+    if out.json {
+        out.value(&listed.patches.iter().map(value).collect::<Value>())?;
+        return Ok(Exit::Done);
+    }
+    for patch in &listed.patches {
+        let head = &patch.contents.head;
+        let not_fixed = kept(patch).count();
+        let state = match (&patch.undo, not_fixed) {
+            (None, _) => "  (no undo)".to_owned(),
+            (Some(_), 0) => String::new(),
+            (Some(_), count) => format!("  (NOT FIXED: {count} of its files were kept as they were)"),
+        };
+        let gap = if head.title.is_empty() { "" } else { "  " };
+        out.line(format_args!("{}{gap}{}{state}", head.name, head.title))?;
+    }
+    Ok(Exit::Done)
+}
+
+/// Paths that stayed as they were although the patch changes them.
+fn kept(patch: &Installed) -> impl Iterator<Item = &crate::path::TreePath> {
+    let noted = patch.undo.iter().flat_map(|undo| &undo.noted);
+    noted.filter(|(word, _)| word == "kept").map(|(_, path)| path)
+}
+
+fn value(patch: &Installed) -> Value {
+    let head = &patch.contents.head;
+    json!({
+        "name": head.name,
+        "digest": patch.digest.to_string(),
+        "series": head.series,
+        "number": head.number,
+        "release": head.release,
+        "arch": head.arch,
+        "title": head.title,
+        "applied": patch.undo.as_ref().map(|undo| undo.applied),
+        "undo": patch.undo.is_some(),
+        "not_fixed": kept(patch).map(|path| json::path(path.as_bytes())).collect::<Value>(),
+        "paths": patch.contents.entries.len(),
+    })
+}
+
+pub(super) fn check_patches(args: &Listing, out: &mut Out) -> Result<Exit> {
+    let home = Home::from_env()?;
+    let checked = watched(out.json, |watch| check(&home, args.root.as_os_str(), !args.lock.no_wait, watch))?;
+    if out.json {
+        let fault = |(path, patch, fault): &(crate::path::TreePath, String, crate::chroot::patch::verify::Fault)| json!({ "path": json::path(path.as_bytes()), "patch": patch, "fault": fault.word() });
+        out.value(&json!({
+            "root": json::host_path(&checked.root),
+            "patches": checked.patches,
+            "paths": checked.paths,
+            "faults": checked.faults.iter().map(fault).collect::<Value>(),
+        }))?;
+    } else {
+        for (path, patch, fault) in &checked.faults {
+            out.line(format_args!("{}: {path}  ({patch})", fault.word()))?;
+        }
+        let (root, faults) = (shown(&checked.root), checked.faults.len());
+        out.line(format_args!(
+            "{root}: {} patches, {} paths, {faults} not as patched",
+            checked.patches, checked.paths
+        ))?;
+    }
+    Ok(if checked.faults.is_empty() { Exit::Done } else { Exit::Differs })
+}
+
+pub(super) fn forget_undo(args: &Forget, out: &mut Out) -> Result<Exit> {
+    let found = forget(&Home::from_env()?, args.root.as_os_str(), &args.name, !args.lock.no_wait)?;
+    if out.json {
+        out.value(&json!({ "name": args.name, "forgotten": found }))?;
+    } else {
+        let what = if found { "what would undo it is gone" } else { "nothing was kept of it" };
+        out.line(format_args!("{}: {what}", args.name))?;
+    }
+    Ok(Exit::Done)
+}

@@ -1,0 +1,346 @@
+// SPDX-License-Identifier: ISC
+//! What a patch means for a root: which of its changes are made there, and which cannot be. Pure.
+//!
+//! For each path three things are known: what the patch expects (*before*), what it makes of it (*after*), and what is
+//! there (*here*). The wanted tree is what is here with the changes that are made; its difference from what is here is
+//! the plan (decisions 2 to 5, 14, 23).
+#![forbid(unsafe_code)]
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::patch::contents::{Contents, Entry, Head};
+use crate::path::TreePath;
+use crate::plan::Change;
+use crate::tree::{Kind, Meta, Node, Tree};
+
+/// What is done about a path that is not as the patch expects it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum OnConflict {
+    /// Nothing at all is changed.
+    #[default]
+    Refuse,
+    /// What is here stays.
+    Keep,
+    /// What the patch brings takes its place.
+    Replace,
+}
+
+/// Numbers of the target's users and groups, by name.
+#[derive(Debug, Clone, Default)]
+pub struct Ids {
+    /// Users.
+    pub users: HashMap<String, u32>,
+    /// Groups.
+    pub groups: HashMap<String, u32>,
+}
+
+impl Ids {
+    /// Reads passwd(5) and group(5).
+    pub fn parse(passwd: &[u8], group: &[u8]) -> Ids {
+        let numbers = |file: &[u8]| {
+            let line = |line: &[u8]| {
+                let mut fields = std::str::from_utf8(line).ok()?.split(':');
+                Some((fields.next()?.to_owned(), fields.nth(1)?.parse().ok()?))
+            };
+            file.split(|&b| b == b'\n').filter_map(line).collect()
+        };
+        Ids { users: numbers(passwd), groups: numbers(group) }
+    }
+}
+
+/// The root as it is.
+pub struct Here<'a> {
+    /// The entries at all paths of the patch, and the directories above; files with digests.
+    pub tree: &'a Tree,
+    /// Whose names are what numbers.
+    pub ids: &'a Ids,
+    /// The names in a directory.
+    pub names: &'a dyn Fn(&TreePath) -> Result<Vec<TreePath>>,
+    /// What patches here left at a path, for which this one stands (decision 10).
+    pub left: &'a dyn Fn(&TreePath) -> Vec<Node>,
+}
+
+/// Why a change is not made, or not as it stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Why {
+    /// The set or package that it belongs to is not installed here.
+    NotInstalled,
+    /// There is something else than what the patch expects; what, in words.
+    Conflict(&'static str),
+    /// As a conflict, and left as it is because that was asked for.
+    Kept(&'static str),
+    /// As a conflict, and overwritten because that was asked for.
+    Replaced(&'static str),
+    /// A directory that the patch removes holds what is not the patch's.
+    NotEmpty,
+    /// Owner or mode were changed here; they stay.
+    LocalMeta,
+    /// It was edited here; the changes of the patch are merged into it.
+    Merged,
+}
+
+/// What a patch means for a root.
+#[derive(Debug)]
+pub struct Resolved {
+    /// What the root shall be, at the paths of the patch. A file to be merged is in it as the patch would have it.
+    pub want: Tree,
+    /// What was noticed, in order of the paths.
+    pub noted: Vec<(TreePath, Why)>,
+}
+
+impl Resolved {
+    /// Paths where nothing was decided: as long as there are some, nothing may be changed.
+    pub fn conflicts(&self) -> impl Iterator<Item = (&TreePath, &'static str)> {
+        self.noted.iter().filter_map(|(path, why)| match why {
+            Why::Conflict(reason) => Some((path, *reason)),
+            _ => None,
+        })
+    }
+
+    /// Files whose content is made by a merge.
+    pub fn merges(&self) -> HashSet<TreePath> {
+        let merged = self.noted.iter().filter(|(_, why)| *why == Why::Merged);
+        merged.map(|(path, _)| path.clone()).collect()
+    }
+}
+
+/// Works out what `contents` means for what is `here`.
+///
+/// # Errors
+/// [`ErrorKind::Refused`] for an owner who has no number here; errors of [`Here::names`].
+pub fn resolve(contents: &Contents, here: &Here<'_>, on_conflict: OnConflict) -> Result<Resolved> {
+    let entries = owned(contents, here.ids)?;
+    let absent = absent_origins(&entries, here.tree);
+    let want: BTreeMap<TreePath, Node> = here.tree.nodes().iter().map(|n| (n.path.clone(), n.clone())).collect();
+    let mut work = Work { here, on_conflict, absent, want, noted: Vec::new() };
+    for entry in &entries {
+        work.take(entry);
+    }
+    // Directories go once all that is in them does: the deepest first.
+    for entry in entries.iter().rev() {
+        work.remove_dir(entry)?;
+    }
+    work.group(&entries);
+    let Work { want, mut noted, .. } = work;
+    noted.sort_by(|a, b| a.0.cmp(&b.0));
+    Ok(Resolved { want: Tree::new(want.into_values().collect())?, noted })
+}
+
+/// The entries with the numbers that their owners' names have here.
+fn owned(contents: &Contents, ids: &Ids) -> Result<Vec<Entry>> {
+    let Head { users, groups, .. } = &contents.head;
+    let number = |names: &BTreeMap<u32, String>, known: &HashMap<String, u32>, id: u32| match names.get(&id) {
+        None => Ok(id),
+        Some(name) => known.get(name).copied().ok_or_else(|| unknown_owner(name)),
+    };
+    let mut entries = contents.entries.clone();
+    for entry in &mut entries {
+        let change = &mut entry.change;
+        for node in [&mut change.before, &mut change.after].into_iter().flatten() {
+            node.meta.uid = number(users, &ids.users, node.meta.uid).map_err(|e| e.at(&node.path))?;
+            node.meta.gid = number(groups, &ids.groups, node.meta.gid).map_err(|e| e.at(&node.path))?;
+        }
+    }
+    Ok(entries)
+}
+
+fn unknown_owner(name: &str) -> Error {
+    Error::new(ErrorKind::Refused, format!("it belongs to {name}, whom nobody knows there"))
+        .hint("make the account there first")
+}
+
+/// Sets and packages of which nothing is here that the patch expects.
+fn absent_origins(entries: &[Entry], here: &Tree) -> HashSet<Arc<str>> {
+    let mut found: HashMap<Arc<str>, bool> = HashMap::new();
+    for before in entries.iter().filter_map(|entry| entry.change.before.as_ref()).filter(|n| !n.kind.is_dir()) {
+        if let Some(origin) = &before.origin {
+            *found.entry(Arc::clone(origin)).or_default() |= here.get(before.path.as_bytes()).is_some();
+        }
+    }
+    found.into_iter().filter(|(_, here)| !here).map(|(origin, _)| origin).collect()
+}
+
+struct Work<'a> {
+    here: &'a Here<'a>,
+    on_conflict: OnConflict,
+    absent: HashSet<Arc<str>>,
+    want: BTreeMap<TreePath, Node>,
+    noted: Vec<(TreePath, Why)>,
+}
+
+impl Work<'_> {
+    fn take(&mut self, entry: &Entry) {
+        let change = &entry.change;
+        let here = self.here.tree.get(change.path.as_bytes());
+        let step =
+            here.and_then(|here| (self.here.left)(&change.path).into_iter().find(|node| node.kind.same(&here.kind)));
+        if let (Some(step), Some(_)) = (step, &change.before) {
+            // One of the patches that this one is made of is there.
+            let change = Change { before: Some(step), ..change.clone() };
+            return self.take_change(&Entry { change, ..*entry });
+        }
+        self.take_change(entry);
+    }
+
+    fn take_change(&mut self, entry: &Entry) {
+        let change = &entry.change;
+        let here = self.here.tree.get(change.path.as_bytes());
+        if self.is_below_no_dir(&change.path) {
+            return self.conflict(entry, "a directory above it is something else here");
+        }
+        match (&change.before, &change.after, here) {
+            (Some(before), None, _) if before.kind.is_dir() => {} // later
+            (_, None, None) => {}
+            (Some(before), None, Some(here)) if here.kind.same(&before.kind) => drop(self.want.remove(&change.path)),
+            (Some(before), Some(after), Some(here)) if as_expected(here, before, after) => {
+                self.put(Some(before), after, here);
+            }
+            (None, Some(after), Some(here)) if here.kind.same(&after.kind) => self.put(None, after, here),
+            (None, Some(after), None) if self.has_room(after) => {
+                drop(self.want.insert(after.path.clone(), after.clone()))
+            }
+            (None, Some(_), None) => self.note(entry, Why::NotInstalled),
+            (Some(before), Some(_), None) if before.origin.as_ref().is_some_and(|o| self.absent.contains(o)) => {
+                self.note(entry, Why::NotInstalled);
+            }
+            (_, Some(after), Some(here)) if entry.base && matches!(here.kind, Kind::File { .. }) => {
+                self.put(change.before.as_ref(), after, here);
+                self.note(entry, Why::Merged);
+            }
+            (before, _, here) => self.conflict(entry, reason(before.as_ref(), here)),
+        }
+    }
+
+    /// What is here as expected becomes what it shall be; of its metadata only what the patch changes.
+    fn put(&mut self, before: Option<&Node>, after: &Node, here: &Node) {
+        let (meta, local) = merge_meta(before.map(|node| &node.meta), after, here);
+        if local {
+            self.noted.push((after.path.clone(), Why::LocalMeta));
+        }
+        let content_stays = here.kind.same(&after.kind);
+        let mut node = Node { meta, group: after.group.clone(), ..after.clone() };
+        if content_stays {
+            node.kind = here.kind.clone();
+            node.group =
+                after.group.clone().or_else(|| here.group.clone().filter(|_| before.is_none_or(|b| b.group.is_none())));
+        }
+        self.want.insert(after.path.clone(), node);
+    }
+
+    /// Nothing is written through a link that somebody put in the place of a directory (decision 23).
+    fn is_below_no_dir(&self, path: &TreePath) -> bool {
+        let above = path.ancestors().find_map(|above| self.here.tree.get(above.as_bytes()));
+        above.is_some_and(|above| !above.kind.is_dir() && self.want.get(&above.path).is_some_and(|n| !n.kind.is_dir()))
+    }
+
+    /// Is the directory there in which it shall be, or will it be?
+    fn has_room(&self, after: &Node) -> bool {
+        let parent = after.path.parent().unwrap_or_default();
+        parent.is_root() || self.want.get(&parent).is_some_and(|node| node.kind.is_dir())
+    }
+
+    fn conflict(&mut self, entry: &Entry, reason: &'static str) {
+        let change = &entry.change;
+        let here = self.here.tree.get(change.path.as_bytes());
+        let is_dir = |node: Option<&Node>| node.is_some_and(|node| node.kind.is_dir());
+        // A directory may hold anything: nobody asked for that to go.
+        let replaceable = !is_dir(here) && !is_dir(change.after.as_ref()) && !self.is_below_no_dir(&change.path);
+        let why = match self.on_conflict {
+            OnConflict::Keep => Why::Kept(reason),
+            OnConflict::Replace if replaceable => {
+                match &change.after {
+                    Some(after) => drop(self.want.insert(change.path.clone(), after.clone())),
+                    None => drop(self.want.remove(&change.path)),
+                }
+                Why::Replaced(reason)
+            }
+            _ => Why::Conflict(reason),
+        };
+        self.note(entry, why);
+    }
+
+    /// A directory goes if nothing stays in it.
+    fn remove_dir(&mut self, entry: &Entry) -> Result<()> {
+        let change = &entry.change;
+        let here = self.here.tree.get(change.path.as_bytes());
+        if change.after.is_some() || !here.is_some_and(|here| here.kind.is_dir()) {
+            return Ok(());
+        }
+        let names = (self.here.names)(&change.path)?;
+        if names.iter().any(|name| self.here.tree.get(name.as_bytes()).is_none() || self.want.contains_key(name)) {
+            self.note(entry, Why::NotEmpty);
+        } else {
+            self.want.remove(&change.path);
+        }
+        Ok(())
+    }
+
+    /// Names that shall share an inode, with those that have it already; never two that differ.
+    fn group(&mut self, entries: &[Entry]) {
+        let groups = entries.iter().filter_map(|entry| entry.change.after.as_ref()?.group.clone());
+        for group in groups.collect::<HashSet<_>>() {
+            let Some(first) = self.want.get_mut(&group) else { continue };
+            first.group = Some(group.clone());
+            let first = first.clone();
+            for node in self.want.values_mut().filter(|node| node.group.as_ref() == Some(&group)) {
+                if !node.same(&first) {
+                    node.group = None;
+                }
+            }
+        }
+    }
+
+    fn note(&mut self, entry: &Entry, why: Why) {
+        self.noted.push((entry.change.path.clone(), why));
+    }
+}
+
+/// Is here what the patch expects, or what it makes of it already?
+fn as_expected(here: &Node, before: &Node, after: &Node) -> bool {
+    here.kind.same(&before.kind) || here.kind.same(&after.kind)
+}
+
+fn reason(before: Option<&Node>, here: Option<&Node>) -> &'static str {
+    match (before, here) {
+        (Some(_), None) => "it is missing",
+        (None, _) => "something is there already",
+        (Some(before), Some(here)) if before.kind.word() != here.kind.word() => "it is of another kind",
+        _ => "it was changed here",
+    }
+}
+
+/// The metadata that an entry shall have: a field that the patch changes is set, another stays as it is here. Was one
+/// that the patch changes, or owner or mode of a file that it brings, changed here, too?
+fn merge_meta(before: Option<&Meta>, after: &Node, here: &Node) -> (Meta, bool) {
+    let (to, now) = (&after.meta, &here.meta);
+    let Some(from) = before else { return (now.clone(), !same_but_time(now, to)) };
+    let replaced = !here.kind.same(&after.kind);
+    let meta = Meta {
+        mode: pick(from.mode, to.mode, now.mode),
+        uid: pick(from.uid, to.uid, now.uid),
+        gid: pick(from.gid, to.gid, now.gid),
+        xattrs: pick(&from.xattrs, &to.xattrs, &now.xattrs).clone(),
+        flags: pick(from.flags, to.flags, now.flags),
+        mtime: if replaced && !here.kind.is_dir() { to.mtime } else { time(from, to, now) },
+    };
+    let local = !same_but_time(now, from) && !same_but_time(now, to);
+    (meta, local)
+}
+
+/// The time of what keeps its content. Plain tar, which may have unpacked it, knows whole seconds.
+fn time(from: &Meta, to: &Meta, now: &Meta) -> crate::tree::Time {
+    match now.mtime == from.mtime {
+        false if to.mtime.sec == now.mtime.sec => now.mtime,
+        _ => pick(from.mtime, to.mtime, now.mtime),
+    }
+}
+
+fn pick<T: PartialEq>(from: T, to: T, now: T) -> T {
+    if from == to { now } else { to }
+}
+
+fn same_but_time(a: &Meta, b: &Meta) -> bool {
+    (a.mode, a.uid, a.gid, a.flags, &a.xattrs) == (b.mode, b.uid, b.gid, b.flags, &b.xattrs)
+}
