@@ -65,8 +65,7 @@ impl Recording {
         }
         watch.begin("staging", plan.stats().bytes);
         let slots = stage(plan, view, work, watch)?;
-        let stages = std::slice::from_ref(work.stage()?);
-        let prepared = apply::prepare(&target, stages, plan.clone(), &mut taking(slots), watch)?;
+        let prepared = apply::prepare(&target, &[work.stage()?], plan.clone(), &mut taking(slots), watch)?;
         recorded::prepare(state, &self.chroot.recipe()?, &self.built()?, record, root)?;
         watch.check()?;
         apply::commit(&target, &state.dir, &prepared, &|| recorded::promote(state), watch)?;
