@@ -71,6 +71,9 @@ prompt = "(work) "
 const PROGRAM: &str =
     "#include <stdio.h>\n#include <math.h>\nint main(int n, char **v) { printf(\"%.0f\\n\", pow(n + 1, 5)); }\n";
 
+const RUST: &str =
+    "fn main() { println!(\"{}\", std::env::args().skip(1).filter_map(|n| n.parse::<u32>().ok()).sum::<u32>()); }\n";
+
 fn journey(traveller: &Traveller) {
     let world = &traveller.world;
     let doctor = || traveller.does("./stockade doctor | grep -v ^ok || :");
@@ -107,7 +110,7 @@ fn journey(traveller: &Traveller) {
     world.assert_tidy();
 }
 
-/// A package of the mirror, with what it needs.
+/// Packages of the mirror, with what they need, and what one of them compiles.
 fn install(traveller: &Traveller) {
     let said = traveller.tries("./stockade run job -- apt-get -q update");
     if said.status != Some(0) || said.out.contains("Failed to fetch") {
@@ -119,7 +122,7 @@ fn install(traveller: &Traveller) {
         return;
     }
     traveller.does(
-        "./stockade run job -- env DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends hello",
+        "./stockade run job -- env DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends hello rustc",
     );
     assert!(traveller.does("./stockade run job -- hello").contains("Hello, world!"));
     assert!(
@@ -128,6 +131,13 @@ fn install(traveller: &Traveller) {
             .trim()
             .is_empty()
     );
+    traveller.world.write("sum.rs", RUST);
+    let said = traveller.does(
+        "./stockade copy sum.rs job:/usr/src/sum.rs
+        ./stockade run job -- rustc -O -o /usr/local/bin/sum /usr/src/sum.rs
+        ./stockade run job -- sum 40 2; ./stockade copy job:/usr/local/bin/sum sum; ./sum 400 20; ldd sum",
+    );
+    assert!(["42\n", "420\n", "libc.so.6 => /"].iter().all(|words| said.contains(words)), "{said}");
 }
 
 const TOOLS: [&str; 7] = ["apt-get", "dpkg", "gcc", "ldd", "newuidmap", "setpriv", "unshare"];
