@@ -125,12 +125,10 @@ fn read(
             }
             Body::Stream { reader, map } => {
                 let size = node.size();
-                let mut whole: Box<dyn Read + '_> = match &map {
-                    Some(map) => Box::new(Expanded { data: reader, map, at: 0, size }),
-                    None => Box::new(reader),
-                };
+                let sparse = map.is_some();
+                let mut whole = Body::Stream { reader, map }.whole(size);
                 let taken = match fate {
-                    Fate::Stage(node) if map.is_some() => staged(sink, &node, apply::Body::Sparse(&mut whole), watch)?,
+                    Fate::Stage(node) if sparse => staged(sink, &node, apply::Body::Sparse(&mut whole), watch)?,
                     Fate::Stage(node) => staged(sink, &node, apply::Body::Stream(&mut whole), watch)?,
                     _ => hashed(&mut whole).map_err(|e| Error::io("read", &node.path, &e))?,
                 };
@@ -182,33 +180,6 @@ fn stopped() -> Error {
     Error::new(ErrorKind::Io, "the writers stopped")
 }
 
-/// The whole content of a sparse file: the stored ranges with zeros between them.
-struct Expanded<'a> {
-    data: &'a mut dyn Read,
-    map: &'a [(u64, u64)],
-    at: u64,
-    size: u64,
-}
-
-impl Read for Expanded<'_> {
-    fn read(&mut self, out: &mut [u8]) -> std::io::Result<usize> {
-        while self.map.first().is_some_and(|&(start, length)| self.at >= start + length) {
-            self.map = &self.map[1..];
-        }
-        let (start, end) = self.map.first().map_or((self.size, self.size), |&(start, length)| (start, start + length));
-        let hole = self.at < start;
-        let room = usize::try_from(if hole { start } else { end } - self.at).unwrap_or(usize::MAX).min(out.len());
-        let read = if hole {
-            out[..room].fill(0);
-            room
-        } else {
-            self.data.read(&mut out[..room])?
-        };
-        self.at += read as u64;
-        Ok(read)
-    }
-}
-
 /// Gives the nodes of `contents` the digests that were read.
 pub(crate) fn with_digests(contents: Contents, read: &HashMap<u32, Taken>) -> Vec<(Node, Option<Slot>)> {
     let mut nodes = contents.nodes;
@@ -220,17 +191,4 @@ pub(crate) fn with_digests(contents: Contents, read: &HashMap<u32, Taken>) -> Ve
         (node, known.and_then(|k| k.slot))
     };
     nodes.drain(..).map(fill).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn holes_are_zeros() {
-        let mut whole = Vec::new();
-        let mut data: &[u8] = b"abcd";
-        Expanded { data: &mut data, map: &[(2, 1), (3, 0), (5, 3)], at: 0, size: 10 }.read_to_end(&mut whole).unwrap();
-        assert_eq!(whole, b"\0\0a\0\0bcd\0\0");
-    }
 }

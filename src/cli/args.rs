@@ -7,6 +7,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 
+use super::key::args::Key;
 use super::patch::args::Patch;
 
 /// Builds chroots, keeps them true to a recipe and runs things in them.
@@ -50,7 +51,9 @@ pub(super) enum Verb {
     Recover(Rooted),
     /// Record a directory that Stockade did not make, or that was moved
     Adopt(Change),
-    /// Look into patches
+    /// Make keys, sign and verify, as signify does
+    Key(Key),
+    /// Make patches, and look into them
     Patch(Patch),
     /// Print the JSON schema of recipes
     Schema,
@@ -80,6 +83,7 @@ impl Verb {
             Verb::Doctor(_) => "doctor",
             Verb::Recover(_) => "recover",
             Verb::Adopt(_) => "adopt",
+            Verb::Key(args) => args.verb.name(),
             Verb::Patch(args) => args.verb.name(),
             Verb::Schema => "schema",
             Verb::Completions(_) => "completions",
@@ -104,6 +108,7 @@ impl Verb {
             Verb::Manifest(args) => args.json.json,
             Verb::Doctor(args) => args.json.json,
             Verb::Recover(args) => args.json.json,
+            Verb::Key(args) => args.verb.json(),
             Verb::Patch(args) => args.verb.json(),
             Verb::Schema | Verb::Completions(_) | Verb::Inside(_) => false,
         }

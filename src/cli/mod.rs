@@ -11,6 +11,7 @@ mod completions;
 mod copy;
 mod doctor;
 mod json;
+mod key;
 mod list;
 mod manifest;
 mod options;
@@ -22,6 +23,7 @@ mod recover;
 mod remove;
 mod reset;
 mod run;
+mod secret;
 mod sessions;
 mod why;
 
@@ -98,6 +100,7 @@ pub fn main(arguments: impl Iterator<Item = OsString>) -> ExitCode {
 fn rootless(verb: &Verb) -> Result<()> {
     match verb {
         Verb::Sessions(_) | Verb::Schema | Verb::Completions(_) | Verb::Inside(_) => Ok(()),
+        Verb::Key(_) => Ok(()),
         Verb::Patch(args) if !args.verb.needs_root() => Ok(()),
         _ => session::become_root(&Home::from_env()?.path),
     }
@@ -143,6 +146,7 @@ fn dispatch(verb: &Verb, out: &mut Out) -> Result<Exit> {
         Verb::Doctor(args) => doctor::run(args, out),
         Verb::Adopt(args) => adopt::run(args, out),
         Verb::Recover(args) => recover::run(args, out),
+        Verb::Key(args) => key::run(args, out),
         Verb::Patch(args) => patch::run(args, out),
         Verb::Schema => out.line(format_args!("{}", recipe::schema())).map(|()| Exit::Done),
         Verb::Completions(args) => completions::run(args, out),

@@ -102,6 +102,11 @@ pub(super) fn report(verb: &str, error: &Error, json: bool) {
     let _ = if json { writeln!(stderr, "{}", error_value(verb, error)) } else { write_error(&mut stderr, verb, error) };
 }
 
+/// Says on standard error what should be mended, and does not stop anything.
+pub(super) fn warn(text: &str) {
+    let _ = writeln!(io::stderr().lock(), "stockade: warning: {text}");
+}
+
 /// Says what holds the limits of a session, before it begins.
 pub(super) fn limits(limits: &[Applied], json: bool) {
     if limits.is_empty() {

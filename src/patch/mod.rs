@@ -11,17 +11,28 @@ pub mod bundle;
 pub mod contents;
 pub mod delta;
 mod keys;
+mod make;
 pub mod resolve;
+mod scratch;
+mod side;
 mod signed;
 mod tar;
 
 pub use bundle::{Bundle, Member, Trust, What, write_bundle};
 pub use contents::{Body, Contents, Entry, FollowUp, Head};
 pub use keys::{KEYS, Keys, read_short};
+pub use make::{Bodies, Open, Pen, iso_date, make, write};
+pub use scratch::{New, Scratch};
+pub use side::Side;
 pub use signed::{Signed, Signer, sign_gzip};
+
+use std::io::{self, Read};
+
+use sha2::{Digest as _, Sha256};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::path::TreePath;
+use crate::tree::Digest;
 
 /// Where the patches of a root are listed, in the root: a directory for each (decision 12).
 pub const STORE: &str = "var/db/stockade/patches";
@@ -56,4 +67,20 @@ pub fn store(name: &str) -> Result<TreePath> {
 /// Is the path one that the list of patches takes, or a directory above it that was made for it?
 pub fn is_stored(path: &TreePath) -> bool {
     TreePath::new(STORE.as_bytes()).is_ok_and(|store| path.is_within(&store))
+}
+
+/// The digest of all that can be read.
+///
+/// # Errors
+/// As read(2).
+pub fn digest_of(from: &mut dyn Read) -> io::Result<Digest> {
+    let (mut hash, mut buffer) = (Sha256::new(), vec![0; 128 * 1024]);
+    loop {
+        match from.read(&mut buffer) {
+            Ok(0) => return Ok(Digest(hash.finalize().into())),
+            Ok(length) => hash.update(&buffer[..length]),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
 }

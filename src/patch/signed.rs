@@ -57,6 +57,22 @@ impl<R: BufRead> Signed<R> {
         &self.blocks.date
     }
 
+    /// Copies all of it; only what was verified is written, but an error may come after that.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unverified`] for a block that is not what was signed; as write(2).
+    pub fn copy_to(&mut self, to: &mut dyn Write) -> Result<()> {
+        loop {
+            let block = self.fill_buf().map_err(why)?;
+            let length = block.len();
+            if length == 0 {
+                return to.flush().on("write", &self.key);
+            }
+            to.write_all(block).on("write", &self.key)?;
+            self.consume(length);
+        }
+    }
+
     /// Reads the next block whole, and hands it on only if its hash holds.
     fn fill(&mut self) -> io::Result<()> {
         self.block.clear();

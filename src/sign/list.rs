@@ -3,7 +3,7 @@
 //! as sha256sum(1) does.
 #![forbid(unsafe_code)]
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use base64ct::{Base64, Encoding};
 
@@ -20,6 +20,7 @@ const MAX_LINES: usize = 1_000_000;
 #[derive(Debug, Clone, Default)]
 pub struct CheckList {
     digests: HashMap<Box<[u8]>, Digest>,
+    others: BTreeSet<Box<[u8]>>,
 }
 
 impl CheckList {
@@ -38,7 +39,10 @@ impl CheckList {
             }
             let (name, digest) =
                 entry(line).ok_or_else(|| bad(format!("line {number} is no line of a checksum list")))?;
-            let Some(digest) = digest else { continue };
+            let Some(digest) = digest else {
+                list.others.insert(name.into());
+                continue;
+            };
             if list.digests.insert(name.as_slice().into(), digest).is_some_and(|before| before != digest) {
                 let reason = format!("line {number} gives another digest for {}", escape(&name));
                 return Err(Error::new(ErrorKind::Unverified, reason));
@@ -50,6 +54,11 @@ impl CheckList {
     /// The digest of the file listed as `name`, letter for letter.
     pub fn find(&self, name: &[u8]) -> Option<Digest> {
         self.digests.get(name).copied()
+    }
+
+    /// All names that it lists, sorted: those too of which it has only other digests.
+    pub fn names(&self) -> BTreeSet<&[u8]> {
+        self.digests.keys().chain(&self.others).map(|name| &**name).collect()
     }
 
     /// How many files it lists.

@@ -15,6 +15,7 @@ mod occupant;
 #[cfg(target_os = "openbsd")]
 mod openbsd;
 mod plain;
+mod terminal;
 mod terms;
 
 #[cfg(not(any(target_os = "linux", target_os = "openbsd")))]
@@ -39,6 +40,7 @@ pub use platform::{
     is_subvolume, make_subvolume, mappings, mounts, next_data, occupants, pid_namespace, process_start,
     remove_subvolume, shares_blocks, shield, snapshot, take_bind,
 };
+pub use terminal::{ask_hidden, random};
 pub use terms::{Limits, Mounted, Mounting, Terms};
 
 /// Which system calls may be used.

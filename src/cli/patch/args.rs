@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueHint};
 
+use super::make::Make;
 use crate::cli::args::{Json, Lock};
 use crate::error::Result;
 use crate::patch::{Keys, Trust};
@@ -33,6 +34,8 @@ pub(in crate::cli) enum PatchVerb {
     Show(Show),
     /// Verify who signed a patch, and that all of it is there
     Verify(Verify),
+    /// Make a patch of what differs between two trees, or list it
+    Diff(Box<Diff>),
 }
 
 impl PatchVerb {
@@ -46,6 +49,7 @@ impl PatchVerb {
             PatchVerb::Forget(_) => "patch forget",
             PatchVerb::Show(_) => "patch show",
             PatchVerb::Verify(_) => "patch verify",
+            PatchVerb::Diff(_) => "patch diff",
         }
     }
 
@@ -58,6 +62,7 @@ impl PatchVerb {
             PatchVerb::Forget(args) => args.json.json,
             PatchVerb::Show(args) => args.json.json,
             PatchVerb::Verify(args) => args.json.json,
+            PatchVerb::Diff(args) => args.json.json,
         }
     }
 
@@ -70,6 +75,7 @@ impl PatchVerb {
             | PatchVerb::Check(_)
             | PatchVerb::Forget(_) => true,
             PatchVerb::Show(_) | PatchVerb::Verify(_) => false,
+            PatchVerb::Diff(_) => true,
         }
     }
 }
@@ -206,6 +212,20 @@ pub(in crate::cli) struct Verify {
     pub(in crate::cli) file: PathBuf,
     #[command(flatten)]
     pub(in crate::cli) trust: TrustArgs,
+    #[command(flatten)]
+    pub(in crate::cli) json: Json,
+}
+
+#[derive(Debug, Args)]
+pub(in crate::cli) struct Diff {
+    /// What was: a directory, an archive or a manifest
+    #[arg(value_hint = ValueHint::AnyPath)]
+    pub(in crate::cli) before: PathBuf,
+    /// What will be: a directory or an archive; a manifest to list only
+    #[arg(value_hint = ValueHint::AnyPath)]
+    pub(in crate::cli) after: PathBuf,
+    #[command(flatten)]
+    pub(in crate::cli) make: Make,
     #[command(flatten)]
     pub(in crate::cli) json: Json,
 }

@@ -4,7 +4,9 @@
 
 mod apply;
 pub(super) mod args;
+mod diff;
 mod list;
+pub(super) mod make;
 mod show;
 mod undo;
 mod verify;
@@ -31,6 +33,7 @@ pub(super) fn run(args: &Patch, out: &mut Out) -> Result<Exit> {
         PatchVerb::List(args) => list::list_patches(args, out),
         PatchVerb::Check(args) => list::check_patches(args, out),
         PatchVerb::Forget(args) => list::forget_undo(args, out),
+        PatchVerb::Diff(args) => diff::run(args, out),
         PatchVerb::Show(args) => show::run(args, out),
         PatchVerb::Verify(args) => verify::run(args, out),
     }

@@ -6,15 +6,13 @@ use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
 
 use serde_json::json;
-use sha2::{Digest as _, Sha256};
 
 use super::args::{Verify, trust};
 use crate::cli::Exit;
 use crate::cli::out::{Out, shown};
 use crate::cli::progress::watched;
 use crate::error::{Error, ErrorKind, IoContext, Result};
-use crate::patch::{Bundle, Contents, Member};
-use crate::tree::Digest;
+use crate::patch::{Bundle, Contents, Member, digest_of};
 
 pub(super) fn run(args: &Verify, out: &mut Out) -> Result<Exit> {
     let keys = args.trust.keys()?;
@@ -40,14 +38,7 @@ pub(super) fn run(args: &Verify, out: &mut Out) -> Result<Exit> {
 fn verify(contents: &Contents, member: &Member, body: &mut dyn Read) -> Result<()> {
     let Some(expected) = member.digest(contents) else { return Ok(()) };
     let path = &contents.entries[member.entry].change.path;
-    let (mut hash, mut buffer) = (Sha256::new(), vec![0; 128 * 1024]);
-    loop {
-        match body.read(&mut buffer).on("read", path)? {
-            0 => break,
-            length => hash.update(&buffer[..length]),
-        }
-    }
-    if Digest(hash.finalize().into()) == expected {
+    if digest_of(body).on("read", path)? == expected {
         return Ok(());
     }
     Err(Error::new(ErrorKind::Unverified, "its content is not what the manifest says").at(path))

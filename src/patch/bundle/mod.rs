@@ -18,6 +18,7 @@ use crate::path::TreePath;
 use crate::tree::{Digest, Kind, Node};
 
 pub use read::{Bundle, Trust};
+pub(super) use write::LEVEL;
 pub use write::{Source, write_bundle};
 
 /// What a member of the archive is.

@@ -16,7 +16,7 @@ use crate::tree::Digest;
 use crate::watch::Watch;
 
 /// gzip's own default: a little larger than the best, in a third of the time.
-const LEVEL: u32 = 6;
+pub(in crate::patch) const LEVEL: u32 = 6;
 
 /// Gives the body of a member.
 pub type Source<'a> = dyn FnMut(&Member) -> Result<Box<dyn Read + 'a>> + 'a;

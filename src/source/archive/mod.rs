@@ -89,6 +89,19 @@ pub enum Body<'a> {
     },
 }
 
+impl<'a> Body<'a> {
+    /// Reads the whole content, which is of `size` bytes, holes and all.
+    pub fn whole(self, size: u64) -> Box<dyn Read + 'a> {
+        match self {
+            Body::Small(bytes) => Box::new(std::io::Cursor::new(bytes)),
+            Body::Stream { reader, map: None } => Box::new(reader),
+            Body::Stream { reader, map: Some(map) } => {
+                Box::new(sparse::Expanded { data: reader, map: map.into_iter(), at: 0, size })
+            }
+        }
+    }
+}
+
 /// Gets a running number, the node (size known, digest not) and the body of each regular file in archive order.
 pub type Visit<'a> = dyn FnMut(u32, &Node, Body<'_>) -> Result<()> + 'a;
 

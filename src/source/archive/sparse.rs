@@ -2,6 +2,8 @@
 //! Maps of sparse files: GNU's old header blocks and the three versions of its pax keys (0.0, 0.1, 1.0).
 #![forbid(unsafe_code)]
 
+use std::io::Read;
+
 use super::header::{BLOCK, Header, number};
 use super::pax::decimal;
 use super::pipe::{Pipe, cut_short};
@@ -148,4 +150,47 @@ fn checked(mut map: Vec<Extent>, size: u64, stored: u64) -> Result<Vec<Extent>> 
 
 fn broken() -> Error {
     bad("its map of a sparse file is malformed")
+}
+
+/// The whole content of a sparse file: the stored ranges with zeros between them.
+pub(super) struct Expanded<'a> {
+    pub(super) data: &'a mut dyn Read,
+    pub(super) map: std::vec::IntoIter<(u64, u64)>,
+    pub(super) at: u64,
+    pub(super) size: u64,
+}
+
+impl Read for Expanded<'_> {
+    fn read(&mut self, out: &mut [u8]) -> std::io::Result<usize> {
+        while self.map.as_slice().first().is_some_and(|&(start, length)| self.at >= start + length) {
+            self.map.next();
+        }
+        let next = self.map.as_slice().first();
+        let (start, end) = next.map_or((self.size, self.size), |&(start, length)| (start, start + length));
+        let hole = self.at < start;
+        let room = usize::try_from(if hole { start } else { end } - self.at).unwrap_or(usize::MAX).min(out.len());
+        let read = if hole {
+            out[..room].fill(0);
+            room
+        } else {
+            self.data.read(&mut out[..room])?
+        };
+        self.at += read as u64;
+        Ok(read)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn holes_are_zeros() {
+        let mut whole = Vec::new();
+        let mut data: &[u8] = b"abcd";
+        Expanded { data: &mut data, map: vec![(2, 1), (3, 0), (5, 3)].into_iter(), at: 0, size: 10 }
+            .read_to_end(&mut whole)
+            .unwrap();
+        assert_eq!(whole, b"\0\0a\0\0bcd\0\0");
+    }
 }

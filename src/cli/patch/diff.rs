@@ -1,0 +1,76 @@
+// SPDX-License-Identifier: ISC
+//! `stockade patch diff`: a patch, or a listing, of what differs between two trees.
+#![forbid(unsafe_code)]
+
+use std::collections::HashSet;
+
+use indicatif::HumanBytes;
+use serde_json::json;
+
+use super::args::Diff;
+use crate::cli::out::{Out, shown};
+use crate::cli::progress::watched;
+use crate::cli::{Exit, json};
+use crate::error::{Error, ErrorKind, Result};
+use crate::patch::{Bodies, Contents, Side};
+use crate::plan::Plan;
+use crate::tree::diff::diff;
+use crate::watch::Watch;
+
+pub(super) fn run(args: &Diff, out: &mut Out) -> Result<Exit> {
+    if args.make.name.is_none() {
+        return list(args, out);
+    }
+    let draft = args.make.begin()?;
+    let file = draft.file();
+    let contents = watched(out.json, |watch| {
+        let (mut before, mut after, plan) = compare(args, watch)?;
+        let mut contents = Contents::new(draft.head.clone(), plan);
+        contents.name_owners(&after.text("etc/passwd")?, &after.text("etc/group")?);
+        let nodes = |side: fn(&crate::plan::Change) -> Option<&crate::tree::Node>| -> HashSet<_> {
+            let changes = contents.entries.iter().map(|entry| &entry.change).filter(|change| change.needs_body());
+            changes.filter_map(side).filter_map(crate::tree::Node::digest).collect()
+        };
+        before.gather(&nodes(|change| change.before.as_ref()), &file, watch)?;
+        after.gather(&nodes(|change| change.after.as_ref()), &file, watch)?;
+        let bodies = Bodies { before: &|node| before.content(node), after: &|node| after.content(node) };
+        draft.write(contents, bodies, watch)
+    })?;
+    let stored = std::fs::metadata(&file).map_or(0, |file| file.len());
+    if out.json {
+        let (name, digest) = (&contents.head.name, contents.digest().to_string());
+        out.value(&json!({ "file": json::host_path(&file), "name": name, "digest": digest, "size": stored }))?;
+        return Ok(Exit::Done);
+    }
+    let stats = contents.plan().stats();
+    out.line(format_args!(
+        "{}: {} added, {} removed, {} changed, {} with other metadata; {}",
+        shown(&file),
+        stats.added,
+        stats.removed,
+        stats.modified,
+        stats.metadata,
+        HumanBytes(stored)
+    ))?;
+    Ok(Exit::Done)
+}
+
+fn list(args: &Diff, out: &mut Out) -> Result<Exit> {
+    if args.make.output.is_some() {
+        let error = Error::new(ErrorKind::Usage, "the patch has no name");
+        return Err(error.hint("give it one with --name"));
+    }
+    let (.., plan) = watched(out.json, |watch| compare(args, watch))?;
+    if out.json {
+        out.value(&json!({ "changes": json::plan(&plan) }))?;
+    } else {
+        out.plan(&plan)?;
+    }
+    Ok(if plan.is_empty() { Exit::Done } else { Exit::Differs })
+}
+
+fn compare(args: &Diff, watch: &Watch) -> Result<(Side, Side, Plan)> {
+    let (before, after) = (Side::open(&args.before, watch)?, Side::open(&args.after, watch)?);
+    let plan = diff(&before.tree, &after.tree);
+    Ok((before, after, plan))
+}

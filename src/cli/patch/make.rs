@@ -1,0 +1,142 @@
+// SPDX-License-Identifier: ISC
+//! What all verbs take that make a patch, and how the file is written.
+#![forbid(unsafe_code)]
+
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use clap::{Args, ValueHint};
+
+use crate::cli::secret::PassphraseArgs;
+use crate::error::{Error, ErrorKind, Result};
+use crate::patch::{Bodies, Bundle, Contents, FollowUp, Head, Pen, Trust, check_name, make};
+use crate::sys;
+use crate::tree::Digest;
+use crate::watch::Watch;
+
+/// What is said of a patch, and where it goes.
+#[derive(Debug, Args)]
+pub(in crate::cli) struct Make {
+    /// Write the patch to this file, or into this directory; without it to NAME.tgz
+    #[arg(short, long, value_name = "FILE", value_hint = ValueHint::AnyPath)]
+    pub(in crate::cli) output: Option<PathBuf>,
+    /// The name of the patch
+    #[arg(long)]
+    pub(in crate::cli) name: Option<String>,
+    /// The series that it belongs to
+    #[arg(long)]
+    series: Option<String>,
+    /// Its number in the series
+    #[arg(long)]
+    number: Option<u32>,
+    /// The release that it is for
+    #[arg(long)]
+    release: Option<String>,
+    /// The architecture that it is for
+    #[arg(long)]
+    arch: Option<String>,
+    /// One line that says what it mends
+    #[arg(long)]
+    title: Option<String>,
+    /// What else to know; may be repeated, a line each
+    #[arg(long, value_name = "TEXT")]
+    note: Vec<String>,
+    /// A patch that must be there first, as a file; may be repeated
+    #[arg(long, value_name = "PATCH", value_hint = ValueHint::FilePath)]
+    requires: Vec<PathBuf>,
+    /// What is done afterwards: ldconfig, pwd_mkdb, cap_mkdb, newaliases, makewhatis, relink, or `restart NAME`
+    #[arg(long, value_name = "ACTION")]
+    follow_up: Vec<FollowUp>,
+    /// Bring files as differences from what they were, where that is smaller
+    #[arg(long)]
+    delta: bool,
+    /// The signify secret key to sign with
+    #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    secret: Option<PathBuf>,
+    #[command(flatten)]
+    passphrase: PassphraseArgs,
+    /// Do not sign it
+    #[arg(long, conflicts_with = "secret")]
+    unsigned: bool,
+}
+
+/// A patch that is going to be made: the key is open, nothing more will be asked.
+pub(in crate::cli) struct Draft {
+    /// What the command line says; the verb fills in the rest.
+    pub(in crate::cli) head: Head,
+    pen: Option<Pen>,
+    output: Option<PathBuf>,
+    delta: bool,
+}
+
+impl Make {
+    /// Reads what the command line names, and asks for the passphrase.
+    pub(in crate::cli) fn begin(&self) -> Result<Draft> {
+        let pen = match (&self.secret, self.unsigned) {
+            (Some(secret), _) => Some(self.passphrase.open(secret)?),
+            (None, true) => None,
+            (None, false) => {
+                let error = Error::new(ErrorKind::Usage, "a patch is signed, and no key is named");
+                return Err(
+                    error.hint("name one with --secret, made by: stockade key generate NAME-patch; or say --unsigned")
+                );
+            }
+        };
+        Ok(Draft { head: self.head()?, pen, output: self.output.clone(), delta: self.delta })
+    }
+
+    fn head(&self) -> Result<Head> {
+        let text = |text: &Option<String>| text.clone().unwrap_or_default();
+        if let Some(name) = &self.name {
+            check_name(name)?;
+        }
+        Ok(Head {
+            name: text(&self.name),
+            series: text(&self.series),
+            number: self.number,
+            system: sys::kernel().0.to_lowercase(),
+            release: text(&self.release),
+            arch: text(&self.arch),
+            date: now(),
+            title: text(&self.title),
+            note: self.note.iter().map(|line| format!("{line}\n")).collect(),
+            requires: self.requires.iter().map(|file| required(file)).collect::<Result<_>>()?,
+            follow_ups: self.follow_up.clone(),
+            ..Head::default()
+        })
+    }
+}
+
+impl Draft {
+    /// Where the patch will be: its head must have its name by now.
+    pub(in crate::cli) fn file(&self) -> PathBuf {
+        let own = format!("{}.tgz", self.head.name);
+        match &self.output {
+            Some(dir) if dir.is_dir() => dir.join(own),
+            Some(file) => file.clone(),
+            None => PathBuf::from(own),
+        }
+    }
+
+    /// Writes the patch, whole or not at all; what is in the file.
+    pub(in crate::cli) fn write(&self, contents: Contents, bodies: Bodies<'_>, watch: &Watch) -> Result<Contents> {
+        // What cannot be read back must not get out: a title of two lines, a word with a blank in it.
+        Contents::parse(&contents.text())?;
+        make(contents, bodies, (self.delta, self.pen.as_ref()), &self.file(), watch)
+    }
+}
+
+/// Name and digest of a patch that another one needs.
+fn required(file: &Path) -> Result<(String, Digest)> {
+    let bundle =
+        Bundle::open(super::open(file)?, Trust::Anyone).map_err(|error| error.at(file.as_os_str().as_bytes()))?;
+    Ok((bundle.contents.head.name.clone(), bundle.contents.digest()))
+}
+
+/// Now, or what makes the same patch again: <https://reproducible-builds.org/specs/source-date-epoch/>
+fn now() -> i64 {
+    let set = std::env::var("SOURCE_DATE_EPOCH").ok().and_then(|text| text.parse().ok());
+    let since = || SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    set.unwrap_or_else(|| i64::try_from(since()).unwrap_or(i64::MAX))
+}
