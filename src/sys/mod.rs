@@ -15,6 +15,7 @@ mod occupant;
 #[cfg(target_os = "openbsd")]
 mod openbsd;
 mod plain;
+mod stat;
 mod terminal;
 mod terms;
 
@@ -26,7 +27,7 @@ use linux as platform;
 #[cfg(target_os = "openbsd")]
 use openbsd as platform;
 
-pub use dir::{Dir, Entry, FileType, Space, Stat, Visit, is_no_directory, set_file_meta};
+pub use dir::{Dir, is_no_directory, set_file_meta};
 pub use guest::{Ended, Guest, Stuck, die_interrupted, expect_children};
 pub use handover::{Giver, Taker, handover};
 pub use ids::{Extent, IdMap};
@@ -40,6 +41,7 @@ pub use platform::{
     is_subvolume, make_subvolume, mappings, mounts, next_data, occupants, pid_namespace, process_start,
     remove_subvolume, shares_blocks, shield, snapshot, take_bind,
 };
+pub use stat::{Entry, FileType, Space, Stat, Visit};
 pub use terminal::{ask_hidden, random};
 pub use terms::{Limits, Mounted, Mounting, Terms};
 

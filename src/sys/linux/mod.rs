@@ -24,7 +24,8 @@ use rustix::fs::{AtFlags, Mode, OFlags, RawDir, RenameFlags, ResolveFlags, SeekF
 use rustix::io::Errno;
 
 use super::Calls;
-use super::dir::{Dir, FileType, Space, Stat, Visit};
+use super::dir::Dir;
+use super::stat::{FileType, Space, Stat, Visit};
 use crate::tree::Time;
 
 pub use devices::device_set;

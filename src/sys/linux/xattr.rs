@@ -10,7 +10,7 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 use rustix::fs::XattrFlags;
 use rustix::io::Errno;
 
-use crate::sys::dir::FileType;
+use crate::sys::stat::FileType;
 use crate::tree::Xattrs;
 
 /// ACLs, capabilities and the administrator's own. Labels of a security module belong to the policy that is loaded,

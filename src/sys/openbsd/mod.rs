@@ -17,9 +17,10 @@ use rustix::fs::{AtFlags, Mode};
 use rustix::io::Errno;
 
 use super::Calls;
-use super::dir::{Dir, FileType, Space, Stat, Visit};
+use super::dir::Dir;
 use super::guest::Stuck;
 use super::ids::IdMap;
+use super::stat::{FileType, Space, Stat, Visit};
 use crate::tree::{Time, Xattrs};
 
 pub use devices::device_set;
