@@ -15,7 +15,7 @@ const OLD: &str = "
 mkdir -p etc usr/bin usr/lib usr/share/doc var/log gone/deep
 printf 'root:x:0:0::/root:/bin/sh\\nweb:x:80:80::/:/bin/sh\\n' > etc/passwd; printf 'root:x:0:\\nweb:x:80:\\n' > etc/group
 printf 'one\\ntwo\\nthree\\nfour\\nfive\\nsix\\nseven\\n' > etc/conf; echo old > usr/bin/prog; echo old > usr/lib/libone.so.1
-echo suid > usr/bin/suid; chown root:web usr/bin/suid; chmod 4750 usr/bin/suid
+echo suid > usr/bin/suid; chown 0:80 usr/bin/suid; chmod 4750 usr/bin/suid
 echo same > usr/bin/meta; echo doc > usr/share/doc/d; ln -s prog usr/bin/link; echo x > gone/deep/f; mkfifo gone/p
 echo h > usr/bin/h1; ln usr/bin/h1 usr/bin/h2; echo three > usr/bin/h3; echo f > turns; mkdir turned; echo t > turned/f
 setfattr -n user.a -v 1 usr/bin/meta
@@ -24,11 +24,11 @@ setfattr -n user.a -v 1 usr/bin/meta
 /// What is made of it.
 const EDIT: &str = "
 printf 'one\\nTWO\\nthree\\nfour\\nfive\\nsix\\nseven\\n' > etc/conf; echo newer > usr/bin/prog; echo new > usr/lib/libone.so.1
-echo SUID > usr/bin/suid; chown root:web usr/bin/suid; chmod 4750 usr/bin/suid; chmod 700 usr/bin/meta
+echo SUID > usr/bin/suid; chown 0:80 usr/bin/suid; chmod 4750 usr/bin/suid; chmod 700 usr/bin/meta
 ln -sf other usr/bin/link; rm -r gone; mkdir -p new/deep; echo n > new/deep/n; mkfifo new/p; : > new/empty
 echo H > usr/bin/h1; rm usr/bin/h3; ln usr/bin/h1 usr/bin/h3; rm turns; mkdir turns; echo g > turns/g
 rm -r turned; ln -s elsewhere turned; setfattr -n user.b -v 2 usr/bin/meta; truncate -s 5000000 new/holes; echo end >> new/holes
-chown web usr/share/doc/d
+chown 80 usr/share/doc/d
 ";
 
 /// A world with `old` and `new`, and a patch `p.tgz` from the one to the other.
@@ -52,6 +52,11 @@ fn make(world: &World, name: &str, more: &[&str]) {
 /// Applies `p-1.tgz` to `root`, with these arguments.
 fn apply(world: &World, root: &str, more: &[&str]) -> Said {
     world.run(&[&["patch", "apply", "--unsigned", "p-1.tgz", "--root", root], more].concat())
+}
+
+/// The directory of this name, as it is typed.
+fn at(root: &str) -> String {
+    format!("./{root}")
 }
 
 /// The tree at `root` without the list of patches.
@@ -81,26 +86,26 @@ fn applied_it_is_the_new_tree_and_undone_the_old_one() {
     let world = world();
     let (old, new) = (picture(&world.path("old")), picture(&world.path("new")));
     world.sh("cp -a old root");
-    let said = apply(&world, "root", &["--dry-run"]);
+    let said = apply(&world, "./root", &["--dry-run"]);
     assert_eq!(said.status, Some(0), "{said:?}");
     assert!(said.out.contains("would be applied") && said.out.contains("+ new/deep/n"), "{said:?}");
     assert_eq!(picture(&world.path("root")), old, "a dry run does nothing");
-    let said = apply(&world, "root", &[]);
+    let said = apply(&world, "./root", &[]);
     assert_eq!(said.status, Some(0), "{said:?}");
     assert_eq!(seen(&world, "root"), new);
-    let list = world.ok(&["patch", "list", "--root", "root"]);
+    let list = world.ok(&["patch", "list", "--root", "./root"]);
     assert_eq!(list, "p-1\n");
-    assert_eq!(world.run(&["patch", "check", "--root", "root"]).status, Some(0));
+    assert_eq!(world.run(&["patch", "check", "--root", "./root"]).status, Some(0));
     // What was set aside has no rights any more.
     for file in fs::read_dir(world.path("root/var/db/stockade/patches/p-1/undo")).unwrap() {
         assert_eq!(file.unwrap().metadata().unwrap().permissions().mode() & 0o6000, 0);
     }
-    assert!(apply(&world, "root", &[]).out.contains("is there already"));
-    let said = world.run(&["patch", "undo", "--root", "root", "--dry-run"]);
+    assert!(apply(&world, "./root", &[]).out.contains("is there already"));
+    let said = world.run(&["patch", "undo", "--root", "./root", "--dry-run"]);
     assert_eq!((said.status, seen(&world, "root") == new), (Some(0), true), "{said:?}");
-    world.ok(&["patch", "undo", "--root", "root"]);
+    world.ok(&["patch", "undo", "--root", "./root"]);
     assert_eq!(picture(&world.path("root")), old, "undone");
-    assert_eq!(apply(&world, "root", &[]).status, Some(0));
+    assert_eq!(apply(&world, "./root", &[]).status, Some(0));
     assert_eq!(seen(&world, "root"), new, "and again");
 }
 
@@ -150,126 +155,121 @@ fn a_chroot_of_ours_stays_as_recorded() {
 /// What was done to the root before, how the patch is applied, its status, what it says, and what must hold then.
 type Case = (&'static str, &'static [&'static str], i32, &'static str, &'static str);
 
+const PROG: &str = "echo mine > usr/bin/prog";
+const CASES: &[Case] = &[
+    (PROG, &[], 2, "conflict: usr/bin/prog: it was changed here", "grep -q mine usr/bin/prog; grep -q two etc/conf"),
+    (
+        PROG,
+        &["--keep"],
+        2,
+        "kept as it was, not fixed: usr/bin/prog",
+        "grep -q mine usr/bin/prog; grep -q TWO etc/conf",
+    ),
+    (PROG, &["--replace"], 0, "replaced: usr/bin/prog", "grep -q newer usr/bin/prog"),
+    (
+        "rm usr/bin/prog",
+        &[],
+        2,
+        "conflict: usr/bin/prog: it is missing",
+        "test ! -e usr/bin/prog; grep -q two etc/conf",
+    ),
+    (
+        "mkdir new; echo mine > new/empty",
+        &[],
+        2,
+        "conflict: new/empty: something is there already",
+        "grep -q mine new/empty",
+    ),
+    ("mkdir new; : > new/empty", &[], 0, "applied", "test ! -s new/empty; test -e new/deep/n"),
+    // Text is merged.
+    ("sed -i s/six/SIX/ etc/conf", &[], 0, "merged: etc/conf", "grep -q TWO etc/conf; grep -q SIX etc/conf"),
+    (
+        "sed -i s/two/2/ etc/conf",
+        &[],
+        2,
+        "could not be merged: etc/conf.stockade-new",
+        "grep -q '^2$' etc/conf; grep -q TWO etc/conf.stockade-new; grep -q old usr/bin/prog; test ! -e var/db",
+    ),
+    ("sed -i s/two/TWO/ etc/conf", &[], 0, "applied", "grep -q TWO etc/conf"),
+    // Of owner and mode only what the patch changes.
+    (
+        "chmod 750 usr/bin/prog",
+        &[],
+        0,
+        "owner or mode were changed here: usr/bin/prog",
+        "test $(stat -c %a usr/bin/prog) = 750; grep -q newer usr/bin/prog",
+    ),
+    (
+        "chmod u-s usr/bin/suid",
+        &[],
+        0,
+        "usr/bin/suid",
+        "test $(stat -c %a usr/bin/suid) = 750; grep -q SUID usr/bin/suid",
+    ),
+    ("touch usr/bin/prog etc usr", &[], 0, "applied", "grep -q newer usr/bin/prog"),
+    // Directories.
+    (
+        "echo mine > gone/mine",
+        &[],
+        0,
+        "not removed: gone: it is not empty",
+        "grep -q mine gone/mine; test ! -e gone/deep",
+    ),
+    (
+        "mv usr/bin usr/real; ln -s real usr/bin",
+        &[],
+        2,
+        "a directory above it is something else here",
+        "grep -q old usr/real/prog",
+    ),
+    ("rm turns; mkdir turns; echo mine > turns/mine", &[], 0, "applied", "grep -q mine turns/mine; test -e turns/g"),
+    (
+        "echo mine > turned/mine",
+        &[],
+        2,
+        "conflict: turned: it is not empty",
+        "grep -q mine turned/mine; test -e turned/f",
+    ),
+    (
+        "echo mine > turned/mine",
+        &["--replace"],
+        2,
+        "conflict: turned",
+        "grep -q mine turned/mine; grep -q old usr/bin/prog",
+    ),
+    // The names of owners count, not their numbers.
+    (
+        "sed -i s/80:80/90:90/ etc/passwd; sed -i s/:80:/:90:/ etc/group; chown :90 usr/bin/suid; chmod 4750 usr/bin/suid",
+        &[],
+        0,
+        "applied",
+        "test $(stat -c %u:%g usr/share/doc/d) = 90:0; test $(stat -c %u:%g:%a usr/bin/suid) = 0:90:4750",
+    ),
+    // All of it was made by somebody else.
+    ("rm -r * && cp -a ../new/* .", &[], 0, "its changes were there", "test -e var/db/stockade/patches/p-1/+CONTENTS"),
+];
 #[test]
 fn what_is_not_as_expected() {
     if !able(&["setfattr", "getfattr", "rsync"]) {
         return;
     }
-    const PROG: &str = "echo mine > usr/bin/prog";
-    let cases: &[Case] = &[
-        (
-            PROG,
-            &[],
-            2,
-            "conflict: usr/bin/prog: it was changed here",
-            "grep -q mine usr/bin/prog; grep -q two etc/conf",
-        ),
-        (
-            PROG,
-            &["--keep"],
-            2,
-            "kept as it was, not fixed: usr/bin/prog",
-            "grep -q mine usr/bin/prog; grep -q TWO etc/conf",
-        ),
-        (PROG, &["--replace"], 0, "replaced: usr/bin/prog", "grep -q newer usr/bin/prog"),
-        (
-            "rm usr/bin/prog",
-            &[],
-            2,
-            "conflict: usr/bin/prog: it is missing",
-            "test ! -e usr/bin/prog; grep -q two etc/conf",
-        ),
-        (
-            "mkdir new; echo mine > new/empty",
-            &[],
-            2,
-            "conflict: new/empty: something is there already",
-            "grep -q mine new/empty",
-        ),
-        ("mkdir new; : > new/empty", &[], 0, "applied", "test ! -s new/empty; test -e new/deep/n"),
-        // Text is merged.
-        ("sed -i s/six/SIX/ etc/conf", &[], 0, "merged: etc/conf", "grep -q TWO etc/conf; grep -q SIX etc/conf"),
-        (
-            "sed -i s/two/2/ etc/conf",
-            &[],
-            2,
-            "could not be merged: etc/conf.stockade-new",
-            "grep -q '^2$' etc/conf; grep -q TWO etc/conf.stockade-new; grep -q old usr/bin/prog; test ! -e var/db",
-        ),
-        ("sed -i s/two/TWO/ etc/conf", &[], 0, "applied", "grep -q TWO etc/conf"),
-        // Of owner and mode only what the patch changes.
-        (
-            "chmod 750 usr/bin/prog",
-            &[],
-            0,
-            "owner or mode were changed here: usr/bin/prog",
-            "test $(stat -c %a usr/bin/prog) = 750; grep -q newer usr/bin/prog",
-        ),
-        (
-            "chmod u-s usr/bin/suid",
-            &[],
-            0,
-            "usr/bin/suid",
-            "test $(stat -c %a usr/bin/suid) = 750; grep -q SUID usr/bin/suid",
-        ),
-        ("touch usr/bin/prog etc usr", &[], 0, "applied", "grep -q newer usr/bin/prog"),
-        // Directories.
-        (
-            "echo mine > gone/mine",
-            &[],
-            0,
-            "not removed: gone: it is not empty",
-            "grep -q mine gone/mine; test ! -e gone/deep",
-        ),
-        (
-            "mv usr/bin usr/real; ln -s real usr/bin",
-            &[],
-            2,
-            "a directory above it is something else here",
-            "grep -q old usr/real/prog",
-        ),
-        ("rm turns; mkdir turns; echo mine > turns/mine", &[], 2, "conflict: turns", "grep -q mine turns/mine"),
-        (
-            "rm turns; mkdir turns; echo mine > turns/mine",
-            &["--replace"],
-            2,
-            "conflict: turns",
-            "grep -q mine turns/mine; grep -q old usr/bin/prog",
-        ),
-        // The names of owners count, not their numbers.
-        (
-            "sed -i s/80:80/90:90/ etc/passwd; sed -i s/:80:/:90:/ etc/group; chown :90 usr/bin/suid; chmod 4750 usr/bin/suid",
-            &[],
-            0,
-            "applied",
-            "test $(stat -c %u:%g usr/share/doc/d) = 90:0; test $(stat -c %u:%g:%a usr/bin/suid) = 0:90:4750",
-        ),
-        // All of it was made by somebody else.
-        (
-            "rm -r * && cp -a ../new/* .",
-            &[],
-            0,
-            "its changes were there",
-            "test -e var/db/stockade/patches/p-1/+CONTENTS",
-        ),
-    ];
     let world = world();
-    for (number, (before, args, status, says, then)) in cases.iter().enumerate() {
+    for (number, (before, args, status, says, then)) in CASES.iter().enumerate() {
         let root = format!("r{number}");
         world.sh(&format!("cp -a old {root}; cd {root}; {before}"));
         let was = picture(&world.path(&root));
-        let said = apply(&world, &root, args);
+        let said = apply(&world, &at(&root), args);
         assert_eq!(said.status, Some(*status), "{before} {args:?}: {said:?}");
         assert!(said.out.contains(says), "{before} {args:?}: {said:?}");
         world.sh(&format!("cd {root}; {then}"));
         if said.out.contains(" applied: ") && !said.out.contains("gave up") {
-            world.ok(&["patch", "undo", "--root", &root]);
+            world.ok(&["patch", "undo", "--root", &at(&root)]);
             assert_eq!(picture(&world.path(&root)), was, "{before} {args:?}: undone");
         } else if said.out.contains("its changes were there") {
-            world.refused(&["patch", "undo", "--root", &root], &["nothing was kept"]);
+            world.refused(&["patch", "undo", "--root", &at(&root)], &["nothing was kept"]);
         }
     }
-    let unknown = "r99";
+    let unknown = "./r99";
     world.sh("cp -a old r99; sed -i /web/d r99/etc/passwd");
     world.refused(&["patch", "apply", "--unsigned", "p-1.tgz", "--root", unknown], &["whom nobody knows there", "web"]);
 }
@@ -289,7 +289,7 @@ fn patches_come_in_order() {
     make(&world, "x-2", &["--release", "99"]);
     world.sh("echo VERSION_ID=12 > root/etc/os-release");
     let go = |file: &str, more: &[&str]| {
-        world.run(&[&["patch", "apply", "--unsigned", file, "--root", "root"], more].concat())
+        world.run(&[&["patch", "apply", "--unsigned", file, "--root", "./root"], more].concat())
     };
     let err = |said: Said, words: &str| assert!(said.status == Some(1) && said.err.contains(words), "{said:?}");
     err(go("p-2.tgz", &[]), "it needs p-1 first");
@@ -302,16 +302,16 @@ fn patches_come_in_order() {
     // A directory is taken in order.
     world.sh("mkdir all; cp p-1.tgz p-2.tgz p-4.tgz all");
     err(go("all", &[]), "number 003 of its series is missing");
-    assert_eq!(world.ok(&["patch", "list", "--root", "root"]), "p-1\np-2\n");
+    assert_eq!(world.ok(&["patch", "list", "--root", "./root"]), "p-1\np-2\n");
     assert_eq!(go("p-4.tgz", &["--skip", "3"]).status, Some(0));
     assert_eq!(fs::read_to_string(world.path("root/usr/bin/other")).unwrap(), "fourth\n");
     // Undone in reverse.
     let stop = |args: &[&str], words: &[&str]| {
-        drop(world.refused(&[&["patch", "undo", "--root", "root"], args].concat(), words))
+        drop(world.refused(&[&["patch", "undo", "--root", "./root"], args].concat(), words))
     };
     stop(&["p-1"], &["p-2 came after it", "undo --to p-1"]);
     stop(&["nothing"], &["no such patch"]);
-    world.ok(&["patch", "undo", "--root", "root", "--to", "p-1"]);
+    world.ok(&["patch", "undo", "--root", "./root", "--to", "p-1"]);
     world.sh("rm root/etc/os-release; touch -r o1/etc root/etc");
     assert_eq!(rsync_differences(&world.path("o1"), &world.path("root")), "");
     stop(&[], &["no such patch"]);
@@ -324,7 +324,7 @@ fn what_was_kept_is_verified() {
         return;
     }
     let world = world();
-    let undo = |root: &str| world.run(&["patch", "undo", "--root", root]);
+    let undo = |root: &str| world.run(&["patch", "undo", "--root", &at(root)]);
     let kept = "var/db/stockade/patches/p-1";
     for (number, (harm, status, says)) in [
         (format!("sed -i 's/mode=04750/mode=04755/' {kept}/+UNDO"), 1, "what was kept to undo it was changed since"),
@@ -338,7 +338,7 @@ fn what_was_kept_is_verified() {
     {
         let root = format!("r{number}");
         world.sh(&format!("cp -a old {root}"));
-        assert_eq!(apply(&world, &root, &[]).status, Some(0));
+        assert_eq!(apply(&world, &at(&root), &[]).status, Some(0));
         world.sh(&format!("cd {root}; {harm}"));
         let was = seen(&world, &root);
         let said = undo(&root);
@@ -347,16 +347,16 @@ fn what_was_kept_is_verified() {
         assert_eq!(seen(&world, &root), was, "{harm}: something was changed");
     }
     world.sh("cp -a old other");
-    assert_eq!(apply(&world, "other", &[]).status, Some(0));
-    world.ok(&["patch", "forget", "p-1", "--root", "other"]);
-    assert!(world.ok(&["patch", "list", "--root", "other"]).contains("no undo"));
-    world.refused(&["patch", "undo", "--root", "other"], &["nothing was kept"]);
+    assert_eq!(apply(&world, "./other", &[]).status, Some(0));
+    world.ok(&["patch", "forget", "p-1", "--root", "./other"]);
+    assert!(world.ok(&["patch", "list", "--root", "./other"]).contains("no undo"));
+    world.refused(&["patch", "undo", "--root", "./other"], &["nothing was kept"]);
     // On another host nobody knows what was kept.
     world.sh("cp -a old far");
-    assert_eq!(apply(&world, "far", &[]).status, Some(0));
+    assert_eq!(apply(&world, "./far", &[]).status, Some(0));
     world.sh("cp -a far moved");
-    world.refused(&["patch", "undo", "--root", "moved"], &["another host", "--trust-root"]);
-    world.ok(&["patch", "undo", "--root", "moved", "--trust-root"]);
+    world.refused(&["patch", "undo", "--root", "./moved"], &["another host", "--trust-root"]);
+    world.ok(&["patch", "undo", "--root", "./moved", "--trust-root"]);
     assert_eq!(rsync_differences(&world.path("old"), &world.path("moved")), "");
 }
 
@@ -368,7 +368,7 @@ fn rights_do_not_stay_behind() {
     }
     let world = world();
     world.sh("cp -a old root; mkdir root/home; ln root/usr/bin/suid root/home/mine");
-    assert_eq!(apply(&world, "root", &[]).status, Some(0));
+    assert_eq!(apply(&world, "./root", &[]).status, Some(0));
     let mode = |path: &str| fs::metadata(world.path(path)).unwrap().mode() & 0o7777;
     assert_eq!((mode("root/usr/bin/suid"), mode("root/home/mine")), (0o4750, 0o750));
 }
@@ -380,10 +380,10 @@ fn what_tar_unpacked_is_adopted() {
         return;
     }
     let world = world();
-    world.sh("cp -a old root; ln -s usr/lib root/lib; tar xzpf p-1.tgz -C root");
+    world.sh("cp -a old root; ln -s usr/lib root/lib; tar xzpf p-1.tgz -C root || true");
     assert!(fs::symlink_metadata(world.path("root/lib")).unwrap().is_symlink());
-    assert!(world.ok(&["patch", "list", "--root", "root"]).contains("no undo"));
-    let said = world.run(&["patch", "check", "--root", "root"]);
+    assert!(world.ok(&["patch", "list", "--root", "./root"]).contains("no undo"));
+    let said = world.run(&["patch", "check", "--root", "./root"]);
     assert_eq!(said.status, Some(2));
     for line in ["not-removed: gone/deep/f", "metadata: usr/bin/meta"] {
         assert!(said.out.contains(line), "{said:?}");

@@ -180,7 +180,7 @@ pub(crate) fn policy_of(recipe: &Recipe) -> Result<Policy> {
     let mut policy = recipe.policy()?;
     actions::outputs()?.into_iter().for_each(|path| policy.volatile.insert(path));
     login::homes_of(recipe)?.into_iter().for_each(|home| policy.keep.insert(home));
-    policy.keep.insert(TreePath::new(STORE.as_bytes())?);
+    policy.volatile.insert(TreePath::new(STORE.as_bytes())?);
     policy.ours = PathSet::new(login::ACCOUNT_FILES.iter().chain(&[STATUS]))?;
     Ok(policy)
 }

@@ -114,13 +114,13 @@ pub fn resolve(contents: &Contents, here: &Here<'_>, on_conflict: OnConflict) ->
     let entries = owned(contents, here.ids)?;
     let absent = absent_origins(&entries, here.tree);
     let want: BTreeMap<TreePath, Node> = here.tree.nodes().iter().map(|n| (n.path.clone(), n.clone())).collect();
-    let mut work = Work { here, on_conflict, absent, want, noted: Vec::new() };
+    let mut work = Work { contents, here, on_conflict, absent, want, noted: Vec::new() };
     for entry in &entries {
         work.take(entry);
     }
     // Directories go once all that is in them does: the deepest first.
     for entry in entries.iter().rev() {
-        work.remove_dir(entry)?;
+        work.empty_dir(entry)?;
     }
     work.group(&entries);
     let Work { want, mut noted, .. } = work;
@@ -163,6 +163,7 @@ fn absent_origins(entries: &[Entry], here: &Tree) -> HashSet<Arc<str>> {
 }
 
 struct Work<'a> {
+    contents: &'a Contents,
     here: &'a Here<'a>,
     on_conflict: OnConflict,
     absent: HashSet<Arc<str>>,
@@ -192,6 +193,7 @@ impl Work<'_> {
         }
         match (&change.before, &change.after, here) {
             (Some(before), None, _) if before.kind.is_dir() => {} // later
+            (Some(before), Some(after), Some(here)) if is_emptied(before, after, here) => {} // later
             (_, None, None) => {}
             (Some(before), None, Some(here)) if here.kind.same(&before.kind) => drop(self.want.remove(&change.path)),
             (Some(before), Some(after), Some(here)) if as_expected(here, before, after) => {
@@ -232,7 +234,11 @@ impl Work<'_> {
     /// Nothing is written through a link that somebody put in the place of a directory (decision 23).
     fn is_below_no_dir(&self, path: &TreePath) -> bool {
         let above = path.ancestors().find_map(|above| self.here.tree.get(above.as_bytes()));
-        above.is_some_and(|above| !above.kind.is_dir() && self.want.get(&above.path).is_some_and(|n| !n.kind.is_dir()))
+        let Some(above) = above.filter(|above| !above.kind.is_dir()) else { return false };
+        // Unless it is the patch that puts it there, and did so already.
+        let after = self.contents.get(&above.path).and_then(|entry| entry.change.after.as_ref());
+        !after.is_some_and(|after| after.kind.same(&above.kind))
+            && !self.want.get(&above.path).is_some_and(|node| node.kind.is_dir())
     }
 
     /// Is the directory there in which it shall be, or will it be?
@@ -261,18 +267,25 @@ impl Work<'_> {
         self.note(entry, why);
     }
 
-    /// A directory goes if nothing stays in it.
-    fn remove_dir(&mut self, entry: &Entry) -> Result<()> {
+    /// A directory goes, or becomes something else, if nothing stays in it.
+    fn empty_dir(&mut self, entry: &Entry) -> Result<()> {
         let change = &entry.change;
-        let here = self.here.tree.get(change.path.as_bytes());
-        if change.after.is_some() || !here.is_some_and(|here| here.kind.is_dir()) {
+        let here = self.here.tree.get(change.path.as_bytes()).filter(|here| here.kind.is_dir());
+        let goes = match (&change.before, &change.after, here) {
+            (Some(_), None, Some(_)) => true,
+            (Some(before), Some(after), Some(here)) => is_emptied(before, after, here),
+            _ => false,
+        };
+        if !goes {
             return Ok(());
         }
         let names = (self.here.names)(&change.path)?;
-        if names.iter().any(|name| self.here.tree.get(name.as_bytes()).is_none() || self.want.contains_key(name)) {
-            self.note(entry, Why::NotEmpty);
-        } else {
-            self.want.remove(&change.path);
+        let stays = |name: &TreePath| self.here.tree.get(name.as_bytes()).is_none() || self.want.contains_key(name);
+        match &change.after {
+            None if names.iter().any(stays) => self.note(entry, Why::NotEmpty),
+            Some(_) if names.iter().any(stays) => self.conflict(entry, "it is not empty"),
+            None => drop(self.want.remove(&change.path)),
+            Some(after) => drop(self.want.insert(change.path.clone(), after.clone())),
         }
         Ok(())
     }
@@ -295,6 +308,11 @@ impl Work<'_> {
     fn note(&mut self, entry: &Entry, why: Why) {
         self.noted.push((entry.change.path.clone(), why));
     }
+}
+
+/// Does a directory become something else?
+fn is_emptied(before: &Node, after: &Node, here: &Node) -> bool {
+    before.kind.is_dir() && here.kind.is_dir() && !after.kind.is_dir()
 }
 
 /// Is here what the patch expects, or what it makes of it already?

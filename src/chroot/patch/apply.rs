@@ -20,7 +20,7 @@ use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::patch::resolve::{Here, Ids, OnConflict, Resolved, Why, resolve};
 use crate::patch::{Bundle, Contents};
 use crate::path::TreePath;
-use crate::plan::Plan;
+use crate::plan::{self, Plan};
 use crate::sys::{Dir, Mapping};
 use crate::tree::diff::diff;
 use crate::tree::{Node, Tree};
@@ -141,7 +141,7 @@ impl Job<'_> {
             report.outcome = Outcome::Conflicts;
             return Ok(report);
         }
-        if plan.is_empty() {
+        if plan.changes.iter().all(is_time_of_dir) {
             report.outcome = Outcome::Adopted;
         }
         let change = Change { root: self.root, roots: &roots, here: &here, watch: self.watch };
@@ -227,6 +227,11 @@ impl Job<'_> {
         report.followed = follow::follow(self.root, &contents, self.options.restart, self.watch)?;
         Ok(())
     }
+}
+
+/// Does nothing change but when a directory was changed?
+fn is_time_of_dir(change: &plan::Change) -> bool {
+    matches!((&change.before, &change.after), (Some(a), Some(b)) if a.kind.is_dir() && a.same_but_dir_time(b))
 }
 
 /// The wanted tree with the merged files as they turned out.

@@ -120,10 +120,11 @@ impl Change<'_> {
             let keep = keeps.iter().find(|keep| keep.path == change.path).ok_or_else(|| unstaged(change))?;
             self.set_aside(keep, target, stage)
         };
-        let record = record::next(self.root, &plan, Some(&store.contents.head.name))?;
         let digests = record::Digests { contents: digest(&contents), undo: text.as_ref().map(|text| digest(text)) };
         record::note(self.root, &store.contents.head.name, &digests)?;
-        self.carry_out(diff(self.here, &want), &mut bring, record, (target, stages))
+        let plan = diff(self.here, &want);
+        let record = record::next(self.root, &plan, Some(&store.contents.head.name))?;
+        self.carry_out(plan, &mut bring, record, (target, stages))
     }
 
     /// Carries out a plan and makes `record` the manifest of the root.

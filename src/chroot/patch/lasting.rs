@@ -11,6 +11,7 @@ use crate::chroot::compose::Wanted;
 use crate::chroot::layer::Content;
 use crate::chroot::state::State;
 use crate::error::{IoContext, Result};
+use crate::patch::STORE;
 use crate::path::TreePath;
 use crate::plan::{Action, Change};
 use crate::sys::Dir;
@@ -42,6 +43,7 @@ pub(crate) fn lay_over(wanted: &mut Wanted, (state, root): (&State, &Dir), have:
     for patch in &patches {
         wanted.notes.extend(work.lay(patch));
     }
+    work.keep_list()?;
     let (nodes, from) = work.entries.into_values().unzip();
     (wanted.tree, wanted.from) = (Tree::new(nodes)?, from);
     Ok(())
@@ -58,6 +60,17 @@ struct Work<'a> {
 }
 
 impl Work<'_> {
+    /// The directories above the list of patches.
+    fn keep_list(&mut self) -> Result<()> {
+        for above in TreePath::new(STORE.as_bytes())?.ancestors() {
+            let Some(here) = self.have.get(above.as_bytes()) else { continue };
+            let from = || Provenance { layer: self.layer, path: above.clone() };
+            let node = || Node { origin: Some("patch".into()), here: None, from: None, ..here.clone() };
+            self.entries.entry(above.clone()).or_insert_with(|| (node(), from()));
+        }
+        Ok(())
+    }
+
     /// Lays one patch over what is wanted so far. Returns what the user should know.
     fn lay(&mut self, patch: &Installed) -> Vec<String> {
         let name = &patch.contents.head.name;

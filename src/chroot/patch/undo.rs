@@ -185,7 +185,7 @@ impl Job<'_> {
         let want = Tree::new(stays.cloned().collect())?;
         let change = Change { root: self.root, roots: &roots, here: &here, watch: self.watch };
         change.check(&undone.plan)?;
-        self.carry_out(undo, &change, &want, &undone.plan)?;
+        self.carry_out(undo, &change, &want)?;
         undone.in_use = follow::in_use(&undone.plan);
         follow::follow(self.root, &self.patch.contents, false, self.watch)?;
         Ok(undone)
@@ -230,11 +230,11 @@ impl Job<'_> {
         Ok(found)
     }
 
-    fn carry_out(&self, undo: &Undo, change: &Change<'_>, want: &Tree, plan: &Plan) -> Result<()> {
+    fn carry_out(&self, undo: &Undo, change: &Change<'_>, want: &Tree) -> Result<()> {
         let state = self.root.state()?;
         let work = Areas::new(&self.root.place, state, change.roots)?;
         work.note(state)?;
-        let done = self.restore(undo, change, want, plan, &work);
+        let done = self.restore(undo, change, want, &work);
         if !state.is_interrupted() {
             work.clear(state)?;
             state.forget_unfinished()?;
@@ -243,12 +243,13 @@ impl Job<'_> {
         record::forget(self.root, &self.patch.contents.head.name)
     }
 
-    fn restore(&self, undo: &Undo, change: &Change<'_>, want: &Tree, plan: &Plan, work: &Areas<'_>) -> Result<()> {
+    fn restore(&self, undo: &Undo, change: &Change<'_>, want: &Tree, work: &Areas<'_>) -> Result<()> {
         let (target, stages) = (work.target()?, work.stages()?);
         let kept = self.kept(undo)?;
         let mut bring = |change: &plan::Change| self.bring(change, &kept, &target, &stages);
-        let record = record::next(self.root, plan, None)?;
-        change.carry_out(diff(change.here, want), &mut bring, record, (&target, &stages))
+        let plan = diff(change.here, want);
+        let record = record::next(self.root, &plan, None)?;
+        change.carry_out(plan, &mut bring, record, (&target, &stages))
     }
 
     /// The names of the files that were set aside, by digest.
