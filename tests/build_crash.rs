@@ -5,13 +5,12 @@
 
 mod common;
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::process::Command;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
+use common::strike::{each, moments, trace};
 use common::{Said, World, able, native, picture};
 
 /// The sources before: of every kind of entry, a few.
@@ -29,11 +28,6 @@ echo same > bin/suid; echo g > file-to-dir/deep/g; ln -s elsewhere turns; ln -s 
 echo one > h1; echo three > h3; ln h3 h2; chown 5:7 bin/prog bin/suid; chmod 4755 bin/suid; chmod 700 bin/meta
 mknod fresh/null c 1 3; setfattr -n user.b -v 2 bin/meta; chmod 1777 fresh
 ";
-
-/// Calls that change something on a disk, in every spelling that a library may choose.
-const CHANGING: &str = "link linkat rename renameat renameat2 unlink unlinkat rmdir mkdir mkdirat symlink symlinkat mknod \
-    mknodat chmod fchmod fchmodat fchmodat2 chown fchown fchownat lchown utimensat setxattr lsetxattr fsetxattr \
-    removexattr lremovexattr fsync fdatasync syncfs write pwrite64 ftruncate copy_file_range";
 
 /// A world with both archives and a recipe for each, which removes all that it does not know.
 struct Stage {
@@ -100,24 +94,9 @@ impl Stage {
     /// How often each call is made in a build that nothing disturbs, by the thread that makes it most: strace counts
     /// them for each thread.
     fn moments(&self) -> Vec<(String, usize)> {
-        let calls: Vec<String> = CHANGING.split_whitespace().map(|name| format!("?{name}")).collect();
-        let said = self.build(&format!("-etrace={}", calls.join(",")));
+        let said = self.build(&trace());
         assert_eq!((said.status, self.seen() == self.new), (Some(0), true), "{said:?}");
-        let log = fs::read_to_string(self.world.path("log")).unwrap();
-        let mut counts: BTreeMap<(String, String), usize> = BTreeMap::new();
-        for line in log.lines() {
-            let mut words = line.split_whitespace();
-            let (thread, call) = (words.next().unwrap(), words.next().unwrap());
-            if let Some((call, _)) = call.split_once('(').filter(|(call, _)| !call.starts_with("syscall_")) {
-                *counts.entry((call.to_owned(), thread.to_owned())).or_default() += 1;
-            }
-        }
-        let mut most: BTreeMap<String, usize> = BTreeMap::new();
-        for ((call, _), count) in counts {
-            let known = most.entry(call).or_default();
-            *known = count.max(*known);
-        }
-        most.into_iter().flat_map(|(call, count)| (1..=count).map(move |n| (call.clone(), n))).collect()
+        moments(&fs::read_to_string(self.world.path("log")).unwrap())
     }
 
     /// After whatever happened: recovers, and is the chroot one or the other, and recorded as such? Is it the new one?
@@ -141,23 +120,6 @@ impl Stage {
         let full = |state: &PathBuf| fs::read_dir(state).unwrap().any(|file| file.unwrap().file_name() != "lock");
         states.filter(|state| !state.ends_with("roots")).filter(full).count()
     }
-}
-
-/// Every case, on two threads with a stage each; how many are true.
-fn each(cases: &[(String, String)], new: fn() -> Stage, judge: impl Fn(&Stage, &str, &str) -> bool + Sync) -> usize {
-    let (next, good) = (AtomicUsize::new(0), AtomicUsize::new(0));
-    let work = || {
-        let stage = new();
-        while let Some((call, how)) = cases.get(next.fetch_add(1, Ordering::Relaxed)) {
-            good.fetch_add(usize::from(judge(&stage, call, how)), Ordering::Relaxed);
-        }
-    };
-    std::thread::scope(|scope| {
-        let other = scope.spawn(work);
-        work();
-        other.join().unwrap();
-    });
-    good.into_inner()
 }
 
 fn in_home() -> Stage {
