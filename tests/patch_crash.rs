@@ -238,7 +238,7 @@ fn where_there_is_no_room_nothing_is_changed() {
         "cp -a new big; head -c 6000000 /dev/urandom > big/usr/bin/large
         $STOCKADE patch diff old big --unsigned --name big -o big.tgz
         truncate -s 12M img; mkfs.ext4 -qO ^has_journal img; mkdir mnt; mount -o loop img mnt; rmdir mnt/lost+found
-        rsync -aHAX old/ mnt/; head -c 7000000 /dev/urandom > mnt/filler; rsync -aHAX mnt/ was/
+        rsync -aHAX old/ mnt/; head -c 7000000 /dev/urandom > mnt/filler; cp -a mnt was
         if $STOCKADE patch apply --unsigned big.tgz --root ./mnt > said 2>&1; then exit 1; fi
         grep -q 'and .* are free' said; grep -q 'hint: ' said
         test -z \"$(rsync -aHAXcni --delete --modify-window=-1 was/ mnt/)\"",
