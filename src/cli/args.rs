@@ -62,6 +62,9 @@ pub(super) enum Verb {
     /// Run a step of `build` in a root that is not finished; `build` calls this itself
     #[command(hide = true)]
     Inside(Inside),
+    /// Write what is at a URL to standard output; `patch sync` calls this itself
+    #[command(hide = true)]
+    Fetch(Fetch),
 }
 
 impl Verb {
@@ -88,6 +91,7 @@ impl Verb {
             Verb::Schema => "schema",
             Verb::Completions(_) => "completions",
             Verb::Inside(_) => "inside",
+            Verb::Fetch(_) => "fetch",
         }
     }
 
@@ -110,7 +114,7 @@ impl Verb {
             Verb::Recover(args) => args.json.json,
             Verb::Key(args) => args.verb.json(),
             Verb::Patch(args) => args.verb.json(),
-            Verb::Schema | Verb::Completions(_) | Verb::Inside(_) => false,
+            Verb::Schema | Verb::Completions(_) | Verb::Inside(_) | Verb::Fetch(_) => false,
         }
     }
 }
@@ -472,6 +476,12 @@ pub(super) struct Inside {
     pub(super) root: PathBuf,
     #[arg(last = true, required = true)]
     pub(super) command: Vec<OsString>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Fetch {
+    pub(super) url: String,
+    pub(super) seconds: u64,
 }
 
 /// The shells that completions are made for.

@@ -99,7 +99,7 @@ pub fn main(arguments: impl Iterator<Item = OsString>) -> ExitCode {
 /// sessions: from outside, the user may see into the namespaces of all of them.
 fn rootless(verb: &Verb) -> Result<()> {
     match verb {
-        Verb::Sessions(_) | Verb::Schema | Verb::Completions(_) | Verb::Inside(_) => Ok(()),
+        Verb::Sessions(_) | Verb::Schema | Verb::Completions(_) | Verb::Inside(_) | Verb::Fetch(_) => Ok(()),
         Verb::Key(_) => Ok(()),
         Verb::Patch(args) if !args.verb.needs_root() => Ok(()),
         _ => session::become_root(&Home::from_env()?.path),
@@ -151,6 +151,7 @@ fn dispatch(verb: &Verb, out: &mut Out) -> Result<Exit> {
         Verb::Schema => out.line(format_args!("{}", recipe::schema())).map(|()| Exit::Done),
         Verb::Completions(args) => completions::run(args, out),
         Verb::Inside(args) => run::inside(args),
+        Verb::Fetch(args) => patch::fetch(args),
     }
 }
 

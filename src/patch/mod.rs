@@ -10,8 +10,10 @@ pub mod accounts;
 pub mod bundle;
 pub mod contents;
 pub mod delta;
+pub mod fetch;
 mod keys;
 mod make;
+pub mod repository;
 pub mod resolve;
 mod scratch;
 mod side;
@@ -30,7 +32,7 @@ use std::io::{self, Read};
 
 use sha2::{Digest as _, Sha256};
 
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::path::TreePath;
 use crate::tree::Digest;
 
@@ -67,6 +69,19 @@ pub fn store(name: &str) -> Result<TreePath> {
 /// Is the path one that the list of patches takes, or a directory above it that was made for it?
 pub fn is_stored(path: &TreePath) -> bool {
     TreePath::new(STORE.as_bytes()).is_ok_and(|store| path.is_within(&store))
+}
+
+/// For [`Bundle::read`]: a body must be what the manifest says. Of a difference only the file that it is made for can tell.
+///
+/// # Errors
+/// [`ErrorKind::Unverified`] naming the path.
+pub fn verify_body(contents: &Contents, member: &Member, body: &mut dyn Read) -> Result<()> {
+    let Some(expected) = member.digest(contents) else { return Ok(()) };
+    let path = &contents.entries[member.entry].change.path;
+    if digest_of(body).on("read", path)? == expected {
+        return Ok(());
+    }
+    Err(Error::new(ErrorKind::Unverified, "its content is not what the manifest says").at(path))
 }
 
 /// The digest of all that can be read.

@@ -23,6 +23,10 @@ use crate::watch::Watch;
 /// How a manifest begins.
 const MANIFEST: &[u8] = b"#mtree";
 
+/// Which files give owners their names, and how long they may be.
+const ACCOUNTS: [&str; 2] = ["etc/passwd", "etc/group"];
+const MAX_ACCOUNTS: u64 = 64 << 20;
+
 /// A tree, and where its contents are.
 pub struct Side {
     /// The tree. All its files have digests, but those of a manifest that says none.
@@ -32,9 +36,19 @@ pub struct Side {
 
 enum Place {
     Directory(Dir),
-    /// The digest of each body by its number; and those bodies that were asked for.
-    Archive(Archive, Vec<Digest>, Option<(Scratch, HashMap<Digest, Range<u64>>)>),
+    Archive(Box<Packed>),
     Nowhere,
+}
+
+/// An archive that was read once.
+struct Packed {
+    archive: Archive,
+    /// The digest of each body by its number.
+    digests: Vec<Digest>,
+    /// The account files.
+    texts: HashMap<TreePath, Vec<u8>>,
+    /// Those bodies that were asked for.
+    gathered: Option<(Scratch, HashMap<Digest, Range<u64>>)>,
 }
 
 impl Side {
@@ -72,7 +86,8 @@ impl Side {
     /// # Errors
     /// As [`Archive::read`]; as write(2).
     pub fn gather(&mut self, wanted: &HashSet<Digest>, beside: &Path, watch: &Watch) -> Result<()> {
-        let Place::Archive(archive, digests, gathered) = &mut self.contents else { return Ok(()) };
+        let Place::Archive(packed) = &mut self.contents else { return Ok(()) };
+        let Packed { archive, digests, gathered, .. } = &mut **packed;
         let mut scratch = Scratch::beside(beside)?;
         let mut places = HashMap::new();
         watch.begin("reading the archive", archive.stored()?);
@@ -103,8 +118,8 @@ impl Side {
                 let dir = root.walk_parent(&node.path).on("open", &node.path)?;
                 Ok(Box::new(dir.open_file(node.path.name()).on("open", &node.path)?))
             }
-            Place::Archive(_, _, gathered) => {
-                let (scratch, places) = gathered.as_ref().ok_or_else(missing)?;
+            Place::Archive(packed) => {
+                let (scratch, places) = packed.gathered.as_ref().ok_or_else(missing)?;
                 let range = node.digest().and_then(|digest| places.get(&digest)).ok_or_else(missing)?;
                 Ok(Box::new(scratch.read(range.clone())))
             }
@@ -112,14 +127,16 @@ impl Side {
         }
     }
 
-    /// A file that people would call short: the account files.
+    /// The text of an account file; empty if there is none.
     ///
     /// # Errors
     /// As [`Side::content`].
     pub fn text(&self, path: &str) -> Result<Vec<u8>> {
         let mut text = Vec::new();
-        if let (Some(node), Place::Directory(_)) = (self.tree.get(path.as_bytes()), &self.contents) {
-            self.content(node)?.read_to_end(&mut text).on("read", path)?;
+        match (self.tree.get(path.as_bytes()), &self.contents) {
+            (Some(node), Place::Directory(_)) => drop(self.content(node)?.read_to_end(&mut text).on("read", path)?),
+            (Some(node), Place::Archive(packed)) => text = packed.texts.get(&node.path).cloned().unwrap_or_default(),
+            _ => {}
         }
         Ok(text)
     }
@@ -140,10 +157,18 @@ fn directory(root: Dir, watch: &Watch) -> Result<Side> {
 
 fn archive(archive: Archive, watch: &Watch) -> Result<Side> {
     watch.begin("reading the archive", archive.stored()?);
-    let mut digests = Vec::new();
+    let (mut digests, mut texts) = (Vec::new(), HashMap::new());
     let contents = archive.read(
         &mut |_, node, body| {
-            digests.push(digest_of(&mut body.whole(node.size())).on("read", &node.path)?);
+            let mut body = body.whole(node.size());
+            if ACCOUNTS.iter().any(|path| path.as_bytes() == node.path.as_bytes()) {
+                let mut text = Vec::new();
+                body.take(MAX_ACCOUNTS).read_to_end(&mut text).on("read", &node.path)?;
+                digests.push(digest_of(&mut &text[..]).on("read", &node.path)?);
+                texts.insert(node.path.clone(), text);
+            } else {
+                digests.push(digest_of(&mut body).on("read", &node.path)?);
+            }
             Ok(())
         },
         watch,
@@ -152,10 +177,12 @@ fn archive(archive: Archive, watch: &Watch) -> Result<Side> {
         if let (Kind::File { digest, .. }, Some(number)) = (&mut node.kind, number) {
             *digest = digests.get(number as usize).copied();
         }
+        // What the archive is called says nothing of the target.
+        node.origin = None;
         node
     };
     let mut overlay = Overlay::default();
     overlay.lay(contents.nodes.into_iter().map(fill).collect(), &TreePath::root(), &PathSet::default())?;
     let (tree, _) = overlay.finish()?;
-    Ok(Side { tree, contents: Place::Archive(archive, digests, None) })
+    Ok(Side { tree, contents: Place::Archive(Box::new(Packed { archive, digests, texts, gathered: None })) })
 }

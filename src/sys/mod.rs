@@ -42,7 +42,7 @@ pub use platform::{
     remove_subvolume, shares_blocks, shield, snapshot, take_bind,
 };
 pub use stat::{Entry, FileType, Space, Stat, Visit};
-pub use terminal::{ask_hidden, random};
+pub use terminal::{ask_hidden, become_nobody, random};
 pub use terms::{Limits, Mounted, Mounting, Terms};
 
 /// Which system calls may be used.

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: ISC
-//! The terminal, where something is typed that nobody must see; and the system's random bytes.
+//! The terminal, where something is typed that nobody must see; the system's random bytes; and giving up root.
 
 use std::fs::OpenOptions;
 use std::io::{self, Read, Write};
@@ -63,4 +63,19 @@ pub fn random<const N: usize>() -> io::Result<[u8; N]> {
         0 => Ok(bytes),
         _ => Err(io::Error::last_os_error()),
     }
+}
+
+/// Becomes an account that is nobody's, for good: no other groups, and no program that would give anything back.
+///
+/// # Errors
+/// As setgroups(2), setresgid(2), setresuid(2).
+pub fn become_nobody(uid: u32, gid: u32) -> io::Result<()> {
+    let done = |result: libc::c_int| if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) };
+    // SAFETY: these take numbers, and a list without entries.
+    unsafe {
+        done(libc::setgroups(0, std::ptr::null()))?;
+        done(libc::setresgid(gid, gid, gid))?;
+        done(libc::setresuid(uid, uid, uid))?;
+    }
+    super::platform::forbid_privileges()
 }

@@ -65,8 +65,7 @@ fn provides(patch: &Installed) -> impl Iterator<Item = Digest> {
 
 /// Is it of another system, architecture or release?
 fn foreign(head: &Head, root: &Root, known: &Known) -> Result<Option<String>> {
-    let (system, machine) = (sys::kernel().0.to_lowercase(), sys::machine());
-    let here = if openbsd_release(root)?.is_some() { "openbsd".to_owned() } else { system };
+    let (here, machine) = (system_of(root)?, sys::machine());
     if !head.system.is_empty() && head.system != here {
         return Ok(Some(format!("it is for {}, and this is {here}", head.system)));
     }
@@ -94,6 +93,14 @@ fn same_machine(a: &str, b: &str) -> bool {
         name => name.to_owned(),
     };
     plain(a) == plain(b)
+}
+
+/// The system that a root is of: OpenBSD if it has the keys of a release, else that of the kernel.
+///
+/// # Errors
+/// As open(2).
+pub(crate) fn system_of(root: &Root) -> Result<String> {
+    Ok(if openbsd_release(root)?.is_some() { "openbsd".to_owned() } else { sys::kernel().0.to_lowercase() })
 }
 
 /// The release that a root is of: that of the newest `openbsd-XY-base.pub`, or `VERSION_ID` of os-release(5).

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::path::PathBuf;
 
+use super::order::{release_of, system_of};
 use super::store::{self, Installed};
 use super::target::Root;
 use super::{look, record};
@@ -24,6 +25,10 @@ use crate::watch::Watch;
 pub struct Listed {
     /// Absolute path of the root.
     pub root: PathBuf,
+    /// The system that the root is of: `linux` or `openbsd`.
+    pub system: String,
+    /// The release that the root is of, if it says so.
+    pub release: Option<String>,
     /// The patches, in order.
     pub patches: Vec<Installed>,
 }
@@ -75,7 +80,8 @@ pub struct Checked {
 /// [`ErrorKind::BadInput`] naming what is malformed.
 pub fn list(home: &Home, name: &OsStr, wait: bool) -> Result<Listed> {
     let root = Root::open(home, name, Locking { shared: true, wait, verb: "patch list" })?;
-    Ok(Listed { patches: store::installed(&root.dir)?, root: root.place.root })
+    let (patches, system, release) = (store::installed(&root.dir)?, system_of(&root)?, release_of(&root)?);
+    Ok(Listed { patches, system, release, root: root.place.root })
 }
 
 /// Reads what the patches of the root `name` changed.

@@ -8,6 +8,7 @@ use clap::{Args, Subcommand, ValueHint};
 
 use super::make::Make;
 use crate::cli::args::{Json, Lock};
+use crate::cli::secret::PassphraseArgs;
 use crate::error::Result;
 use crate::patch::{Keys, Trust};
 
@@ -36,6 +37,10 @@ pub(in crate::cli) enum PatchVerb {
     Verify(Verify),
     /// Make a patch of what differs between two trees, or list it
     Diff(Box<Diff>),
+    /// Put patches into a repository, and sign what it has
+    Publish(Publish),
+    /// Fetch what is missing from a repository
+    Sync(Sync),
 }
 
 impl PatchVerb {
@@ -50,6 +55,8 @@ impl PatchVerb {
             PatchVerb::Show(_) => "patch show",
             PatchVerb::Verify(_) => "patch verify",
             PatchVerb::Diff(_) => "patch diff",
+            PatchVerb::Publish(_) => "patch publish",
+            PatchVerb::Sync(_) => "patch sync",
         }
     }
 
@@ -63,6 +70,8 @@ impl PatchVerb {
             PatchVerb::Show(args) => args.json.json,
             PatchVerb::Verify(args) => args.json.json,
             PatchVerb::Diff(args) => args.json.json,
+            PatchVerb::Publish(args) => args.json.json,
+            PatchVerb::Sync(args) => args.json.json,
         }
     }
 
@@ -74,8 +83,8 @@ impl PatchVerb {
             | PatchVerb::List(_)
             | PatchVerb::Check(_)
             | PatchVerb::Forget(_) => true,
-            PatchVerb::Show(_) | PatchVerb::Verify(_) => false,
-            PatchVerb::Diff(_) => true,
+            PatchVerb::Show(_) | PatchVerb::Verify(_) | PatchVerb::Publish(_) => false,
+            PatchVerb::Diff(_) | PatchVerb::Sync(_) => true,
         }
     }
 }
@@ -172,10 +181,10 @@ pub(in crate::cli) struct Forget {
 pub(in crate::cli) struct TrustArgs {
     /// Trust this public key, instead of those in /etc/signify; may be repeated
     #[arg(long = "key", value_name = "FILE", value_hint = ValueHint::FilePath)]
-    keys: Vec<PathBuf>,
+    pub(in crate::cli) keys: Vec<PathBuf>,
     /// Take a patch that nobody signed, or that somebody else did
     #[arg(long, conflicts_with = "keys")]
-    unsigned: bool,
+    pub(in crate::cli) unsigned: bool,
 }
 
 impl TrustArgs {
@@ -226,6 +235,55 @@ pub(in crate::cli) struct Diff {
     pub(in crate::cli) after: PathBuf,
     #[command(flatten)]
     pub(in crate::cli) make: Make,
+    #[command(flatten)]
+    pub(in crate::cli) json: Json,
+}
+
+#[derive(Debug, Args)]
+pub(in crate::cli) struct Publish {
+    /// The repository: a directory that a web server serves
+    #[arg(value_hint = ValueHint::DirPath)]
+    pub(in crate::cli) dir: PathBuf,
+    /// The patches to add; without any it is signed anew
+    #[arg(value_hint = ValueHint::FilePath)]
+    pub(in crate::cli) patches: Vec<PathBuf>,
+    /// The signify secret key to sign the repository with
+    #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(in crate::cli) secret: PathBuf,
+    /// Take patches that this public key verifies, too; may be repeated
+    #[arg(long = "key", value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(in crate::cli) keys: Vec<PathBuf>,
+    #[command(flatten)]
+    pub(in crate::cli) passphrase: PassphraseArgs,
+    #[command(flatten)]
+    pub(in crate::cli) json: Json,
+}
+
+#[derive(Debug, Args)]
+pub(in crate::cli) struct Sync {
+    /// The repository: http://, https://, file:// or a directory
+    #[arg(value_hint = ValueHint::Url)]
+    pub(in crate::cli) from: String,
+    /// The root that lacks patches: a directory, or a chroot's name below the stockade home; without it the running system
+    #[arg(long, default_value = "/", value_name = "ROOT", value_hint = ValueHint::DirPath)]
+    pub(in crate::cli) root: PathBuf,
+    /// Apply what was fetched, in order
+    #[arg(long)]
+    pub(in crate::cli) apply: bool,
+    /// Warn if the repository was published longer ago than this many days
+    #[arg(long, value_name = "DAYS")]
+    pub(in crate::cli) max_age: Option<u32>,
+    /// The release of the root, where it does not say itself
+    #[arg(long, value_name = "RELEASE")]
+    pub(in crate::cli) release: Option<String>,
+    /// Show what is missing, and fetch no patch
+    #[arg(short = 'n', long)]
+    pub(in crate::cli) dry_run: bool,
+    /// Trust this public key, instead of those in /etc/signify; may be repeated
+    #[arg(long = "key", value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(in crate::cli) keys: Vec<PathBuf>,
+    #[command(flatten)]
+    pub(in crate::cli) lock: Lock,
     #[command(flatten)]
     pub(in crate::cli) json: Json,
 }

@@ -7,7 +7,9 @@ pub(super) mod args;
 mod diff;
 mod list;
 pub(super) mod make;
+mod publish;
 mod show;
+mod sync;
 mod undo;
 mod verify;
 
@@ -19,6 +21,7 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use crate::chroot::patch::word;
+use crate::cli::args::Fetch;
 use crate::cli::out::Out;
 use crate::cli::{Exit, json};
 use crate::error::{IoContext, Result};
@@ -34,6 +37,8 @@ pub(super) fn run(args: &Patch, out: &mut Out) -> Result<Exit> {
         PatchVerb::Check(args) => list::check_patches(args, out),
         PatchVerb::Forget(args) => list::forget_undo(args, out),
         PatchVerb::Diff(args) => diff::run(args, out),
+        PatchVerb::Publish(args) => publish::run(args, out),
+        PatchVerb::Sync(args) => sync::run(args, out),
         PatchVerb::Show(args) => show::run(args, out),
         PatchVerb::Verify(args) => verify::run(args, out),
     }
@@ -62,6 +67,12 @@ fn noted_value(noted: &[(TreePath, Why)]) -> Value {
     };
     let value = |(path, why): &(TreePath, Why)| json!({ "path": json::path(path.as_bytes()), "what": word(why), "reason": reason(why) });
     noted.iter().map(value).collect()
+}
+
+/// What the child does that `patch sync` starts.
+pub(super) fn fetch(args: &Fetch) -> Result<Exit> {
+    crate::patch::fetch::child(&args.url, args.seconds, &mut io::stdout().lock())?;
+    Ok(Exit::Done)
 }
 
 /// Opens a patch to be read forward; `-` is standard input.

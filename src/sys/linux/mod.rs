@@ -258,3 +258,11 @@ pub fn shares_blocks(from: &Dir, to: &Dir) -> bool {
     };
     from.calls() == Calls::Native && attempt().is_ok()
 }
+
+/// Forbids this process to gain anything by executing programs.
+///
+/// # Errors
+/// As prctl(2).
+pub(super) fn forbid_privileges() -> io::Result<()> {
+    Ok(rustix::thread::set_no_new_privs(true)?)
+}

@@ -284,3 +284,15 @@ impl Outside {
 pub fn shield() -> io::Result<()> {
     Ok(())
 }
+
+/// Forbids this process all but the network and reading files.
+///
+/// # Errors
+/// As pledge(2).
+pub(super) fn forbid_privileges() -> io::Result<()> {
+    // SAFETY: both are strings that last, or none.
+    match unsafe { libc::pledge(c"stdio rpath inet dns".as_ptr(), std::ptr::null()) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}

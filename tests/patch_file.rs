@@ -1,0 +1,165 @@
+// SPDX-License-Identifier: ISC
+//! Patch files made of two trees, and looked into: by this program, by tar and by signify.
+
+mod common;
+
+use std::fs;
+
+use common::{World, able, rsync_differences};
+
+/// Two trees: text and programs edited, added, removed, another mode, links made and broken; whole seconds, so that
+/// archives have them too. A key.
+const TREES: &str = r#"
+umask 022
+mkdir -p before/etc before/usr/bin before/usr/sbin before/usr/lib before/usr/share/doc before/var/empty
+printf 'root:x:0:0::/root:/bin/sh\ndaemon:x:1:1::/:/bin/sh\n' > before/etc/passwd
+printf 'root:x:0:\ndaemon:x:1:\n' > before/etc/group
+echo welcome > before/etc/motd
+head -c 3000000 /dev/urandom > before/usr/sbin/daemon; chmod 755 before/usr/sbin/daemon
+head -c 200000 /dev/urandom > before/usr/bin/su; chmod 4755 before/usr/bin/su
+head -c 100000 /dev/urandom > before/usr/lib/libx.so.1.0
+for n in $(seq 50); do seq $n 900 > before/usr/share/doc/$n; done
+ln before/usr/share/doc/1 before/usr/share/doc/linked
+ln -s doc before/usr/share/man
+find before -exec touch -h -d @1500000000 {} +
+cp -a before after
+echo hello > after/etc/motd
+printf x | dd of=after/usr/sbin/daemon bs=1 seek=1000000 conv=notrunc status=none
+printf x | dd of=after/usr/bin/su bs=1 seek=1000 conv=notrunc status=none
+printf x | dd of=after/usr/lib/libx.so.1.0 bs=1 seek=1000 conv=notrunc status=none
+rm after/usr/share/doc/2 after/usr/share/man; ln -s ../doc after/usr/share/man
+sed -i s/^100$/hundred/ after/usr/share/doc/linked
+chmod 600 after/usr/share/doc/3; chown 1:1 after/usr/share/doc/3
+mkdir after/usr/new; seq 5 > after/usr/new/file; ln after/usr/new/file after/usr/new/twin
+find after -newermt @1500000001 -exec touch -h -d @1600000000 {} +
+$STOCKADE key generate k-patch >/dev/null
+"#;
+
+fn world() -> World {
+    let world = World::new();
+    world.sh(TREES);
+    world
+}
+
+#[test]
+fn a_patch_of_two_trees() {
+    if !able(&["signify-openbsd", "rsync"]) {
+        return;
+    }
+    let world = world();
+    let diff = "SOURCE_DATE_EPOCH=1700000000 $STOCKADE patch diff -s k-patch.sec --title 'what it mends'";
+    world.sh(&format!("{diff} before after --name fix-1"));
+    assert_eq!(
+        world.ok(&["patch", "verify", "fix-1.tgz", "--key", "k-patch.pub"]).matches("signed by k-patch.pub").count(),
+        1
+    );
+    world.sh("signify-openbsd -V -z -p k-patch.pub -x fix-1.tgz -m - > /dev/null");
+    // The same from archives of the trees, byte for byte.
+    world.sh(&format!(
+        "tar czf before.tgz -C before . && tar cf after.tar -C after .
+        {diff} before.tgz after.tar --name fix-1 -o again.tgz
+        cmp fix-1.tgz again.tgz"
+    ));
+    // Plain tar brings all that comes; what goes it cannot take away.
+    world.sh("cp -a before have && tar xzpf fix-1.tgz -C have && rm -r have/var/db have/usr/share/doc/2");
+    world.sh("touch -d @1600000000 have/usr/share/doc have/usr/share have/usr have/usr/new; touch -d @1500000000 have/var; rmdir have/var/db 2>/dev/null || true");
+    let left = rsync_differences(&world.path("after"), &world.path("have"));
+    // Metadata alone has no member: chmod and chown are for stockade.
+    assert_eq!(
+        left.lines()
+            .filter(|line| line.starts_with('>')
+                || line.starts_with('<')
+                || line.starts_with('c')
+                || line.starts_with('h'))
+            .count(),
+        0,
+        "{left}"
+    );
+    let shown = world.ok(&["patch", "show", "fix-1.tgz", "--key", "k-patch.pub"]);
+    for words in [
+        "title:      what it mends",
+        "program daemon",
+        "all that uses libx.so.1.0",
+        "- ",
+        "* ",
+        "usr/share/doc/3  mode uid gid",
+        "+ ",
+    ] {
+        assert!(shown.contains(words), "{words:?} is not in {shown}");
+    }
+    let json: serde_json::Value =
+        serde_json::from_str(&world.ok(&["patch", "show", "fix-1.tgz", "--json", "--unsigned"])).unwrap();
+    let change = |path: &str| json["changes"].as_array().unwrap().iter().find(|c| c["path"] == path).unwrap().clone();
+    assert_eq!(change("etc/motd")["body"]["base"], true);
+    assert_eq!(change("usr/share/doc/2")["change"], "-");
+    // Listings.
+    world.sh("$STOCKADE patch diff before before && ! $STOCKADE patch diff before after > list && grep -q '^- usr/share/doc/2$' list");
+}
+
+#[test]
+fn differences_are_small_and_never_of_what_must_come_whole() {
+    if !able(&[]) {
+        return;
+    }
+    let world = world();
+    world.ok(&["patch", "diff", "before", "after", "--name", "full", "--unsigned"]);
+    world.ok(&["patch", "diff", "before", "after", "--name", "small", "--unsigned", "--delta"]);
+    let size = |name: &str| fs::metadata(world.path(name)).unwrap().len();
+    assert!(size("full.tgz") > 3_300_000, "{}", size("full.tgz"));
+    // The set-id program comes whole: 200 KB.
+    assert!(size("small.tgz") < 210_000, "{}", size("small.tgz"));
+    let text = world.ok(&["patch", "show", "small.tgz", "--json", "--unsigned"]);
+    let json: serde_json::Value = serde_json::from_str(&text).unwrap();
+    for (path, how) in [
+        ("usr/sbin/daemon", "delta"),
+        ("usr/lib/libx.so.1.0", "delta"),
+        ("usr/share/doc/linked", "delta"),
+        ("usr/bin/su", "full"),
+        ("etc/motd", "full"),
+        ("usr/new/file", "full"),
+        ("usr/share/doc/3", "none"),
+    ] {
+        let change = json["changes"].as_array().unwrap().iter().find(|change| change["path"] == path);
+        assert_eq!(change.unwrap()["body"]["how"], how, "{path}");
+    }
+    world.ok(&["patch", "verify", "small.tgz", "--unsigned"]);
+}
+
+#[test]
+fn what_is_refused() {
+    if !able(&[]) {
+        return;
+    }
+    let world = world();
+    world.ok(&["key", "generate", "other-patch"]);
+    world.ok(&["patch", "diff", "before", "after", "--name", "p", "-s", "k-patch.sec"]);
+    world.ok(&["patch", "diff", "before", "after", "--name", "bare", "--unsigned"]);
+    world.sh("$STOCKADE run / --help >/dev/null 2>&1 || true; head -c 100000 p.tgz > cut.tgz; cp p.tgz bent.tgz
+        printf x | dd of=bent.tgz bs=1 seek=200000 conv=notrunc status=none
+        (cat p.tgz; echo more) > long.tgz");
+    for (arguments, words) in [
+        (&["patch", "verify", "p.tgz", "--key", "other-patch.pub"][..], "signed by key"),
+        (&["patch", "verify", "bare.tgz", "--key", "k-patch.pub"], "not signed"),
+        (&["patch", "verify", "cut.tgz", "--key", "k-patch.pub"], "cut"),
+        (&["patch", "verify", "bent.tgz", "--key", "k-patch.pub"], "not what was signed"),
+        (&["patch", "verify", "long.tgz", "--key", "k-patch.pub"], "long.tgz"),
+        (&["patch", "verify", "k-patch.pub", "--key", "k-patch.pub"], "no gzip file"),
+        (&["patch", "show", "p.tgz", "--key", "other-patch.pub"], "signed by key"),
+        (&["patch", "diff", "before", "after", "--name", "x"], "--secret"),
+        (&["patch", "diff", "before", "after", "--name", "../x", "--unsigned"], "name of a patch"),
+        (&["patch", "diff", "before", "after", "--name", "x", "--unsigned", "--title", "two\nlines"], "malformed"),
+        (
+            &["patch", "diff", "before", "after", "--name", "x", "--unsigned", "--requires", "k-patch.pub"],
+            "k-patch.pub",
+        ),
+        (&["patch", "diff", "before", "nowhere", "--unsigned"], "nowhere"),
+        (&["patch", "diff", "before", "after", "-o", "x"], "no name"),
+    ] {
+        world.refused(arguments, &[words]);
+    }
+    for name in ["x", "x.tgz"] {
+        assert!(!world.path(name).exists());
+    }
+    let litter: Vec<_> = fs::read_dir(world.path("")).unwrap().map(|e| e.unwrap().file_name()).collect();
+    assert!(!litter.iter().any(|name| name.to_string_lossy().starts_with('.')), "{litter:?}");
+}
