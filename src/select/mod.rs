@@ -2,5 +2,6 @@
 //! Selectors: things that yield a set of paths out of a tree.
 #![forbid(unsafe_code)]
 
+pub mod closure;
 pub mod elf;
 pub mod packages;

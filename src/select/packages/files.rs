@@ -21,7 +21,7 @@ use crate::watch::Watch;
 pub const MERGED: [&str; 7] = ["bin", "sbin", "lib", "lib32", "lib64", "libo32", "libx32"];
 
 /// What never leaves the host, whoever says that it owns it (rule 7 of the design).
-const SECRETS: [&str; 14] = [
+pub(crate) const SECRETS: [&str; 14] = [
     "etc/shadow",
     "etc/shadow-",
     "etc/gshadow",

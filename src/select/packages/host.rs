@@ -5,6 +5,7 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::fs::File;
 use std::io::{ErrorKind as Io, Read};
 use std::rc::Rc;
 
@@ -148,6 +149,18 @@ impl Host {
             return Err(Error::new(ErrorKind::BadInput, format!("larger than {limit} bytes")).at(&found));
         }
         Ok(Some(content))
+    }
+
+    /// Opens the regular file at a canonical path; none if it is missing or something else.
+    ///
+    /// # Errors
+    /// As openat(2).
+    pub fn open_file(&self, path: &TreePath) -> Result<Option<File>> {
+        let Some(dir) = self.open(&path.parent().unwrap_or_default())? else { return Ok(None) };
+        match dir.open_regular(path.name()) {
+            Err(e) if e.kind() == Io::NotFound => Ok(None),
+            file => file.on("open", path),
+        }
     }
 
     /// The names in the directory `path`, sorted; none if it does not exist.

@@ -15,6 +15,7 @@ mod version;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
+pub(crate) use files::SECRETS;
 pub use files::{FileOptions, MERGED, Selected, Selection, Skipped, Why};
 pub use host::Host;
 

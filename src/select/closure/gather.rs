@@ -1,0 +1,462 @@
+// SPDX-License-Identifier: ISC
+//! Gathers a closure: a list of work in which each file that is found adds what it needs.
+#![forbid(unsafe_code)]
+
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::io::Read;
+use std::sync::Arc;
+
+use super::elf::Machine;
+use super::policy::{self, Policy};
+use super::script::{self, Language};
+use super::search::{Loader, Search};
+use super::view::{View, absolute, below};
+use super::{Closure, PROGRAM_DIRS, Reason, Request, hints};
+use crate::error::{Error, ErrorKind, IoContext, Result};
+use crate::path::{PathSet, TreePath, escape};
+use crate::select::packages::SECRETS;
+use crate::sys::FileType;
+use crate::watch::Watch;
+
+/// No closure has more entries: more is a policy or a link gone wild.
+const MAX_ENTRIES: usize = 2_000_000;
+/// How much of a script is read.
+pub(super) const MAX_SCRIPT: u64 = 1 << 20;
+/// How deep trees may be.
+const MAX_DEPTH: usize = 64;
+
+/// How a path came to be wanted.
+#[derive(Debug, Clone)]
+pub(super) struct Want {
+    pub(super) reason: Reason,
+    /// A program that the user names needs it: without it nothing works.
+    pub(super) must: bool,
+    /// It was found in a tree: it is there for completeness.
+    pub(super) in_tree: bool,
+}
+
+impl Want {
+    /// How much is at stake: what was looked into for less is looked into again.
+    pub(super) fn weight(&self) -> u8 {
+        if self.in_tree { 1 } else { 2 + u8::from(self.must) }
+    }
+}
+
+/// A file to look into.
+pub(super) struct Task {
+    /// Its canonical path.
+    pub(super) path: TreePath,
+    /// The name that it was found by, absolute.
+    pub(super) at: Vec<u8>,
+    pub(super) want: Want,
+}
+
+/// A closure that is being gathered.
+pub(super) struct Gatherer<'a> {
+    pub(super) view: &'a View,
+    pub(super) search: Search<'a>,
+    pub(super) closure: Closure,
+    pub(super) todo: VecDeque<Task>,
+    /// Objects that were loaded, and with what weight.
+    pub(super) loaded: HashMap<TreePath, u8>,
+    /// Modules of Perl that were read.
+    pub(super) read: HashSet<TreePath>,
+    /// Which loader loads what is for a machine.
+    pub(super) loaders: BTreeMap<Machine, Loader>,
+    /// Where each Python and Perl interpreter looks for modules.
+    pub(super) interpreters: HashMap<TreePath, Vec<Vec<u8>>>,
+    known: HashSet<(TreePath, Reason)>,
+    /// Files that are or were in the list of work, and with what weight.
+    pub(super) queued: HashMap<TreePath, u8>,
+    secrets: PathSet,
+    policies: Vec<Policy>,
+    /// Interpreters of scripts in trees that were left out: the first script, and how many.
+    left_out: BTreeMap<Vec<u8>, (TreePath, usize)>,
+    request: &'a Request,
+    watch: &'a Watch,
+}
+
+/// Gathers all that `request` needs of the host that `view` shows.
+///
+/// # Errors
+/// [`ErrorKind::NotFound`] for a program or library that is missing, with the chain that wants it; what the system says.
+pub fn gather(view: &View, request: &Request, watch: &Watch) -> Result<Closure> {
+    let mut policies = policy::all()?;
+    for name in request.with.iter().chain(&request.without) {
+        if !policies.iter().any(|policy| policy.name == *name) {
+            let names: Vec<&str> = policies.iter().map(|policy| policy.name.as_str()).collect();
+            let error = Error::new(ErrorKind::Usage, format!("there is no policy {name:?}"));
+            return Err(error.hint(format!("known: {}", names.join(", "))));
+        }
+    }
+    policies.retain(|policy| !request.without.contains(&policy.name));
+    let mut gatherer = Gatherer {
+        view,
+        search: Search::new(view)?,
+        closure: Closure::default(),
+        todo: VecDeque::new(),
+        loaded: HashMap::new(),
+        read: HashSet::new(),
+        queued: HashMap::new(),
+        loaders: BTreeMap::new(),
+        interpreters: HashMap::new(),
+        known: HashSet::new(),
+        secrets: PathSet::new(SECRETS)?,
+        policies,
+        left_out: BTreeMap::new(),
+        request,
+        watch,
+    };
+    gatherer.wanted()?;
+    gatherer.work()?;
+    gatherer.preloads()?;
+    gatherer.work()?;
+    gatherer.note_left_out();
+    Ok(gatherer.closure)
+}
+
+impl Gatherer<'_> {
+    /// What the user names.
+    fn wanted(&mut self) -> Result<()> {
+        let request = self.request;
+        let want = |why: &str, must| Want { reason: Reason { by: None, why: why.into() }, must, in_tree: false };
+        for program in &request.programs {
+            self.take(program.as_bytes(), &want("wanted program", true))?;
+        }
+        for path in &request.paths {
+            self.take(path.as_bytes(), &want("wanted path", true))?;
+        }
+        for (path, package) in &request.packaged {
+            let tree = Want { in_tree: true, ..want(&format!("package {package}"), false) };
+            self.one(path, &absolute(path), &tree)?;
+        }
+        for (path, by) in &request.traced {
+            let by = self.view.follow(by.as_bytes())?.file().cloned();
+            let why =
+                if by.is_some() { "opened in the trace" } else { "opened in the trace by a program that is gone" };
+            let reason = Reason { by, why: why.into() };
+            // What was there while it was traced may be gone by now.
+            self.traced(path.as_bytes(), &Want { reason, must: false, in_tree: false })?;
+        }
+        Ok(())
+    }
+
+    /// A path of a trace: of a directory only the directory itself.
+    fn traced(&mut self, path: &[u8], want: &Want) -> Result<()> {
+        match self.view.follow(path)?.dir().cloned() {
+            Some(dir) => self.enter(&dir, path, want).map(drop),
+            None => self.take(path, want).map(drop),
+        }
+    }
+
+    /// Does all the work that there is.
+    fn work(&mut self) -> Result<()> {
+        while let Some(task) = self.todo.pop_front() {
+            self.watch.count(1, 0)?;
+            self.look_into(&task)?;
+        }
+        Ok(())
+    }
+
+    /// Adds what `path` leads to, with the links on the way; of a directory all that is below it. False: it is not
+    /// there.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`] if it must be there and is not.
+    pub(super) fn take(&mut self, path: &[u8], want: &Want) -> Result<bool> {
+        let found = self.view.follow(path)?;
+        let Some((end, kind)) = &found.end else {
+            if want.must {
+                return Err(self.missing(path, want));
+            }
+            return Ok(false);
+        };
+        if self.secrets.covers(end) {
+            self.closure.notes.push(format!("/{end}: a secret of the host is never taken"));
+            return Ok(false);
+        }
+        self.enter_links(&found.links, want)?;
+        match kind {
+            FileType::Dir => self.tree(end, want, &PathSet::default(), 0)?,
+            FileType::File => self.one(end, path, want)?,
+            _ if want.must => {
+                let error = Error::new(ErrorKind::Refused, "it is neither a file nor a directory");
+                return Err(error.at(path).hint("sockets are put within reach with --socket"));
+            }
+            _ => {}
+        }
+        Ok(true)
+    }
+
+    fn enter_links(&mut self, links: &[TreePath], want: &Want) -> Result<()> {
+        for link in links {
+            self.enter(link, &absolute(link), want)?;
+        }
+        Ok(())
+    }
+
+    /// Adds one file, to be looked into when it is new.
+    pub(super) fn one(&mut self, path: &TreePath, at: &[u8], want: &Want) -> Result<()> {
+        self.enter(path, at, want)?;
+        if is_more(&mut self.queued, path, want) {
+            let (path, at, want) = (path.clone(), at.to_vec(), want.clone());
+            self.todo.push_back(Task { path, at, want });
+        }
+        Ok(())
+    }
+
+    /// Adds a directory with all below it but what `except` names, and what its links lead to.
+    pub(super) fn tree(&mut self, dir: &TreePath, want: &Want, except: &PathSet, depth: usize) -> Result<()> {
+        if !self.enter(dir, &absolute(dir), want)? && depth > 0 {
+            return Ok(());
+        }
+        if depth > MAX_DEPTH {
+            self.closure.notes.push(format!("/{dir}: too deep; what is below is left out"));
+            return Ok(());
+        }
+        let inside = Want { reason: Reason { by: Some(dir.clone()), why: "in it".into() }, must: false, in_tree: true };
+        for name in self.view.names(&absolute(dir))? {
+            let path = dir.join(&name)?;
+            if except.covers(&path) || self.secrets.covers(&path) {
+                continue;
+            }
+            match self.view.stat(&path)?.map(|stat| stat.kind) {
+                Some(FileType::Dir) => self.tree(&path, &inside, except, depth + 1)?,
+                Some(FileType::File) => self.one(&path, &absolute(&path), &inside)?,
+                Some(FileType::Symlink) => self.link_in_tree(&path, &inside, (except, depth + 1))?,
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// A link in a tree stays as it is; where it leads comes along, unless that is a directory that holds half the host.
+    fn link_in_tree(&mut self, link: &TreePath, want: &Want, (except, depth): (&PathSet, usize)) -> Result<()> {
+        let found = match self.view.follow(&absolute(link)) {
+            Ok(found) => found,
+            Err(e) if e.kind() == ErrorKind::BadInput => return Ok(()),
+            Err(e) => return Err(e),
+        };
+        self.enter(link, &absolute(link), want)?;
+        let target = Want { reason: Reason { by: Some(link.clone()), why: "where it leads".into() }, ..want.clone() };
+        match &found.end {
+            Some((end, _)) if self.secrets.covers(end) => return Ok(()),
+            Some((end, FileType::File)) => self.one(end, &absolute(end), &target)?,
+            Some((end, FileType::Dir)) if end.depth() > 1 && !link.is_within(end) => {
+                self.tree(end, &target, except, depth)?;
+            }
+            _ => return Ok(()),
+        }
+        self.enter_links(&found.links, &target)
+    }
+
+    /// Adds an entry, or one more reason for it. True: it is new.
+    pub(super) fn enter(&mut self, path: &TreePath, at: &[u8], want: &Want) -> Result<bool> {
+        let new = !self.closure.entries.contains_key(path);
+        let reason = &want.reason;
+        // The first reason is the one by which it was found: no chain goes in a circle along those.
+        if reason.by.as_ref() != Some(path) && self.known.insert((path.clone(), reason.clone())) {
+            self.closure.entries.entry(path.clone()).or_default().push(reason.clone());
+        }
+        if new {
+            if self.closure.entries.len() > MAX_ENTRIES {
+                return Err(Error::new(ErrorKind::Refused, "the closure has more than two million entries").at(at));
+            }
+            self.apply_policies(path)?;
+        }
+        Ok(new)
+    }
+
+    /// Looks into a file: an object is loaded, a script read.
+    fn look_into(&mut self, task: &Task) -> Result<()> {
+        let Some(stat) = self.view.stat(&task.path)? else { return Ok(()) };
+        let is_library = task.path.name().windows(3).any(|part| part == b".so") || task.path.name().ends_with(b".node");
+        // In a tree most files are data.
+        if task.want.in_tree && stat.mode & 0o111 == 0 && !is_library {
+            return Ok(());
+        }
+        if let Some(elf) = self.search.elf(&task.path)? {
+            return self.load(task, &elf);
+        }
+        let Some(file) = self.view.open(&task.path)? else { return Ok(()) };
+        let mut text = Vec::new();
+        file.take(MAX_SCRIPT).read_to_end(&mut text).on("read", &task.path)?;
+        let Some(interpreter) = script::interpreter(&text) else {
+            let language = if task.path.name().ends_with(b".py") { Some(Language::Python) } else { None };
+            return language.map_or(Ok(()), |language| self.read_script(task, &text, language));
+        };
+        let language = Language::of(interpreter.name());
+        if task.want.in_tree && language != Some(Language::Shell) && !self.is_there(&interpreter)? {
+            let entry = self.left_out.entry(interpreter.name().to_vec()).or_insert_with(|| (task.path.clone(), 0));
+            entry.1 += 1;
+            return Ok(());
+        }
+        let by = |why: &str| Want {
+            reason: Reason { by: Some(task.path.clone()), why: why.into() },
+            in_tree: false,
+            ..task.want.clone()
+        };
+        self.take(&interpreter.path, &by("interpreter"))?;
+        if let Some(program) = &interpreter.program {
+            self.program(program, &by("interpreter"))?;
+        }
+        match language {
+            Some(language) if !task.want.in_tree => self.read_script(task, &text, language),
+            _ => Ok(()),
+        }
+    }
+
+    /// Is the interpreter of a script in the closure already?
+    fn is_there(&self, interpreter: &script::Interpreter) -> Result<bool> {
+        let at = match &interpreter.program {
+            Some(program) => match self.look_up(program)? {
+                Some(at) => at,
+                None => return Ok(false),
+            },
+            None => interpreter.path.clone(),
+        };
+        let found = self.view.follow(&at)?;
+        Ok(found.file().is_some_and(|path| self.closure.entries.contains_key(path)))
+    }
+
+    /// The program of this name on the host.
+    fn look_up(&self, name: &[u8]) -> Result<Option<Vec<u8>>> {
+        if name.contains(&b'/') {
+            return Ok(Some(name.to_vec()).filter(|name| name.starts_with(b"/")));
+        }
+        for dir in PROGRAM_DIRS {
+            let at = below(dir.as_bytes(), name);
+            let found = self.view.follow(&at)?;
+            if let Some(path) = found.file()
+                && self.view.stat(path)?.is_some_and(|stat| stat.mode & 0o111 != 0)
+            {
+                return Ok(Some(at));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Adds a program by name.
+    pub(super) fn program(&mut self, name: &[u8], want: &Want) -> Result<bool> {
+        match self.look_up(name)? {
+            Some(at) => self.take(&at, want),
+            None if want.must => Err(self.missing(name, want)),
+            None => Ok(false),
+        }
+    }
+
+    /// Adds what the policies want because of `path`.
+    fn apply_policies(&mut self, path: &TreePath) -> Result<()> {
+        let policies = std::mem::take(&mut self.policies);
+        let asked = |policy: &Policy| !policy.asked || self.request.with.contains(&policy.name);
+        let applying: Vec<&Policy> = policies.iter().filter(|policy| asked(policy) && policy.applies(path)).collect();
+        let done = applying.into_iter().try_for_each(|policy| self.apply(policy, path));
+        self.policies = policies;
+        done
+    }
+
+    fn apply(&mut self, policy: &Policy, path: &TreePath) -> Result<()> {
+        let is_file = self.view.stat(path)?.is_some_and(|stat| stat.kind == FileType::File);
+        let elf = if is_file { self.search.elf(path)? } else { None };
+        let wants = policy.wants(path, elf.as_ref().map(|elf| elf.machine));
+        let why: Arc<str> = format!("policy {}: {}", policy.name, policy.reason).into();
+        let want = Want { reason: Reason { by: Some(path.clone()), why }, must: false, in_tree: true };
+        for pattern in &wants.paths {
+            for at in hints::glob(self.view, pattern.as_bytes())? {
+                let found = self.view.follow(&at)?;
+                match found.dir() {
+                    Some(dir) => {
+                        self.enter_links(&found.links, &want)?;
+                        self.tree(&dir.clone(), &want, &policy.except, 0)?;
+                    }
+                    None => drop(self.take(&at, &want)?),
+                }
+            }
+        }
+        let named = Want { in_tree: false, ..want.clone() };
+        for name in &wants.programs {
+            self.program(name.as_bytes(), &named)?;
+        }
+        for pattern in &wants.directories {
+            for at in hints::glob(self.view, pattern.as_bytes())? {
+                let found = self.view.follow(&at)?;
+                self.enter_links(&found.links, &want)?;
+                if let Some(dir) = found.dir() {
+                    self.enter(dir, &at, &want)?;
+                    self.closure.own.insert(dir.clone());
+                }
+            }
+        }
+        self.closure.users.extend(wants.users);
+        match elf {
+            Some(elf) => wants.libraries.iter().try_for_each(|name| self.late(path, &elf, name.as_bytes(), &named)),
+            None => Ok(()),
+        }
+    }
+
+    /// The name services that the host's nsswitch.conf names.
+    pub(super) fn services(&self) -> Result<Vec<String>> {
+        if !self.request.host_nss {
+            return Ok(Vec::new());
+        }
+        let text = self.view.text("/etc/nsswitch.conf", MAX_SCRIPT)?;
+        let lines = text.lines().map(|line| line.split('#').next().unwrap_or_default());
+        let words = lines.filter_map(|line| line.split_once(':')).flat_map(|(_, rest)| rest.split_whitespace());
+        let plain = |word: &&str| word.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
+        let mut names: Vec<String> = words.filter(plain).map(|word| format!("libnss_{word}.so.2")).collect();
+        names.sort();
+        names.dedup();
+        Ok(names)
+    }
+
+    /// That `path` is missing, with the chain that wants it.
+    pub(super) fn missing(&self, path: &[u8], want: &Want) -> Error {
+        let chain = match &want.reason.by {
+            Some(by) => format!("; the chain: {} -> {}", self.chain(by), escape(path)),
+            None => String::new(),
+        };
+        Error::new(ErrorKind::NotFound, format!("the host has no such {}{chain}", kind_of(&want.reason.why))).at(path)
+    }
+
+    /// The shortest known way from what the user named to `path`.
+    fn chain(&self, path: &TreePath) -> String {
+        let mut names = vec![path.clone()];
+        while let Some(Reason { by: Some(by), .. }) =
+            names.last().and_then(|last| self.closure.entries.get(last)).and_then(|reasons| reasons.first())
+        {
+            if names.contains(by) {
+                break;
+            }
+            names.push(by.clone());
+        }
+        names.iter().rev().map(|path| format!("/{path}")).collect::<Vec<_>>().join(" -> ")
+    }
+
+    fn note_left_out(&mut self) {
+        for (name, (first, count)) in &self.left_out {
+            let more = if *count > 1 { format!(" and {} more", count - 1) } else { String::new() };
+            let name = escape(name);
+            self.closure
+                .notes
+                .push(format!("{name} is not taken for /{first}{more}; name it as a program if they are used"));
+        }
+    }
+}
+
+/// Is `path` wanted for more than `known` says? It is then known for that.
+pub(super) fn is_more(known: &mut HashMap<TreePath, u8>, path: &TreePath, want: &Want) -> bool {
+    match known.get_mut(path) {
+        Some(weight) if *weight >= want.weight() => return false,
+        Some(weight) => *weight = want.weight(),
+        None => drop(known.insert(path.clone(), want.weight())),
+    }
+    true
+}
+
+/// The first word of a reason, as errors name what is missing.
+fn kind_of(why: &str) -> &str {
+    match why.split(' ').next().unwrap_or_default() {
+        "wanted" => why.split(' ').nth(1).unwrap_or("path"),
+        word => word,
+    }
+}
