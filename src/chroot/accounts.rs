@@ -96,6 +96,26 @@ pub fn bring(have: &Files, source: &Files) -> (Files, Vec<String>) {
     (files, notes)
 }
 
+/// The files of a root, `have`, with all accounts and groups of `source`, and these members (user, group).
+///
+/// # Errors
+/// [`ErrorKind::Refused`] where the root gave a number to another name, naming both; [`ErrorKind::NotFound`] for a member
+/// of a group that is nowhere.
+pub fn enrol(have: &Files, source: &Files, members: &[(&[u8], &[u8])]) -> Result<Files> {
+    let mut files = have.clone();
+    for group in groups(&source.group) {
+        have_group(&mut files, &group)?;
+    }
+    for user in users(&source.passwd) {
+        let want = Wanted { name: String::from_utf8_lossy(user.name).into_owned(), ..Wanted::default() };
+        add(&mut files, source, &want)?;
+    }
+    for (user, group) in members {
+        join(&mut files, source, user, &String::from_utf8_lossy(group))?;
+    }
+    Ok(files)
+}
+
 fn add(files: &mut Files, host: &Files, want: &Wanted) -> Result<()> {
     let name = want.name.as_bytes();
     if find(&files.passwd, name).is_some() {

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 
 use super::bodies::Bodies;
 use super::change::{Change, Store};
+use super::enrol;
 use super::follow::{self, Followed};
 use super::order::{Known, Order, order};
 use super::store::{self, Undo};
@@ -115,6 +116,9 @@ impl Report {
     }
 }
 
+/// What the root shall be, and its account files with what the patch adds to them.
+type Wish = (Resolved, Vec<(Node, Vec<u8>)>);
+
 struct Job<'a> {
     root: &'a Root,
     installed: &'a [store::Installed],
@@ -128,10 +132,12 @@ impl Job<'_> {
         let home = crate::patch::store(&contents.head.name)?;
         let mut paths = look::paths(contents);
         paths.extend(Store::paths(&home)?);
+        paths.extend(enrol::paths(contents)?);
         let below = areas::below(&self.root.place, &paths)?;
         let roots = areas::roots(&self.root.dir, &below)?;
         let here = look::look(&roots, &paths, self.watch)?;
-        let resolved = self.resolve(contents, &here)?;
+        let enrolled = enrol::changed(self.root, contents, &here)?;
+        let resolved = self.resolve(contents, &here, &enrolled)?;
         let plan = diff(&here, &resolved.want);
         let mut report = Report::nothing(self.root, bundle.contents.clone(), Outcome::Applied);
         let has_conflicts = resolved.conflicts().next().is_some();
@@ -141,19 +147,23 @@ impl Job<'_> {
             report.outcome = Outcome::Conflicts;
             return Ok(report);
         }
-        if plan.changes.iter().all(is_time_of_dir) {
+        if plan.changes.iter().all(is_time_of_dir) && enrolled.is_empty() {
             report.outcome = Outcome::Adopted;
         }
         let change = Change { root: self.root, roots: &roots, here: &here, watch: self.watch };
         change.check(&plan)?;
         if !self.options.dry_run {
-            self.carry_out(bundle, resolved, &change, &mut report)?;
+            self.carry_out(bundle, (resolved, enrolled), &change, &mut report)?;
         }
         Ok(report)
     }
 
-    fn resolve(&self, contents: &Contents, here: &Tree) -> Result<Resolved> {
-        let ids = Ids::parse(&self.root.text("etc/passwd")?, &self.root.text("etc/group")?);
+    fn resolve(&self, contents: &Contents, here: &Tree, enrolled: &[(Node, Vec<u8>)]) -> Result<Resolved> {
+        let text = |path: &str| match enrolled.iter().find(|(node, _)| node.path.as_bytes() == path.as_bytes()) {
+            Some((_, text)) => Ok(text.clone()),
+            None => self.root.text(path),
+        };
+        let ids = Ids::parse(&text("etc/passwd")?, &text("etc/group")?);
         let names = |path: &TreePath| look::names(&self.root.dir, path);
         let chain: Vec<&Contents> = self.replaced_by(contents);
         let left = |path: &TreePath| chain.iter().filter_map(|c| c.get(path)?.change.after.clone()).collect();
@@ -167,17 +177,11 @@ impl Job<'_> {
         self.installed.iter().filter(provided).map(|patch| &patch.contents).collect()
     }
 
-    fn carry_out(
-        &self,
-        bundle: Bundle<'_>,
-        resolved: Resolved,
-        change: &Change<'_>,
-        report: &mut Report,
-    ) -> Result<()> {
+    fn carry_out(&self, bundle: Bundle<'_>, wish: Wish, change: &Change<'_>, report: &mut Report) -> Result<()> {
         let state = self.root.state()?;
         let work = areas::Areas::new(&self.root.place, state, change.roots)?;
         work.note(state)?;
-        let done = self.make(bundle, resolved, change, &work, report);
+        let done = self.make(bundle, wish, change, &work, report);
         if !state.is_interrupted() {
             work.clear(state)?;
             state.forget_unfinished()?;
@@ -188,7 +192,7 @@ impl Job<'_> {
     fn make(
         &self,
         bundle: Bundle<'_>,
-        resolved: Resolved,
+        (resolved, enrolled): Wish,
         change: &Change<'_>,
         work: &areas::Areas<'_>,
         report: &mut Report,
@@ -221,7 +225,7 @@ impl Job<'_> {
             ..Undo::default()
         };
         let keeps = report.outcome == Outcome::Applied && !self.options.no_undo;
-        let store = Store { contents: &contents, undo: keeps.then_some(undo) };
+        let store = Store { contents: &contents, undo: keeps.then_some(undo), enrolled };
         change.commit(&want, slots, &store, (&target, &stages))?;
         report.in_use = follow::in_use(&report.plan);
         report.followed = follow::follow(self.root, &contents, self.options.restart, self.watch)?;

@@ -23,6 +23,8 @@ pub(crate) struct Store<'a> {
     pub(crate) contents: &'a Contents,
     /// What undoes it, but for the changes; none: nothing is kept.
     pub(crate) undo: Option<Undo>,
+    /// Account files with what the patch adds to them. Undoing the patch leaves them: somebody may use the accounts.
+    pub(crate) enrolled: Vec<(Node, Vec<u8>)>,
 }
 
 impl Store<'_> {
@@ -85,10 +87,16 @@ impl Change<'_> {
         let text = undo.map(|undo| self.undo_text(&undo, &plan, &keeps)).transpose()?;
         let date = store.contents.head.date;
         let contents = store.contents.text();
-        let mut made = vec![(home.join(CONTENTS.as_bytes())?, contents.as_slice(), 0o644)];
+        let file = |path: TreePath, text: &[u8], mode| {
+            let kind = Kind::File { size: text.len() as u64, digest: Some(digest(text)) };
+            Node::new(path, meta(mode, date), kind)
+        };
+        let manifest = file(home.join(CONTENTS.as_bytes())?, &contents, 0o644);
+        let mut made: Vec<(Node, &[u8])> = vec![(manifest, &contents)];
         if let Some(text) = &text {
-            made.push((home.join(UNDO.as_bytes())?, text, 0o600));
+            made.push((file(home.join(UNDO.as_bytes())?, text, 0o600), text));
         }
+        made.extend(store.enrolled.iter().map(|(node, text)| (node.clone(), text.as_slice())));
         let mut nodes: BTreeMap<TreePath, Node> = want.nodes().iter().map(|n| (n.path.clone(), n.clone())).collect();
         let directory = |path: &TreePath, mode| Node::new(path.clone(), meta(mode, date), Kind::Dir);
         for above in home.ancestors().filter(|above| !above.is_root()).chain([home.clone()]) {
@@ -98,10 +106,7 @@ impl Change<'_> {
             let kept = home.join(KEPT.as_bytes())?;
             nodes.insert(kept.clone(), directory(&kept, 0o700));
         }
-        for (path, text, mode) in &made {
-            let kind = Kind::File { size: text.len() as u64, digest: Some(digest(text)) };
-            nodes.insert(path.clone(), Node::new(path.clone(), meta(*mode, date), kind));
-        }
+        nodes.extend(made.iter().map(|(node, _)| (node.path.clone(), node.clone())));
         for keep in &keeps {
             let node = Node { path: keep.path.clone(), group: None, here: None, origin: None, ..keep.from.clone() };
             nodes.insert(keep.path.clone(), node);
@@ -113,7 +118,7 @@ impl Change<'_> {
                 return Ok(slot);
             }
             let stage = stages[target.locate(&change.path)?.0];
-            if let Some((_, text, _)) = made.iter().find(|(path, ..)| *path == change.path) {
+            if let Some((_, text)) = made.iter().find(|(node, _)| node.path == change.path) {
                 let node = change.after.as_ref().ok_or_else(|| unstaged(change))?;
                 return Ok(stage.file(node, Body::Bytes(text), self.watch)?.slot);
             }

@@ -9,6 +9,7 @@
 pub mod apply;
 mod bodies;
 mod change;
+mod enrol;
 mod follow;
 pub(crate) mod lasting;
 mod look;
