@@ -7,6 +7,7 @@ mod common;
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
+use std::process::Command;
 
 use common::{Said, World, able, picture, rsync_differences};
 
@@ -394,4 +395,112 @@ fn what_tar_unpacked_is_adopted() {
 
 fn assert_contents(path: &Path, text: &str) {
     assert_eq!(fs::read_to_string(path).unwrap(), text, "{}", path.display());
+}
+
+/// Who still runs what was replaced is named; what has to follow is done, or said.
+#[test]
+fn what_follows_is_done_or_said() {
+    if !able(&["setfattr", "busybox"]) {
+        return;
+    }
+    let world = world();
+    world.sh("rm -r old new; mkdir -p old/bin old/sbin old/proc old/dev old/sys old/run old/tmp; cp $(command -v busybox) old/bin/busybox
+        printf '#!/bin/busybox sh\\necho ran > /ran' > old/sbin/ldconfig; chmod 755 old/sbin/ldconfig
+        cp -a old new; echo more >> new/bin/busybox; cp -a old root");
+    let follow = ["ldconfig", "newaliases", "restart web"].map(|what| ["--follow-up", what]).concat();
+    make(&world, "f", &follow);
+    let mut runs =
+        Command::new("chroot").arg(world.path("root")).args(["/bin/busybox", "sleep", "1000"]).spawn().unwrap();
+    let seen = || fs::read_link(format!("/proc/{}/exe", runs.id())).is_ok_and(|exe| exe.ends_with("bin/busybox"));
+    while !seen() {
+        std::thread::yield_now();
+    }
+    let said = world.run(&["patch", "apply", "--unsigned", "f.tgz", "--root", "./root"]);
+    runs.kill().unwrap();
+    runs.wait().unwrap();
+    assert_eq!(said.status, Some(0), "{said:?}");
+    for line in [
+        "done: ldconfig",
+        "not applicable: newaliases",
+        "not applicable: restart web",
+        &format!("still runs what was replaced: busybox (process {})", runs.id()),
+    ] {
+        assert!(said.out.contains(line), "{line}: {said:?}");
+    }
+    assert_contents(&world.path("root/ran"), "ran\n");
+}
+
+/// One patch for all chroots, each of which says what became of it; the running system is of another release.
+#[test]
+fn all_chroots_are_patched() {
+    if !able(&["setfattr"]) {
+        return;
+    }
+    let world = world();
+    world.write("r.toml", "devices = \"none\"\n[[source]]\ndirectory = \"old\"\n");
+    world.sh("echo VERSION_ID=4711 > old/etc/os-release; cp old/etc/os-release new/etc/os-release");
+    for name in ["a", "b", "c", "d"] {
+        world.ok(&["build", name, "-f", "r.toml"]);
+    }
+    make(&world, "q", &["--release", "4711"]);
+    world.sh("echo mine > home/b/usr/bin/prog; echo VERSION_ID=4712 > home/c/etc/os-release");
+    // Standard input can be read once.
+    world.refused(&["patch", "apply", "--unsigned", "-", "--all-chroots"], &["can be read once"]);
+    world.sh("$STOCKADE patch apply --unsigned - --root d < q.tgz");
+    let said = world.run(&["patch", "apply", "--unsigned", "q.tgz", "--all-chroots"]);
+    assert_eq!(said.status, Some(2), "{said:?}");
+    for line in [
+        "/: q: passed over: it is for release 4711",
+        "a: q: applied",
+        "conflict: usr/bin/prog",
+        "b: q: nothing was changed",
+        "c: q: passed over: it is for release 4711, and this is 4712",
+        "d: q: is there already",
+    ] {
+        assert!(said.out.contains(line), "{line}: {said:?}");
+    }
+    assert!(!Path::new("/var/db/stockade/patches/q").exists());
+}
+
+/// What a patch says of accounts is added to the files of the root, whatever else is in them.
+#[test]
+fn accounts_are_added() {
+    if !able(&["setfattr"]) {
+        return;
+    }
+    let world = world();
+    world.write("r.toml", "devices = \"none\"\n[[source]]\ndirectory = \"old\"\n");
+    world.sh("cp $(command -v busybox) old/usr/bin/busybox; ln -s usr/bin old/bin; ln -s busybox old/usr/bin/sh");
+    world.ok(&["build", "c", "-f", "r.toml"]);
+    let edit = "echo _new:*:90: >> /etc/group; echo '_new:*:90:90:New,,:/new:/bin/false' >> /etc/passwd
+        echo x > /usr/bin/serve; /usr/bin/busybox chown 90:90 /usr/bin/serve";
+    world.ok(&["record", "c", "--unsigned", "--name", "acc", "-o", "acc.tgz", "--", "/bin/sh", "-c", edit]);
+    world.sh("cp -a old root; echo 'mine:x:100:100::/:/bin/sh' >> root/etc/passwd");
+    assert_eq!(world.run(&["patch", "apply", "--unsigned", "acc.tgz", "--root", "./root"]).status, Some(0));
+    let passwd = fs::read_to_string(world.path("root/etc/passwd")).unwrap();
+    assert!(passwd.contains("mine:x:100:100") && passwd.ends_with("_new:*:90:90:New,,:/new:/bin/false\n"), "{passwd}");
+    assert!(fs::read_to_string(world.path("root/etc/group")).unwrap().ends_with("_new:*:90:\n"));
+    assert_eq!(fs::metadata(world.path("root/usr/bin/serve")).unwrap().uid(), 90);
+    // Undone, the account stays.
+    world.ok(&["patch", "undo", "--root", "./root"]);
+    assert!(!world.path("root/usr/bin/serve").exists());
+    assert_eq!(fs::read_to_string(world.path("root/etc/passwd")).unwrap(), passwd);
+    // Where the number is somebody else's, nothing is done.
+    world.sh("echo 'other:x:90:90::/:/bin/sh' >> root/etc/passwd; sed -i /_new/d root/etc/passwd");
+    world.refused(&["patch", "apply", "--unsigned", "acc.tgz", "--root", "./root"], &["90 of _new belongs to other"]);
+}
+
+/// While the package manager works, nothing is patched.
+#[test]
+fn the_package_manager_is_waited_for() {
+    if !able(&["setfattr", "python3"]) {
+        return;
+    }
+    let world = world();
+    world.sh("cp -a old root; mkdir -p root/var/lib/dpkg; touch root/var/lib/dpkg/lock-frontend");
+    let said = world.sh("python3 -c 'import fcntl,subprocess,sys
+f=open(\"root/var/lib/dpkg/lock-frontend\",\"w\"); fcntl.lockf(f,fcntl.LOCK_EX)
+sys.exit(subprocess.call(sys.argv[1:]) != 1)' $STOCKADE patch apply --unsigned p-1.tgz --root ./root 2>&1");
+    assert!(said.contains("the package manager is at work"), "{said}");
+    assert_eq!(apply(&world, "./root", &[]).status, Some(0));
 }

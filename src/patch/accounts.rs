@@ -7,6 +7,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::error::{Error, ErrorKind, Result};
 use crate::path::escape;
 
 /// The texts of account files; empty where there is none.
@@ -39,6 +40,53 @@ pub enum Account {
         /// The user's name.
         user: Vec<u8>,
     },
+}
+
+impl Account {
+    /// Its line in the manifest of a patch: `group:NAME:GID`, `user:NAME:UID:GID:CLASS:GECOS:HOME:SHELL` or
+    /// `member:GROUP:USER`.
+    ///
+    /// # Errors
+    /// [`ErrorKind::BadInput`] if it is not UTF-8.
+    pub fn line(&self) -> Result<String> {
+        let (uid, gid);
+        let fields: Vec<&[u8]> = match self {
+            Account::Group { name, gid: number } => {
+                gid = number.to_string();
+                vec![b"group", name, gid.as_bytes()]
+            }
+            Account::User(user) => {
+                (uid, gid) = (user.uid.to_string(), user.gid.to_string());
+                let User { name, class, gecos, home, shell, .. } = user;
+                vec![b"user", name, uid.as_bytes(), gid.as_bytes(), class, gecos, home, shell]
+            }
+            Account::Member { group, user } => vec![b"member", group, user],
+        };
+        String::from_utf8(fields.join(&b':'))
+            .map_err(|error| Error::new(ErrorKind::BadInput, "an account is not UTF-8").at(error.into_bytes()))
+    }
+
+    /// Reads such a line.
+    ///
+    /// # Errors
+    /// [`ErrorKind::BadInput`] for anything else.
+    pub fn parse(line: &str) -> Result<Account> {
+        let fields: Vec<&[u8]> = line.split(':').map(str::as_bytes).collect();
+        let account = match fields[..] {
+            [b"group", name, gid] => number(gid).map(|gid| Account::Group { name: name.to_vec(), gid }),
+            [b"user", name, uid, gid, class, gecos, home, shell] => number(uid).zip(number(gid)).map(|(uid, gid)| {
+                let [name, class, gecos] = [name, class, gecos].map(<[u8]>::to_vec);
+                Account::User(User { name, uid, gid, class, gecos, home: home.to_vec(), shell: shell.to_vec() })
+            }),
+            [b"member", group, user] if is_name(user) => {
+                Some(Account::Member { group: group.to_vec(), user: user.to_vec() })
+            }
+            _ => None,
+        };
+        account
+            .filter(|_| is_name(fields[1]) && !line.contains('\n'))
+            .ok_or_else(|| Error::new(ErrorKind::BadInput, "no account").at(line))
+    }
 }
 
 /// What is known of an account.
@@ -182,6 +230,26 @@ mod tests {
             }
         });
         added.chain(accounts.untold).collect()
+    }
+
+    #[test]
+    fn lines() {
+        for line in ["group:g:1", "user:u:1:2:c:G,,:/h:/bin/sh", "user:u:1:2::::", "member:g:u"] {
+            assert_eq!(Account::parse(line).unwrap().line().unwrap(), line);
+        }
+        for bad in [
+            "",
+            "group:g",
+            "group::1",
+            "group:g:x",
+            "group:g:-1",
+            "user:u:1:2:c:g:/h",
+            "member:g:+u",
+            "x:a:b",
+            "group:g:1\n",
+        ] {
+            assert!(Account::parse(bad).is_err(), "{bad:?}");
+        }
     }
 
     #[test]

@@ -48,6 +48,21 @@ impl AsFd for Held {
     }
 }
 
+/// Takes the lock that other programs take on `file` by fcntl(2), as dpkg(1) does on its own; none if somebody has it.
+/// It is held until the process closes any descriptor of that file.
+///
+/// # Errors
+/// As fcntl(2).
+pub fn take_record_lock(file: File) -> io::Result<Option<Held>> {
+    use rustix::fs::FlockOperation::NonBlockingLockExclusive;
+    use rustix::io::Errno;
+    match rustix::fs::fcntl_lock(&file, NonBlockingLockExclusive) {
+        Ok(()) => Ok(Some(Held(file))),
+        Err(Errno::ACCESS | Errno::AGAIN) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
 impl Lock {
     /// Opens the lock file `name` in `state`.
     ///

@@ -31,7 +31,7 @@ pub use dir::{Dir, is_no_directory, set_file_meta};
 pub use guest::{Ended, Guest, Stuck, die_interrupted, expect_children};
 pub use handover::{Giver, Taker, handover};
 pub use ids::{Extent, IdMap};
-pub use lock::{Held, Lock};
+pub use lock::{Held, Lock, take_record_lock};
 pub use occupant::{Mapping, Occupant, Process};
 pub use plain::enter_plain;
 pub use platform::{

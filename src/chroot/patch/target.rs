@@ -11,8 +11,27 @@ use crate::chroot::recover;
 use crate::chroot::state::State;
 use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::path::TreePath;
-use crate::sys::{Dir, Front, Held, is_stale};
+use crate::sys::{Dir, FileType, Front, Held, is_stale, take_record_lock};
 use crate::watch::Watch;
+
+/// The lock that dpkg(1) takes before it changes anything.
+const PACKAGES: &str = "var/lib/dpkg/lock-frontend";
+
+/// Takes the lock of the package manager inside, if there is one.
+fn lock_packages(root: &Dir, locking: Locking) -> Result<Option<Held>> {
+    let path = TreePath::new(PACKAGES.as_bytes())?;
+    let dir = match root.try_clone().on("open", &path)?.crossing().walk_parent(&path) {
+        Err(e) if is_stale(&e) => return Ok(None),
+        dir => dir.on("open", &path)?,
+    };
+    if locking.shared || dir.find(path.name()).on("stat", &path)?.is_none_or(|stat| stat.kind != FileType::File) {
+        return Ok(None);
+    }
+    let file = dir.open_or_create(path.name(), 0o640).on("open", &path)?;
+    let held = take_record_lock(file).on("lock", &path)?;
+    let busy = || Error::new(ErrorKind::Locked, "the package manager is at work there").at(&path);
+    held.map(Some).ok_or_else(|| busy().hint("wait for it to end"))
+}
 
 /// A root, locked.
 pub(crate) struct Root {
@@ -25,6 +44,8 @@ pub(crate) struct Root {
     /// The overlay of an overlay clone.
     front: Option<Front>,
     _lock: Option<Held>,
+    /// That of the package manager inside: it would change the same files (decision 25).
+    _packages: Option<Held>,
 }
 
 impl Root {
@@ -41,7 +62,9 @@ impl Root {
                 chroot.refuse_frozen(home)?;
             }
             let Chroot { place, state, root, front, lock } = chroot;
-            return Ok(Root { place, state: Some(state), dir: root, managed: true, front, _lock: Some(lock) });
+            let packages = lock_packages(&root, locking)?;
+            let (state, lock) = (Some(state), Some(lock));
+            return Ok(Root { place, state, dir: root, managed: true, front, _lock: lock, _packages: packages });
         }
         let shown = bytes(&place.root);
         let dir = match Dir::open(&place.root, home.calls) {
@@ -53,12 +76,14 @@ impl Root {
         if locking.shared {
             let lock = known.as_ref().map(|state| state.lock(true, locking.wait, locking.verb)).transpose();
             let lock = lock.map_err(|e| e.at(shown))?;
-            return Ok(Root { place, state: known, dir, managed: false, front: None, _lock: lock });
+            return Ok(Root { place, state: known, dir, managed: false, front: None, _lock: lock, _packages: None });
         }
         let state = State::create(home, &place)?;
         let lock = state.lock(false, locking.wait, locking.verb).map_err(|e| e.at(shown))?;
         recover::settle(home, &place, &state, &Watch::default())?;
-        Ok(Root { place, state: Some(state), dir, managed: false, front: None, _lock: Some(lock) })
+        let packages = lock_packages(&dir, locking)?;
+        let (state, lock) = (Some(state), Some(lock));
+        Ok(Root { place, state, dir, managed: false, front: None, _lock: lock, _packages: packages })
     }
 
     /// Makes the root be found at its path, by this thread and what it starts.
@@ -86,7 +111,7 @@ impl Root {
             above => above.on("open", &path)?,
         };
         match above.find(path.name()).on("stat", &path)? {
-            Some(stat) if stat.kind == crate::sys::FileType::File => {}
+            Some(stat) if stat.kind == FileType::File => {}
             _ => return Ok(Vec::new()),
         }
         let mut text = Vec::new();
