@@ -318,6 +318,9 @@ pub(super) struct Record {
     /// Record programs too that need a library which is not there
     #[arg(long)]
     pub(super) allow_unmet: bool,
+    /// Write a patch to this file; its name, without .tgz, is that of the patch
+    #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(super) output: Option<PathBuf>,
     #[command(flatten)]
     pub(super) session: Session,
     #[command(flatten)]

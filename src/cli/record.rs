@@ -2,6 +2,10 @@
 //! `stockade record`: a command inside, and what it changed.
 #![forbid(unsafe_code)]
 
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
+
 use serde_json::{Value, json};
 
 use crate::chroot::Home;
@@ -10,12 +14,15 @@ use crate::cli::args::Record;
 use crate::cli::out::{self, Out, shown};
 use crate::cli::progress::watched;
 use crate::cli::{Exit, json, options};
-use crate::error::{Error, Result};
+use crate::error::{Error, IoContext, Result};
 use crate::patch::accounts::{Account, User};
+use crate::patch::{Head, check_name};
 use crate::path::escape;
 use crate::plan::Plan;
 use crate::recipe::Net;
 use crate::session::Status;
+use crate::sys;
+use crate::watch::Watch;
 
 pub(super) fn run(args: &Record, out: &mut Out) -> Result<Exit> {
     let home = Home::from_env()?;
@@ -63,8 +70,16 @@ fn record(recording: &Recording, args: &Record, out: &mut Out) -> Result<Done> {
     }
     let recorded = watched(out.json, |watch| {
         let recorded = recording.look(args.allow_unmet, watch)?;
-        if !args.discard && !recorded.all.is_empty() {
-            recording.keep(&recorded, &escape(&command.argv[0]), watch)?;
+        let called = escape(&command.argv[0]);
+        match args.output.as_ref().filter(|_| !recorded.is_empty()) {
+            Some(file) => {
+                let title = command.argv.iter().map(|word| escape(word)).collect::<Vec<_>>().join(" ");
+                let head = Head { title, release: recording.release()?, ..head_of(file)? };
+                let make = Make { file, head, discard: args.discard };
+                make.patch(recording, &recorded, watch)?;
+            }
+            None if args.discard || recorded.all.is_empty() => {}
+            None => recording.keep(&recorded, &called, watch)?,
         }
         Ok(recorded)
     })?;
@@ -73,6 +88,60 @@ fn record(recording: &Recording, args: &Record, out: &mut Out) -> Result<Done> {
         false => print(&recorded, recording, args, out)?,
     }
     Ok(Done::Recorded(if recorded.is_empty() { Exit::Differs } else { Exit::Done }))
+}
+
+/// A patch to be made.
+pub(super) struct Make<'a> {
+    /// Its file.
+    pub(super) file: &'a Path,
+    pub(super) head: Head,
+    /// The changes do not become part of the chroot.
+    pub(super) discard: bool,
+}
+
+impl Make<'_> {
+    /// Writes it, and makes the changes part of the chroot. The file has its name only when both are done.
+    pub(super) fn patch(self, recording: &Recording, recorded: &Recorded, watch: &Watch) -> Result<()> {
+        let mut new = self.file.as_os_str().to_owned();
+        new.push(".new");
+        let (new, shown) = (PathBuf::from(new), self.file.as_os_str().as_bytes());
+        let contents = recording.contents(recorded, self.head)?;
+        match std::fs::remove_file(&new) {
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
+            removed => removed.on("unlink", shown)?,
+        }
+        let made = recording.write(&contents, &new, watch).and_then(|()| match self.discard {
+            true => Ok(()),
+            false => {
+                recording.keep(recorded, &contents.head.name, watch)?;
+                recording.note_made(&contents)
+            }
+        });
+        match made {
+            Ok(()) => std::fs::rename(&new, self.file).on("rename", shown),
+            Err(error) => {
+                // It says more than that this fails too.
+                let _ = std::fs::remove_file(&new);
+                Err(error)
+            }
+        }
+    }
+}
+
+/// The head of a patch that is called as its file.
+pub(super) fn head_of(file: &Path) -> Result<Head> {
+    let name = file.file_name().unwrap_or_default().to_string_lossy();
+    let name = name.strip_suffix(".tgz").unwrap_or(&name).to_owned();
+    check_name(&name)?;
+    let (system, arch) = sys::machine();
+    Ok(Head { series: name.clone(), name, system, arch, date: now(), ..Head::default() })
+}
+
+/// Seconds since 1970, or what `SOURCE_DATE_EPOCH` says.
+fn now() -> i64 {
+    let told = std::env::var("SOURCE_DATE_EPOCH").ok().and_then(|text| text.parse().ok());
+    let clock = || SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    told.unwrap_or_else(|| i64::try_from(clock()).unwrap_or(0))
 }
 
 fn print(recorded: &Recorded, recording: &Recording, args: &Record, out: &mut Out) -> Result<()> {

@@ -5,10 +5,12 @@
 //! front of the root, of which only what was written is looked at; or two scans, where there is none.
 #![forbid(unsafe_code)]
 
+mod bundle;
 mod keep;
 mod layer;
 mod needs;
 mod omit;
+mod release;
 mod secrets;
 mod seen;
 mod upper;
@@ -162,6 +164,14 @@ impl Recording {
             needs::refuse_unmet(&recorded.plan, view)?;
         }
         Ok(recorded)
+    }
+
+    /// The release that the chroot says it is of: `7.8` or `debian-13`; empty if it does not.
+    ///
+    /// # Errors
+    /// As read(2).
+    pub fn release(&self) -> Result<String> {
+        release::of(&self.chroot.root)
     }
 
     /// The root as the commands see it.

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, HashSet};
 
 use super::seen::Seen;
 use crate::error::Result;
+use crate::patch::STORE;
 use crate::path::{PathSet, TreePath};
 use crate::plan::Plan;
 use crate::recipe::Recipe;
@@ -17,6 +18,7 @@ use crate::tree::{Kind, Node, Tree};
 const RULES: &[(&str, &[&str])] = &[
     ("temporary files", &["tmp/*", "var/tmp/*", "usr/tmp/*", "run", "var/run"]),
     ("sources and build trees", &["usr/src", "usr/xenocara", "usr/ports", "usr/obj", "usr/xobj", "build"]),
+    ("the list of patches", &[STORE]),
     ("logs", &["var/log", "var/cron/log*", "var/account"]),
     (
         "caches",

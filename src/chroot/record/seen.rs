@@ -2,6 +2,8 @@
 //! A root before and after: the parts of two trees in which alone there can be a difference.
 #![forbid(unsafe_code)]
 
+use std::collections::HashMap;
+
 use super::layer::Layer;
 use super::upper::touched;
 use crate::chroot::login::{ACCOUNT_FILES, read_below};
@@ -52,7 +54,13 @@ impl Seen {
 pub(super) struct Before {
     tree: Tree,
     accounts: Files,
+    /// What may be edited on a target, and is merged there: nobody has it afterwards.
+    texts: HashMap<TreePath, Vec<u8>>,
 }
+
+/// The directory of such files, and the largest that is kept.
+const TEXTS: &[u8] = b"etc";
+const LARGEST: u64 = 1 << 20;
 
 impl Before {
     /// Looks at the root of `chroot`: what its record does not prove is read.
@@ -61,7 +69,18 @@ impl Before {
         let mut tree = chroot.scan(&known, watch)?.tree;
         inherit(&mut tree, &known, |node| node.here);
         read_rest(&chroot.root, &mut tree, watch)?;
-        Ok(Before { tree, accounts: account_files(&chroot.root)? })
+        let mut texts = HashMap::new();
+        for node in &tree.nodes()[tree.subtree(&TreePath::new(TEXTS)?)] {
+            if matches!(node.kind, Kind::File { .. }) && node.size() <= LARGEST {
+                texts.extend(read_below(&chroot.root, &node.path)?.map(|text| (node.path.clone(), text)));
+            }
+        }
+        Ok(Before { tree, accounts: account_files(&chroot.root)?, texts })
+    }
+
+    /// The content that the file of `/etc` at `path` had.
+    pub(super) fn text(&self, path: &TreePath) -> Option<&[u8]> {
+        self.texts.get(path).map(Vec::as_slice)
     }
 
     /// Looks again: what has another inode or change time than before is read.

@@ -1,0 +1,129 @@
+// SPDX-License-Identifier: ISC
+//! What was recorded as the file of a patch.
+#![forbid(unsafe_code)]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::io::{BufWriter, Read};
+use std::path::Path;
+
+use super::{Means, Recorded, Recording};
+use crate::chroot::login::read_below;
+use crate::chroot::place::bytes;
+use crate::error::{Error, ErrorKind, IoContext, Result};
+use crate::patch::{Contents, FollowUp, Head, What, write_bundle};
+use crate::path::{PathSet, TreePath};
+use crate::sys::Dir;
+use crate::tree::Digest;
+use crate::watch::Watch;
+
+/// The state file with the patches that were made here: name and digest of the manifest, a line each.
+const MADE: &str = "made";
+
+/// What has to be done again where these change, and the file that says whether a root has such a thing.
+const FOLLOW_UPS: &[(FollowUp, &[&str], &[&str])] = &[
+    (
+        FollowUp::Ldconfig,
+        &["**/lib*.so", "**/lib*.so.*", "etc/ld.so.conf", "etc/ld.so.conf.d"],
+        &["sbin/ldconfig", "usr/sbin/ldconfig"],
+    ),
+    (FollowUp::CapMkdb, &["etc/login.conf", "etc/capabilities", "usr/share/misc/termcap"], &["usr/bin/cap_mkdb"]),
+    (FollowUp::Newaliases, &["etc/aliases", "etc/mail/aliases"], &["usr/bin/newaliases", "usr/sbin/newaliases"]),
+    (FollowUp::Makewhatis, &["usr/share/man", "usr/X11R6/man", "usr/local/man"], &["usr/sbin/makewhatis"]),
+    (FollowUp::Relink, &["usr/share/relink"], &["usr/libexec/reorder_kernel"]),
+];
+
+impl Recording {
+    /// Completes the head of a patch: who is to have what it needs, and what has to be done afterwards.
+    ///
+    /// # Errors
+    /// [`ErrorKind::BadInput`] for an account whose name is no text; as read(2).
+    pub fn contents(&self, recorded: &Recorded, head: Head) -> Result<Contents> {
+        let view = self.view();
+        let lines = recorded.accounts().added.iter().map(|account| account.line());
+        let mut head = Head { accounts: lines.collect::<Result<_>>()?, ..head };
+        head.requires = self.predecessors(recorded)?;
+        for (follow_up, patterns, programs) in FOLLOW_UPS {
+            let paths = PathSet::new(patterns.iter())?;
+            let concerned = recorded.plan.changes.iter().any(|change| change.replace && paths.covers(&change.path));
+            if concerned && programs.iter().any(|program| is_there(view, program)) {
+                head.follow_ups.push(follow_up.clone());
+            }
+        }
+        if !head.accounts.is_empty() && is_there(view, "etc/master.passwd") {
+            head.follow_ups.push(FollowUp::PwdMkdb);
+        }
+        let mut contents = Contents::new(head, recorded.plan.clone());
+        let text = |path: &str| Ok(read_below(view, &TreePath::new(path.as_bytes())?)?.unwrap_or_default());
+        contents.name_owners(&text("etc/passwd")?, &text("etc/group")?);
+        Ok(contents)
+    }
+
+    /// Writes the patch `contents` to the new file `to`. To be called before the changes become part of the chroot.
+    ///
+    /// # Errors
+    /// As open(2), read(2), write(2); [`ErrorKind::Unverified`] if the chroot changed meanwhile.
+    pub fn write(&self, contents: &Contents, to: &Path, watch: &Watch) -> Result<()> {
+        let out = File::create_new(to).on("create", bytes(to))?;
+        let mut source = |member: &crate::patch::Member| -> Result<Box<dyn Read>> {
+            let path = &contents.entries[member.entry].change.path;
+            match (member.what, &self.means) {
+                (What::Base, Means::Scan(before)) => match before.text(path) {
+                    Some(text) => Ok(Box::new(std::io::Cursor::new(text.to_vec()))),
+                    None => Err(gone(path)),
+                },
+                (What::Base, Means::Overlay(_)) => body(&self.chroot.root, path),
+                _ => body(self.view(), path),
+            }
+        };
+        write_bundle(contents, &mut source, BufWriter::new(&out), watch)?;
+        out.sync_all().on("fsync", bytes(to))
+    }
+
+    /// The patches made here that touched what this one touches.
+    fn predecessors(&self, recorded: &Recorded) -> Result<Vec<(String, Digest)>> {
+        let made = self.made()?;
+        let manifest = self.chroot.manifest()?;
+        let origins = recorded.plan.paths().filter_map(|path| manifest.get(path.as_bytes())?.origin.clone());
+        let names: BTreeSet<String> =
+            origins.filter_map(|origin| origin.strip_prefix("record ").map(str::to_owned)).collect();
+        Ok(names.into_iter().filter_map(|name| Some((name.clone(), *made.get(&name)?))).collect())
+    }
+
+    /// Notes that the patch was made here: later ones build on it.
+    ///
+    /// # Errors
+    /// As write(2).
+    pub fn note_made(&self, contents: &Contents) -> Result<()> {
+        let mut made = self.made()?;
+        made.insert(contents.head.name.clone(), contents.digest());
+        let text: String = made.iter().map(|(name, digest)| format!("{name} {digest}\n")).collect();
+        self.chroot.state.write(MADE, text.as_bytes())
+    }
+
+    fn made(&self) -> Result<BTreeMap<String, Digest>> {
+        let text = self.chroot.state.read(MADE)?.unwrap_or_default();
+        let line = |line: &str| {
+            let (name, digest) = line.split_once(' ')?;
+            Some((name.to_owned(), Digest::from_hex(digest.as_bytes())?))
+        };
+        let damaged =
+            || Error::new(ErrorKind::BadInput, "the record is damaged").at(bytes(&self.chroot.state.path.join(MADE)));
+        String::from_utf8_lossy(&text).lines().map(|text| line(text).ok_or_else(damaged)).collect()
+    }
+}
+
+fn body(root: &Dir, path: &TreePath) -> Result<Box<dyn Read>> {
+    let dir = root.walk_parent(path).on("open", path)?;
+    let file = dir.open_regular(path.name()).on("open", path)?;
+    Ok(Box::new(file.ok_or_else(|| gone(path))?))
+}
+
+fn gone(path: &TreePath) -> Error {
+    Error::new(ErrorKind::Unverified, "it is no longer what was recorded").at(path)
+}
+
+fn is_there(root: &Dir, path: &str) -> bool {
+    let found = TreePath::new(path.as_bytes()).ok().and_then(|at| crate::chroot::copy::find_inside(root, &at).ok());
+    found.flatten().is_some()
+}

@@ -1,0 +1,74 @@
+// SPDX-License-Identifier: ISC
+//! Which release a root is of: what its own files say, never what runs outside (decision 31).
+#![forbid(unsafe_code)]
+
+use crate::chroot::login::read_below;
+use crate::error::Result;
+use crate::path::TreePath;
+use crate::sys::Dir;
+
+/// `7.8` or `debian-13`; empty if nothing tells.
+pub(super) fn of(root: &Dir) -> Result<String> {
+    if let Some(release) = openbsd(root)? {
+        return Ok(release);
+    }
+    let text = |path: &str| read_below(root, &TreePath::new(path.as_bytes())?);
+    let file = match text("usr/lib/os-release")? {
+        Some(file) => file,
+        None => text("etc/os-release")?.unwrap_or_default(),
+    };
+    let file = String::from_utf8_lossy(&file);
+    let value = |key: &str| {
+        let line = file.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix('='))?;
+        let word = line.trim_matches(['"', '\'']);
+        word.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c)).then(|| word.to_owned())
+    };
+    Ok(match (value("ID"), value("VERSION_ID")) {
+        (Some(id), Some(version)) => format!("{id}-{version}"),
+        (Some(id), None) => id,
+        _ => String::new(),
+    })
+}
+
+/// A release has its own key and the one of the next.
+fn openbsd(root: &Dir) -> Result<Option<String>> {
+    let Ok(dir) = root.walk(&TreePath::new(*b"etc/signify")?) else { return Ok(None) };
+    let names = dir.entries().unwrap_or_default();
+    let number = |name: &[u8]| -> Option<u32> {
+        let name = std::str::from_utf8(name).ok()?;
+        let digits = name.strip_prefix("openbsd-")?.strip_suffix("-base.pub")?;
+        digits.parse().ok().filter(|_| digits.len() >= 2 && digits.bytes().all(|b| b.is_ascii_digit()))
+    };
+    let mut found: Vec<u32> = names.iter().filter_map(|entry| number(&entry.name)).collect();
+    found.sort_unstable();
+    let own = found.iter().rev().nth(usize::from(found.len() > 1));
+    Ok(own.map(|number| format!("{}.{}", number / 10, number % 10)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sys::Calls;
+
+    #[test]
+    fn table() {
+        let debian = "PRETTY_NAME=\"Debian\"\nID=debian\nVERSION_ID=\"13\"\n";
+        for (files, expect) in [
+            (&[][..], ""),
+            (&[("etc/os-release", debian)], "debian-13"),
+            (&[("etc/os-release", "ID=arch\n")], "arch"),
+            (&[("etc/os-release", "ID=a b\n")], ""),
+            (&[("etc/signify/openbsd-78-base.pub", ""), ("etc/signify/openbsd-79-base.pub", "")], "7.8"),
+            (&[("etc/signify/openbsd-58-base.pub", ""), ("etc/os-release", debian)], "5.8"),
+            (&[("etc/signify/openbsd-78-pkg.pub", ""), ("etc/signify/openbsd-x8-base.pub", "")], ""),
+        ] {
+            let temp = tempfile::tempdir().unwrap();
+            for (path, text) in files {
+                let path = temp.path().join(path);
+                std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+                std::fs::write(path, text).unwrap();
+            }
+            assert_eq!(of(&Dir::open(temp.path(), Calls::from_env()).unwrap()).unwrap(), expect, "{files:?}");
+        }
+    }
+}
