@@ -10,6 +10,7 @@ pub mod accounts;
 pub mod bundle;
 pub mod contents;
 pub mod delta;
+pub mod errata;
 pub mod fetch;
 mod keys;
 mod make;

@@ -16,6 +16,7 @@ mod occupant;
 mod openbsd;
 mod plain;
 mod stat;
+mod stdin;
 mod terminal;
 mod terms;
 
@@ -36,12 +37,13 @@ pub use occupant::{Mapping, Occupant, Process};
 pub use plain::enter_plain;
 pub use platform::{
     Bind, Front, HAS_SESSIONS, HAS_XATTRS, LIBRARY_DIRS, LIBRARY_MINORS, MOUNT_POINTS, Mount, Outside, Overlays,
-    SEARCH_PATH, USER_NAMESPACE_SETTINGS, can_enter, can_overlay, change_clock, device_set, end_process, enter,
+    SEARCH_PATH, USER_NAMESPACE_SETTINGS, can_enter, can_overlay, change_clock, detach, device_set, end_process, enter,
     enter_user_namespace, execute_again, has_subvolumes, hides_lower, holds_subvolumes, id_map, is_overlay,
     is_subvolume, make_subvolume, mappings, mounts, next_data, occupants, pid_namespace, process_start,
     remove_subvolume, shares_blocks, shield, snapshot, take_bind,
 };
 pub use stat::{Entry, FileType, Space, Stat, Visit};
+pub use stdin::Stdin;
 pub use terminal::{ask_hidden, become_nobody, random};
 pub use terms::{Limits, Mounted, Mounting, Terms};
 

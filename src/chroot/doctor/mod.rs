@@ -5,6 +5,7 @@
 mod abilities;
 mod host;
 mod place;
+pub(crate) use place::release;
 #[cfg(test)]
 mod tests;
 

@@ -207,7 +207,7 @@ fn judge_kernel(sets: u32, system: &str, running: &str) -> Option<Finding> {
 }
 
 /// The release of base sets, `78` for 7.8, from the keys that they bring: their own and, as the newest, the next one's.
-fn release<'a>(keys: impl Iterator<Item = &'a [u8]>) -> Option<u32> {
+pub(crate) fn release<'a>(keys: impl Iterator<Item = &'a [u8]>) -> Option<u32> {
     let number = |name: &[u8]| {
         let digits = name.strip_prefix(b"openbsd-")?.strip_suffix(b"-base.pub")?;
         std::str::from_utf8(digits).ok()?.parse::<u32>().ok()

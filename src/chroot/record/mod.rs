@@ -25,7 +25,7 @@ use crate::patch::accounts::Accounts;
 use crate::path::escape;
 use crate::plan::Plan;
 use crate::session::{self, Command, Entry, Options, Outcome, Session, ledger};
-use crate::sys::Dir;
+use crate::sys::{self, Dir};
 use crate::tree::Kind;
 use crate::tree::diff::diff;
 use crate::watch::Watch;
@@ -189,6 +189,7 @@ impl Recording {
     pub fn end(self) -> Result<()> {
         match self.means {
             Means::Overlay(layer) => {
+                sys::detach(&self.chroot.place.root).on("umount", bytes(&self.chroot.place.root))?;
                 drop(layer);
                 clear(&self.chroot.state)
             }

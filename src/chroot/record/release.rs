@@ -2,6 +2,7 @@
 //! Which release a root is of: what its own files say, never what runs outside (decision 31).
 #![forbid(unsafe_code)]
 
+use crate::chroot::doctor::release;
 use crate::chroot::login::read_below;
 use crate::error::Result;
 use crate::path::TreePath;
@@ -30,19 +31,11 @@ pub(super) fn of(root: &Dir) -> Result<String> {
     })
 }
 
-/// A release has its own key and the one of the next.
 fn openbsd(root: &Dir) -> Result<Option<String>> {
     let Ok(dir) = root.walk(&TreePath::new(*b"etc/signify")?) else { return Ok(None) };
-    let names = dir.entries().unwrap_or_default();
-    let number = |name: &[u8]| -> Option<u32> {
-        let name = std::str::from_utf8(name).ok()?;
-        let digits = name.strip_prefix("openbsd-")?.strip_suffix("-base.pub")?;
-        digits.parse().ok().filter(|_| digits.len() >= 2 && digits.bytes().all(|b| b.is_ascii_digit()))
-    };
-    let mut found: Vec<u32> = names.iter().filter_map(|entry| number(&entry.name)).collect();
-    found.sort_unstable();
-    let own = found.iter().rev().nth(usize::from(found.len() > 1));
-    Ok(own.map(|number| format!("{}.{}", number / 10, number % 10)))
+    let keys = dir.entries().unwrap_or_default();
+    let number = release(keys.iter().map(|entry| &*entry.name));
+    Ok(number.map(|number| format!("{}.{}", number / 10, number % 10)))
 }
 
 #[cfg(test)]
@@ -59,7 +52,7 @@ mod tests {
             (&[("etc/os-release", "ID=arch\n")], "arch"),
             (&[("etc/os-release", "ID=a b\n")], ""),
             (&[("etc/signify/openbsd-78-base.pub", ""), ("etc/signify/openbsd-79-base.pub", "")], "7.8"),
-            (&[("etc/signify/openbsd-58-base.pub", ""), ("etc/os-release", debian)], "5.8"),
+            (&[("etc/signify/openbsd-58-base.pub", ""), ("etc/os-release", debian)], "debian-13"),
             (&[("etc/signify/openbsd-78-pkg.pub", ""), ("etc/signify/openbsd-x8-base.pub", "")], ""),
         ] {
             let temp = tempfile::tempdir().unwrap();

@@ -68,6 +68,14 @@ impl Front {
     }
 }
 
+/// Takes what [`Front::attach`] put on `place` away from there.
+///
+/// # Errors
+/// As umount2(2).
+pub fn detach(place: &Path) -> io::Result<()> {
+    Ok(rustix::mount::unmount(place, rustix::mount::UnmountFlags::DETACH)?)
+}
+
 /// Does the directory `name` in `dir`, which is of an upper layer, hide the one of the same path in the lower layer? It
 /// does so if it was made anew in its place, or renamed to it.
 ///

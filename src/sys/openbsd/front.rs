@@ -37,6 +37,14 @@ impl Front {
     }
 }
 
+/// There is nothing to take away.
+///
+/// # Errors
+/// None.
+pub fn detach(_place: &Path) -> io::Result<()> {
+    Ok(())
+}
+
 /// There are no overlays.
 ///
 /// # Errors

@@ -29,7 +29,7 @@ pub use enter::{
     take_bind,
 };
 pub(super) use enter::{mark_inherited, set_credentials};
-pub use front::{Front, hides_lower, is_overlay};
+pub use front::{Front, detach, hides_lower, is_overlay};
 pub use mappings::mappings;
 pub use mounts::{Mount, mounts};
 pub use occupants::occupants;
