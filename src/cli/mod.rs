@@ -10,6 +10,7 @@ mod clone;
 mod completions;
 mod copy;
 mod doctor;
+mod errata;
 mod json;
 mod key;
 mod list;
@@ -38,7 +39,7 @@ use crate::error::{IoContext, Result};
 use crate::recipe;
 use crate::session;
 use crate::sys;
-use args::{Cli, Record, Run, Verb};
+use args::{Cli, Errata, Record, Run, Verb};
 use out::Out;
 
 /// How a verb ended, if not by an error.
@@ -117,12 +118,14 @@ fn looks_confined(arguments: &[OsString]) -> bool {
 /// What runs inside must not reach a program of the host that can be changed; without confinement it reaches all.
 fn shield(verb: &Verb) -> Result<()> {
     match verb {
-        Verb::Run(Run { session, .. }) | Verb::Record(Record { session, .. })
+        Verb::Run(Run { session, .. })
+        | Verb::Record(Record { session, .. })
+        | Verb::Errata(Errata { session, .. })
             if session.plain || session.no_confine =>
         {
             Ok(())
         }
-        Verb::Run(_) | Verb::Record(_) | Verb::Inside(_) if sys::effective_uid() == 0 => {
+        Verb::Run(_) | Verb::Record(_) | Verb::Errata(_) | Verb::Inside(_) if sys::effective_uid() == 0 => {
             sys::shield().on("execve", "/proc/self/exe")
         }
         _ => Ok(()),
@@ -135,6 +138,7 @@ fn dispatch(verb: &Verb, out: &mut Out) -> Result<Exit> {
         Verb::Check(args) => check::run(args, out),
         Verb::Run(args) => run::run(args),
         Verb::Record(args) => record::run(args, out),
+        Verb::Errata(args) => errata::run(args, out),
         Verb::Sessions(args) => sessions::run(args, out),
         Verb::Clone(args) => clone::run(args, out),
         Verb::Reset(args) => reset::run(args, out),

@@ -45,7 +45,7 @@ enum Done {
 }
 
 /// What failed after the command had changed the chroot itself says how to get back.
-fn told(error: Error, recording: &Recording) -> Error {
+pub(super) fn told(error: Error, recording: &Recording) -> Error {
     match recording.way_back() {
         Some(hint) => error.hint(hint),
         None => error,
@@ -129,12 +129,17 @@ impl Make<'_> {
 }
 
 /// The head of a patch that is called as its file.
-pub(super) fn head_of(file: &Path) -> Result<Head> {
+fn head_of(file: &Path) -> Result<Head> {
     let name = file.file_name().unwrap_or_default().to_string_lossy();
     let name = name.strip_suffix(".tgz").unwrap_or(&name).to_owned();
     check_name(&name)?;
+    Ok(Head { series: name.clone(), name, ..head() })
+}
+
+/// The head of a patch that is made here and now.
+pub(super) fn head() -> Head {
     let (system, arch) = sys::machine();
-    Ok(Head { series: name.clone(), name, system, arch, date: now(), ..Head::default() })
+    Head { system, arch, date: now(), ..Head::default() }
 }
 
 /// Seconds since 1970, or what `SOURCE_DATE_EPOCH` says.
@@ -174,7 +179,7 @@ fn print(recorded: &Recorded, recording: &Recording, args: &Record, out: &mut Ou
 }
 
 /// The plan without directories of which only the time changes.
-fn told_of(plan: &Plan) -> Plan {
+pub(super) fn told_of(plan: &Plan) -> Plan {
     Plan {
         changes: plan
             .changes

@@ -64,7 +64,10 @@ impl Keys {
     }
 
     /// The key with the number that is in this signature.
-    pub(super) fn find(&self, signature: &[u8]) -> Result<&(String, PublicKey)> {
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unverified`] if it is none of them; [`ErrorKind::BadInput`] if it is no signature.
+    pub fn find(&self, signature: &[u8]) -> Result<&(String, PublicKey)> {
         let number = signer(signature)?;
         self.0.iter().find(|(_, key)| key.number() == number).ok_or_else(|| {
             let reason = match self.0.as_slice() {

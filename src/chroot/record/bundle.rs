@@ -101,7 +101,7 @@ impl Recording {
         self.chroot.state.write(MADE, text.as_bytes())
     }
 
-    fn made(&self) -> Result<BTreeMap<String, Digest>> {
+    pub(super) fn made(&self) -> Result<BTreeMap<String, Digest>> {
         let text = self.chroot.state.read(MADE)?.unwrap_or_default();
         let line = |line: &str| {
             let (name, digest) = line.split_once(' ')?;

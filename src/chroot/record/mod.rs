@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod bundle;
+pub mod errata;
 mod keep;
 mod layer;
 mod needs;

@@ -105,7 +105,7 @@ fn check(words: &[Word]) -> Result<(), &'static str> {
     });
     match (words[0].len(), first.as_str()) {
         (1, "cd") if words.len() == 2 => Ok(()),
-        (1, "make") if !options.clone().all(|option| is_make_option(option)) => Err("an unknown option of make"),
+        (1, "make") if !options.clone().all(is_make_option) => Err("an unknown option of make"),
         (1, name) if PROGRAMS.contains(&name) => Ok(()),
         _ => Err("an unknown command"),
     }

@@ -1,0 +1,201 @@
+// SPDX-License-Identifier: ISC
+//! `stockade errata`: source patches, built inside, as binary patches.
+#![forbid(unsafe_code)]
+
+use std::path::PathBuf;
+
+use serde_json::{Value, json};
+
+use crate::chroot::Home;
+use crate::chroot::record::errata::{self, Job, Plain};
+use crate::chroot::record::{Recorded, Recording, Request};
+use crate::cli::args::Errata;
+use crate::cli::out::{self, Out, shown};
+use crate::cli::progress::watched;
+use crate::cli::record::{Make, head, told};
+use crate::cli::{Exit, json, options};
+use crate::error::{Error, ErrorKind, IoContext, Result};
+use crate::patch::errata::steps::{Facts, Step};
+use crate::path::{TreePath, escape};
+use crate::recipe::{Net, Recipe};
+use crate::session::{Command, Options, Status};
+use crate::sys::{self, Stdin};
+
+pub(super) fn run(args: &Errata, out: &mut Out) -> Result<Exit> {
+    let plain = args.into.as_deref().map(|into| plain(into, args)).transpose()?;
+    let asked = errata::Request {
+        files: args.files.clone(),
+        keys: args.key.clone(),
+        unsigned: args.unsigned,
+        plain,
+        skip: args.skip.clone(),
+    };
+    let mut jobs = errata::read(&asked)?;
+    if args.dry_run {
+        return jobs.iter().try_for_each(|job| show(job, args, out)).map(|()| Exit::Done);
+    }
+    let home = Home::from_env()?;
+    let mut exit = Exit::Done;
+    for at in 0..jobs.len() {
+        let root = args.root.clone().into_os_string();
+        let request = Request { root, scan: args.scan, discard: false, wait: !args.lock.no_wait };
+        let recording = watched(out.json, |watch| Recording::begin(&home, &request, watch))?;
+        let done = (|| {
+            if at == 0 {
+                let done = recording.errata_done(jobs[0].release().unwrap_or_default())?;
+                errata::place(&mut jobs, &done, &args.skip)?;
+            }
+            one(&recording, &jobs[at], args, out)
+        })();
+        let done = done.map_err(|error| told(error, &recording));
+        recording.end()?;
+        match done? {
+            Ok(Exit::Done) => {}
+            Ok(other) => exit = other,
+            // The very last: after Ctrl-C this process dies of it.
+            Err(status) => return Ok(Exit::Command(status.finish())),
+        }
+    }
+    Ok(exit)
+}
+
+/// How bare diffs are taken.
+fn plain(into: &str, args: &Errata) -> Result<Plain> {
+    let into = format!("/{}", String::from_utf8_lossy(TreePath::lenient(into.as_bytes())?.as_bytes()));
+    Ok(Plain { into, strip: args.strip, steps: args.step.clone() })
+}
+
+/// Builds and records one; or how a step of it ended that did not succeed.
+fn one(recording: &Recording, job: &Job, args: &Errata, out: &mut Out) -> Result<Result<Exit, Status>> {
+    let chroot = &recording.chroot;
+    let recipe = chroot.recipe()?;
+    let options = options::options(&args.session, recipe.net == Net::None, || chroot.homes())?;
+    let facts = recording.facts(job, args.kernel.as_deref())?;
+    let steps = job.steps(&facts)?;
+    let diff = recording.diff(job)?;
+    let apply = job.apply();
+    let applied = {
+        let _stdin = Stdin::replace(&diff).on("dup", "standard input")?;
+        step(recording, &apply, (&recipe, &options), args)?
+    };
+    let mut ended = failed(&apply, applied, job, out)?;
+    for next in &steps {
+        if ended.is_none() {
+            ended = failed(next, step(recording, next, (&recipe, &options), args)?, job, out)?;
+        }
+    }
+    if let Some(status) = ended {
+        return Ok(Err(status));
+    }
+    let head = job.head(&facts, head());
+    let file = args.output.join(format!("{}.tgz", head.name));
+    let recorded = watched(out.json, |watch| {
+        let recorded = recording.look(args.allow_unmet, watch)?;
+        match recorded.is_empty() {
+            true => recording.keep(&recorded, &head.name, watch)?,
+            false => Make { file: &file, head, discard: false }.patch(recording, &recorded, watch)?,
+        }
+        Ok(recorded)
+    })?;
+    tell(job, &recorded, &file, out)?;
+    Ok(Ok(if recorded.is_empty() { Exit::Differs } else { Exit::Done }))
+}
+
+fn step(recording: &Recording, step: &Step, (recipe, options): (&Recipe, &Options), args: &Errata) -> Result<Status> {
+    let words: Vec<_> = step.argv.iter().map(Into::into).collect();
+    let command = options::command(&words, None, &args.session, recipe)?;
+    let command = Command { dir: Some(step.dir.clone().into_bytes()), ..command };
+    let outcome = recording.session(&command, options).and_then(|session| recording.run(session, options));
+    // That it was a step of an erratum is worth more than what `run` would advise.
+    let told = |error: Error| match error.operation() {
+        Some("chdir") => Error::new(ErrorKind::NotFound, format!("the chroot has no directory {}", step.dir))
+            .hint("errata need the sources of the release in the chroot, below /usr/src"),
+        _ => error,
+    };
+    Ok(outcome.map_err(told)?.status)
+}
+
+/// A step that failed ends it all.
+fn failed(step: &Step, status: Status, job: &Job, out: &Out) -> Result<Option<Status>> {
+    match status {
+        Status::Exited(0) => Ok(None),
+        Status::NotRun(error) if error.kind() == ErrorKind::NotFound => {
+            let program = &step.argv[0];
+            let reason = format!("the chroot has no {program}");
+            let hint = format!("install it there, or build it in: stockade build ROOT --package {program}");
+            Err(Error::new(ErrorKind::NotFound, reason).at(job.name.as_bytes()).hint(hint))
+        }
+        Status::NotRun(error) => Err(error),
+        Status::Interrupted => Ok(Some(Status::Interrupted)),
+        status => {
+            out::note("errata", &format!("{}: it failed with status {}: {step}", job.name, status.code()), out.json);
+            Ok(Some(status))
+        }
+    }
+}
+
+fn tell(job: &Job, recorded: &Recorded, file: &std::path::Path, out: &mut Out) -> Result<()> {
+    let stats = recorded.plan.stats();
+    if out.json {
+        return out.value(&json!({
+            "erratum": job.name,
+            "patch": (!recorded.is_empty()).then(|| json::host_path(file)),
+            "added": stats.added,
+            "removed": stats.removed,
+            "changed": stats.modified,
+            "changes": json::plan(&recorded.plan),
+        }));
+    }
+    if recorded.is_empty() {
+        return out.line(format_args!("{}: nothing was installed that a patch could bring", job.name));
+    }
+    out.plan(&super::record::told_of(&recorded.plan))?;
+    let made = shown(file);
+    out.line(format_args!("{made}: made: {} added, {} removed, {} changed", stats.added, stats.removed, stats.modified))
+}
+
+/// What would be done.
+fn show(job: &Job, args: &Errata, out: &mut Out) -> Result<()> {
+    let facts = Facts {
+        machine: sys::machine().1,
+        release: job.release().unwrap_or_default().to_owned(),
+        // Nobody has to know it to read what would be done.
+        kernel: args.kernel.clone().or_else(|| Some("KERNEL".to_owned())),
+    };
+    let steps: Vec<Step> = [vec![job.apply()], job.steps(&facts)?].concat();
+    let erratum = &job.erratum;
+    if out.json {
+        let step = |step: &Step| json!({ "dir": step.dir, "argv": step.argv });
+        let title = |title: &crate::patch::errata::Title| json!({ "release": title.release, "number": title.number, "date": title.date });
+        return out.value(&json!({
+            "file": json::host_path(&job.file),
+            "signed_by": job.signed_by,
+            "title": erratum.title.as_ref().map(title),
+            "text": erratum.text,
+            "note": erratum.note,
+            "files": erratum.files.iter().map(|path| json::path(path.as_bytes())).collect::<Value>(),
+            "steps": steps.iter().map(step).collect::<Value>(),
+        }));
+    }
+    out.line(format_args!("{}", shown(&job.file)))?;
+    if let Some(title) = &erratum.title {
+        out.line(format_args!(
+            "OpenBSD {} errata {:03}, {}",
+            title.release,
+            title.number,
+            escape(title.date.as_bytes())
+        ))?;
+    }
+    out.line(format_args!("signed by {}", job.signed_by.as_deref().unwrap_or("nobody asked")))?;
+    for line in erratum.text.lines() {
+        out.line(format_args!("    {}", escape(line.as_bytes())))?;
+    }
+    let names: PathBuf = String::from_utf8_lossy(&erratum.place.0).into_owned().into();
+    for path in &erratum.files {
+        out.line(format_args!("changes {}/{path}", names.display()))?;
+    }
+    for step in steps {
+        out.line(format_args!("does {}", escape(step.to_string().as_bytes())))?;
+    }
+    erratum.note.lines().try_for_each(|line| out.line(format_args!("note: {}", escape(line.as_bytes()))))
+}

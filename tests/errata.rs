@@ -1,0 +1,241 @@
+// SPDX-License-Identifier: ISC
+//! `errata`: from a signed source patch to a patch, in a chroot with a compiler.
+
+mod common;
+
+use std::fs;
+
+use common::{World, able, fingerprint};
+use serde_json::Value;
+
+/// A program as OpenBSD's sources have them, and what make(1) does with it there.
+const SOURCES: &str = r#"
+cd home/dev; mkdir -p usr/src/usr.bin/hello usr/share/man/man1; cd usr/src/usr.bin/hello
+cat > hello.c <<'C'
+#include <stdio.h>
+
+int
+main(void)
+{
+	printf("helo\n");
+	return 1;
+}
+C
+printf '.Dd today\n' > hello.1
+cat > Makefile <<'M'
+.PHONY: all obj depend install
+all: obj/hello
+obj:
+	mkdir -p /usr/obj/hello; ln -sfn /usr/obj/hello obj
+depend: obj
+	gcc -MM hello.c > obj/.depend
+obj/hello: hello.c
+	gcc -O1 -o obj/hello hello.c
+install:
+	install -m 4511 -o root -g root obj/hello /usr/bin/hello
+	install -m 444 hello.1 /usr/share/man/man1/hello.1
+M
+"#;
+const STEPS: &str = "And then rebuild and install hello:
+    cd /usr/src/usr.bin/hello
+    make obj
+    make depend
+    make
+    make install
+";
+
+/// Signs with the one key of the world, by signify(1) itself.
+fn erratum(world: &World, number: u32, name: &str, steps: &str, from: &str, to: &str) -> String {
+    let file = format!("{number:03}_{name}.patch");
+    let text = format!(
+        "\nOpenBSD 5.8 errata {number}, Dec 3, 2015:\n\nIt is spelt wrong.\n\nApply by doing:
+    signify -Vep /etc/signify/openbsd-58-base.pub -x {file}.sig \\
+\t-m - | (cd /usr/src && patch -p0)\n\n{steps}\n\n{}",
+        diff("usr.bin/hello/hello.c", from, to)
+    );
+    world.write(&file, &text);
+    world.sh(&format!("signify-openbsd -S -e -s base.sec -m {file} -x {file}.sig; rm {file}"));
+    format!("{file}.sig")
+}
+
+fn diff(path: &str, from: &str, to: &str) -> String {
+    let same = if from.contains("return") { " \tprintf(\"hello\\n\");" } else { " {" };
+    let (end, line) = if from.contains("return") { (" }", 6) } else { (" \treturn 1;", 5) };
+    format!(
+        "Index: {path}\n{}\nRCS file: /cvs/src/{path},v\nretrieving revision 1.1\ndiff -u -p -r1.1 hello.c\n--- {path}\t1 Jan 2015 00:00:00 -0000\t1.1\n+++ {path}\t3 Dec 2015 00:00:00 -0000\n@@ -{line},3 +{line},3 @@\n{same}\n-\t{from}\n+\t{to}\n{end}\n",
+        "=".repeat(67)
+    )
+}
+
+fn world() -> Option<World> {
+    if !able(&["signify-openbsd", "make", "patch", "gcc"]) {
+        return None;
+    }
+    let world = World::on_disk();
+    world.ok(&[
+        "build",
+        "dev",
+        "--package",
+        "make",
+        "--package",
+        "patch",
+        "--package",
+        "gcc",
+        "--package",
+        "libc6-dev",
+    ]);
+    world.sh(SOURCES);
+    world.sh("signify-openbsd -G -n -c test -p base.pub -s base.sec; signify-openbsd -G -n -c other -p other.pub -s other.sec");
+    Some(world)
+}
+
+fn contents(world: &World, file: &str) -> Vec<String> {
+    let text = world.sh(&format!("tar xzOf {file} --wildcards '*/+CONTENTS'"));
+    text.lines().map(str::to_owned).collect()
+}
+
+#[test]
+fn from_a_source_patch_to_a_patch() {
+    let Some(world) = world() else { return };
+    let one = erratum(&world, 1, "spelling", STEPS, "printf(\"helo\\n\");", "printf(\"hello\\n\");");
+    let two = erratum(&world, 3, "status", STEPS, "return 1;", "return 0;");
+    // What it would do is shown, and nothing is done.
+    let before = fingerprint(&world.root("dev"));
+    let shown = world.ok(&["errata", "-n", "dev", &two, &one, "--key", "base.pub"]);
+    for line in [
+        "errata 001, Dec 3, 2015",
+        "It is spelt wrong.",
+        "changes /usr/src/usr.bin/hello/hello.c",
+        "does /usr/src: patch -u -N -p0",
+        "does /usr/src/usr.bin/hello: make depend",
+    ] {
+        assert!(shown.contains(line), "{line}: {shown}");
+    }
+    world.refused(&["errata", "dev", &one], &["is signed by key"]);
+    world.refused(&["errata", "dev", &one, "--key", "other.pub"], &["which is not other.pub"]);
+    world.sh(&format!("sed s/spelt/SPELT/ {one} > 009_bad.patch.sig"));
+    world.refused(&["errata", "dev", "009_bad.patch.sig", "--key", "base.pub"], &["its signature does not hold"]);
+    world.sh("rm 009_bad.patch.sig");
+    world.refused(&["errata", "dev", &two, "--key", "base.pub"], &["number 001 comes first", "--skip 001"]);
+    assert_eq!(fingerprint(&world.root("dev")), before);
+
+    // In whatever order they are named; a number that the directory does not have is none.
+    let said = world.ok(&["errata", "dev", &two, &one, "--key", "base.pub", "--json"]);
+    let made: Vec<Value> =
+        said.lines().filter(|line| line.starts_with('{')).map(|line| serde_json::from_str(line).unwrap()).collect();
+    let machine = world.sh("uname -m");
+    let files = ["001_spelling", "003_status"].map(|name| format!("errata-5.8-{name}-{}.tgz", machine.trim()));
+    for (value, file) in made.iter().zip(&files) {
+        assert_eq!(value["patch"], format!("./{file}"));
+        let changes: Vec<_> = value["changes"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|change| &change["path"])
+            .filter(|path| *path != "usr/bin" && *path != "usr/share/man/man1" && *path != "")
+            .collect();
+        assert_eq!(changes, ["usr/bin/hello", "usr/share/man/man1/hello.1"], "no source, no object");
+    }
+    assert_eq!(world.ok(&["run", "dev", "--", "hello"]), "hello\n");
+    let differs = world.run(&["check", "dev", "--hash"]).out;
+    let ours = ["+ usr/src/usr.bin/hello/Makefile", "+ usr/src/usr.bin/hello/hello.1"];
+    assert_eq!(differs.lines().collect::<Vec<_>>()[..2], ours, "only what was never recorded: {differs}");
+    assert_eq!(differs.lines().count(), 3);
+    let first = contents(&world, &files[0]);
+    for line in [
+        "series errata-5.8",
+        "number 1",
+        "release 5.8",
+        "title OpenBSD 5.8 errata 001, Dec 3, 2015",
+        "note It is spelt wrong.",
+    ] {
+        assert!(first.contains(&line.to_owned()), "{line}: {first:?}");
+    }
+    let second = contents(&world, &files[1]);
+    let digest = world.sh(&format!("tar xzOf {} --wildcards '*/+CONTENTS' | sha256sum | cut -c1-64", files[0]));
+    let requires = format!("requires errata-5.8-001_spelling-{} {}", machine.trim(), digest.trim());
+    assert!(second.contains(&requires) && second.contains(&"absent 2".to_owned()), "{requires}: {second:?}");
+    // On another root, by plain tar.
+    world
+        .sh(&format!("mkdir other; tar xzpf {} -C other; test \"$(stat -c %a other/usr/bin/hello)\" = 4511", files[1]));
+    world.refused(&["errata", "dev", &one, "--key", "base.pub"], &["recorded in this chroot before"]);
+}
+
+#[test]
+fn what_fails_changes_nothing() {
+    let Some(world) = world() else { return };
+    let before = fingerprint(&world.root("dev"));
+    let cases = [
+        (
+            "broken",
+            "printf(\"helo\\n\");",
+            "printf(\"hello\\n\"",
+            STEPS,
+            "001_broken: it failed with status 2: /usr/src/usr.bin/hello: make",
+        ),
+        ("elsewhere", "printf(\"nothing\\n\");", "x", STEPS, "it failed with status 1: /usr/src: patch -u -N -p0"),
+        (
+            "nowhere",
+            "printf(\"helo\\n\");",
+            "printf(\"hello\\n\");",
+            "And then build it:\n    cd /usr/none\n    make\n",
+            "usr/none",
+        ),
+    ];
+    for (name, from, to, steps, why) in cases {
+        let file = erratum(&world, 1, name, steps, from, to);
+        let said = world.run(&["errata", "dev", &file, "--key", "base.pub"]);
+        assert!(
+            said.status.is_some_and(|status| status > 0) && said.err.contains(why),
+            "{name}: {}{}",
+            said.out,
+            said.err
+        );
+        assert_eq!(fingerprint(&world.root("dev")), before, "{name}");
+        world.sh(&format!("rm {file}; ! ls *.tgz* 2> /dev/null"));
+    }
+    // Without patch(1) there is nothing to apply it with.
+    world.sh("rm home/dev/usr/bin/patch");
+    let file = erratum(&world, 1, "spelling", STEPS, "printf(\"helo\\n\");", "printf(\"hello\\n\");");
+    world.refused(&["errata", "dev", &file, "--key", "base.pub"], &["the chroot has no patch", "--package patch"]);
+}
+
+/// As they were before they were signed, and without any text.
+#[test]
+fn old_ones_and_bare_diffs() {
+    let Some(world) = world() else { return };
+    let change = diff("usr.bin/hello/hello.c", "printf(\"helo\\n\");", "printf(\"hello\\n\");");
+    let text = format!(
+        "Apply by doing:\n\tcd /usr/src\n\tpatch -p0 < 001_hello.patch\n\nAnd then rebuild and install hello:\n\tcd usr.bin/hello\n\tmake -f Makefile obj\n\tmake\n\tmake install\n\n{change}"
+    );
+    world.write("001_hello.patch", &text);
+    world.refused(&["errata", "dev", "001_hello.patch"], &["it is not signed", "--unsigned"]);
+    world.ok(&["errata", "dev", "001_hello.patch", "--unsigned", "-o", "tmp"]);
+    let machine = world.sh("uname -m");
+    assert!(world.path(&format!("tmp/001_hello-{}.tgz", machine.trim())).exists());
+    world.sh("rm tmp/*");
+    let change = diff("x/usr.bin/hello/hello.c", "return 1;", "return 0;");
+    world.write("status.patch", &change);
+    world.refused(&["errata", "dev", "status.patch", "--unsigned"], &["--into and --step"]);
+    let arguments = [
+        "errata",
+        "dev",
+        "status.patch",
+        "--unsigned",
+        "--into",
+        "usr/src",
+        "--strip",
+        "1",
+        "--step",
+        "cd usr.bin/hello",
+        "--step",
+        "make && make install",
+    ];
+    world.ok(&arguments);
+    assert_eq!(world.ok(&["run", "dev", "--", "hello"]), "hello\n");
+    assert!(fs::read_to_string(world.root("dev").join("usr/src/usr.bin/hello/hello.c")).unwrap().contains("return 0"));
+    world.refused(
+        &[&arguments[..6], &["/usr/src", "--step", "rm -rf /"]].concat(),
+        &["an unknown command", "stockade record"],
+    );
+}
