@@ -120,7 +120,7 @@ fn from_a_source_patch_to_a_patch() {
     assert_eq!(fingerprint(&world.root("dev")), before);
 
     // In whatever order they are named; a number that the directory does not have is none.
-    let said = world.ok(&["errata", "dev", &two, &one, "--key", "base.pub", "--json"]);
+    let said = world.ok(&["errata", "dev", &two, &one, "--key", "base.pub", "--json", "-s", "other.sec", "--delta"]);
     let made: Vec<Value> =
         said.lines().filter(|line| line.starts_with('{')).map(|line| serde_json::from_str(line).unwrap()).collect();
     let machine = world.sh("uname -m");
@@ -155,7 +155,8 @@ fn from_a_source_patch_to_a_patch() {
     let digest = world.sh(&format!("tar xzOf {} --wildcards '*/+CONTENTS' | sha256sum | cut -c1-64", files[0]));
     let requires = format!("requires errata-5.8-001_spelling-{} {}", machine.trim(), digest.trim());
     assert!(second.contains(&requires) && second.contains(&"absent 2".to_owned()), "{requires}: {second:?}");
-    // On another root, by plain tar.
+    // Signed, as signify itself says, and on another root by plain tar.
+    world.sh(&format!("signify-openbsd -V -z -p other.pub -x {} -m plain.tgz", files[1]));
     world
         .sh(&format!("mkdir other; tar xzpf {} -C other; test \"$(stat -c %a other/usr/bin/hello)\" = 4511", files[1]));
     world.refused(&["errata", "dev", &one, "--key", "base.pub"], &["recorded in this chroot before"]);

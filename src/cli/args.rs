@@ -2,10 +2,14 @@
 //! The command line. Help text is here; stockade(1) says the same at length, and a test compares the two.
 #![forbid(unsafe_code)]
 
+mod record;
+
 use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
+
+pub(super) use record::{Errata, Record};
 
 use super::key::args::Key;
 use super::patch::args::Patch;
@@ -303,86 +307,6 @@ pub(super) struct Session {
     /// chroot(2) and nothing else
     #[arg(long, conflicts_with = "setuid")]
     pub(super) plain: bool,
-}
-
-#[derive(Debug, Args)]
-pub(super) struct Record {
-    /// The chroot: a directory, or a name below the stockade home
-    #[arg(value_hint = ValueHint::DirPath)]
-    pub(super) root: PathBuf,
-    /// The account of the chroot to run as; without it root
-    #[arg(short, long, value_name = "USER", value_hint = ValueHint::Username)]
-    pub(super) user: Option<String>,
-    /// Leave the chroot as it was
-    #[arg(long)]
-    pub(super) discard: bool,
-    /// Compare two scans of the chroot, although an overlay would do
-    #[arg(long)]
-    pub(super) scan: bool,
-    /// Record programs too that need a library which is not there
-    #[arg(long)]
-    pub(super) allow_unmet: bool,
-    /// Write a patch to this file; its name, without .tgz, is that of the patch
-    #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath)]
-    pub(super) output: Option<PathBuf>,
-    #[command(flatten)]
-    pub(super) session: Session,
-    #[command(flatten)]
-    pub(super) lock: Lock,
-    #[command(flatten)]
-    pub(super) json: Json,
-    /// The command and its arguments
-    #[arg(last = true, required = true, value_hint = ValueHint::CommandWithArguments)]
-    pub(super) command: Vec<OsString>,
-}
-
-#[derive(Debug, Args)]
-pub(super) struct Errata {
-    /// The chroot: a directory, or a name below the stockade home
-    #[arg(value_hint = ValueHint::DirPath)]
-    pub(super) root: PathBuf,
-    /// Source patches, NNN_NAME.patch.sig, or directories of them
-    #[arg(required = true, value_hint = ValueHint::AnyPath)]
-    pub(super) files: Vec<PathBuf>,
-    /// Write the patches to this directory
-    #[arg(short, long, value_name = "DIR", default_value = ".", value_hint = ValueHint::DirPath)]
-    pub(super) output: PathBuf,
-    /// The signify public key that they are signed with; may be repeated. Without it those of the host
-    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
-    pub(super) key: Vec<PathBuf>,
-    /// Take files that are not signed
-    #[arg(long)]
-    pub(super) unsigned: bool,
-    /// Go on without this number; may be repeated
-    #[arg(long, value_name = "NUMBER")]
-    pub(super) skip: Vec<u32>,
-    /// The kernel of the chroot, for errata that build one: GENERIC or GENERIC.MP
-    #[arg(long, value_name = "NAME")]
-    pub(super) kernel: Option<String>,
-    /// Take bare diffs, and apply them in this directory of the chroot
-    #[arg(long, value_name = "DIR", requires = "step")]
-    pub(super) into: Option<String>,
-    /// Take so many names off the paths in a bare diff
-    #[arg(long, value_name = "NUMBER", default_value_t = 0, requires = "into")]
-    pub(super) strip: u32,
-    /// Do this after a bare diff is applied; may be repeated
-    #[arg(long, value_name = "COMMAND", requires = "into")]
-    pub(super) step: Vec<String>,
-    /// Compare two scans of the chroot, although an overlay would do
-    #[arg(long)]
-    pub(super) scan: bool,
-    /// Record programs too that need a library which is not there
-    #[arg(long)]
-    pub(super) allow_unmet: bool,
-    /// Show what they say and what would be done, and do nothing
-    #[arg(short = 'n', long)]
-    pub(super) dry_run: bool,
-    #[command(flatten)]
-    pub(super) session: Session,
-    #[command(flatten)]
-    pub(super) lock: Lock,
-    #[command(flatten)]
-    pub(super) json: Json,
 }
 
 /// Whose home it is.

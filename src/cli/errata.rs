@@ -15,6 +15,7 @@ use crate::cli::progress::watched;
 use crate::cli::record::{Make, head, told};
 use crate::cli::{Exit, json, options};
 use crate::error::{Error, ErrorKind, IoContext, Result};
+use crate::patch::Pen;
 use crate::patch::errata::steps::{Facts, Step};
 use crate::path::{TreePath, escape};
 use crate::recipe::{Net, Recipe};
@@ -31,6 +32,7 @@ pub(super) fn run(args: &Errata, out: &mut Out) -> Result<Exit> {
         skip: args.skip.clone(),
     };
     let mut jobs = errata::read(&asked)?;
+    let pen = args.pack.pen()?;
     if args.dry_run {
         return jobs.iter().try_for_each(|job| show(job, args, out)).map(|()| Exit::Done);
     }
@@ -45,7 +47,7 @@ pub(super) fn run(args: &Errata, out: &mut Out) -> Result<Exit> {
                 let done = recording.errata_done(jobs[0].release().unwrap_or_default())?;
                 errata::place(&mut jobs, &done, &args.skip)?;
             }
-            one(&recording, &jobs[at], args, out)
+            one(&recording, &jobs[at], (args, pen.as_ref()), out)
         })();
         let done = done.map_err(|error| told(error, &recording));
         recording.end()?;
@@ -66,7 +68,12 @@ fn plain(into: &str, args: &Errata) -> Result<Plain> {
 }
 
 /// Builds and records one; or how a step of it ended that did not succeed.
-fn one(recording: &Recording, job: &Job, args: &Errata, out: &mut Out) -> Result<Result<Exit, Status>> {
+fn one(
+    recording: &Recording,
+    job: &Job,
+    (args, pen): (&Errata, Option<&Pen>),
+    out: &mut Out,
+) -> Result<Result<Exit, Status>> {
     let chroot = &recording.chroot;
     let recipe = chroot.recipe()?;
     let options = options::options(&args.session, recipe.net == Net::None, || chroot.homes())?;
@@ -93,7 +100,10 @@ fn one(recording: &Recording, job: &Job, args: &Errata, out: &mut Out) -> Result
         let recorded = recording.look(args.allow_unmet, watch)?;
         match recorded.is_empty() {
             true => recording.keep(&recorded, &head.name, watch)?,
-            false => Make { file: &file, head, discard: false }.patch(recording, &recorded, watch)?,
+            false => {
+                let how = (args.pack.delta, pen);
+                Make { file: &file, head, how, discard: false }.patch(recording, &recorded, watch)?;
+            }
         }
         Ok(recorded)
     })?;
@@ -157,7 +167,7 @@ fn tell(job: &Job, recorded: &Recorded, file: &std::path::Path, out: &mut Out) -
 /// What would be done.
 fn show(job: &Job, args: &Errata, out: &mut Out) -> Result<()> {
     let facts = Facts {
-        machine: sys::machine().1,
+        machine: sys::machine(),
         release: job.release().unwrap_or_default().to_owned(),
         // Nobody has to know it to read what would be done.
         kernel: args.kernel.clone().or_else(|| Some("KERNEL".to_owned())),

@@ -2,9 +2,7 @@
 //! `stockade record`: a command inside, and what it changed.
 #![forbid(unsafe_code)]
 
-use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::path::Path;
 
 use serde_json::{Value, json};
 
@@ -12,11 +10,12 @@ use crate::chroot::Home;
 use crate::chroot::record::{Recorded, Recording, Request};
 use crate::cli::args::Record;
 use crate::cli::out::{self, Out, shown};
+use crate::cli::patch::make::now;
 use crate::cli::progress::watched;
 use crate::cli::{Exit, json, options};
-use crate::error::{Error, IoContext, Result};
+use crate::error::{Error, Result};
 use crate::patch::accounts::{Account, User};
-use crate::patch::{Head, check_name};
+use crate::patch::{Head, Pen, check_name};
 use crate::path::escape;
 use crate::plan::Plan;
 use crate::recipe::Net;
@@ -57,6 +56,7 @@ fn record(recording: &Recording, args: &Record, out: &mut Out) -> Result<Done> {
     let recipe = chroot.recipe()?;
     let command = options::command(&args.command, args.user.as_deref(), &args.session, &recipe)?;
     let options = options::options(&args.session, recipe.net == Net::None, || chroot.homes())?;
+    let pen = args.pack.pen()?;
     let session = recording.session(&command, &options)?;
     out::limits(session.limits(), out.json);
     let outcome = recording.run(session, &options)?;
@@ -75,7 +75,8 @@ fn record(recording: &Recording, args: &Record, out: &mut Out) -> Result<Done> {
             Some(file) => {
                 let title = command.argv.iter().map(|word| escape(word)).collect::<Vec<_>>().join(" ");
                 let head = Head { title, release: recording.release()?, ..head_of(file)? };
-                let make = Make { file, head, discard: args.discard };
+                let how = (args.pack.delta, pen.as_ref());
+                let make = Make { file, head, how, discard: args.discard };
                 make.patch(recording, &recorded, watch)?;
             }
             None if args.discard || recorded.all.is_empty() => {}
@@ -95,36 +96,25 @@ pub(super) struct Make<'a> {
     /// Its file.
     pub(super) file: &'a Path,
     pub(super) head: Head,
+    /// Whether files are brought as differences, and who signs it.
+    pub(super) how: (bool, Option<&'a Pen>),
     /// The changes do not become part of the chroot.
     pub(super) discard: bool,
 }
 
 impl Make<'_> {
-    /// Writes it, and makes the changes part of the chroot. The file has its name only when both are done.
+    /// Writes it, and makes the changes part of the chroot; without that there is no patch either.
     pub(super) fn patch(self, recording: &Recording, recorded: &Recorded, watch: &Watch) -> Result<()> {
-        let mut new = self.file.as_os_str().to_owned();
-        new.push(".new");
-        let (new, shown) = (PathBuf::from(new), self.file.as_os_str().as_bytes());
         let contents = recording.contents(recorded, self.head)?;
-        match std::fs::remove_file(&new) {
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
-            removed => removed.on("unlink", shown)?,
+        let contents = recording.write(contents, self.how, self.file, watch)?;
+        if self.discard {
+            return Ok(());
         }
-        let made = recording.write(&contents, &new, watch).and_then(|()| match self.discard {
-            true => Ok(()),
-            false => {
-                recording.keep(recorded, &contents.head.name, watch)?;
-                recording.note_made(&contents)
-            }
-        });
-        match made {
-            Ok(()) => std::fs::rename(&new, self.file).on("rename", shown),
-            Err(error) => {
-                // It says more than that this fails too.
-                let _ = std::fs::remove_file(&new);
-                Err(error)
-            }
-        }
+        let kept = recording.keep(recorded, &contents.head.name, watch).and_then(|()| recording.note_made(&contents));
+        kept.inspect_err(|_| {
+            // The error says more than that this fails too.
+            let _ = std::fs::remove_file(self.file);
+        })
     }
 }
 
@@ -138,15 +128,7 @@ fn head_of(file: &Path) -> Result<Head> {
 
 /// The head of a patch that is made here and now.
 pub(super) fn head() -> Head {
-    let (system, arch) = sys::machine();
-    Head { system, arch, date: now(), ..Head::default() }
-}
-
-/// Seconds since 1970, or what `SOURCE_DATE_EPOCH` says.
-fn now() -> i64 {
-    let told = std::env::var("SOURCE_DATE_EPOCH").ok().and_then(|text| text.parse().ok());
-    let clock = || SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-    told.unwrap_or_else(|| i64::try_from(clock()).unwrap_or(0))
+    Head { system: sys::kernel().0.to_lowercase(), arch: sys::machine(), date: now(), ..Head::default() }
 }
 
 fn print(recorded: &Recorded, recording: &Recording, args: &Record, out: &mut Out) -> Result<()> {

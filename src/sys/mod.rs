@@ -111,9 +111,3 @@ pub fn kernel() -> (String, String) {
     let text = |text: &std::ffi::CStr| text.to_string_lossy().into_owned();
     (text(uname.sysname()), text(uname.release()))
 }
-
-/// What this machine runs, and what it is, as uname(1) says: `linux` or `openbsd`, and `x86_64` or `amd64`.
-pub fn machine() -> (String, String) {
-    let machine = rustix::system::uname().machine().to_string_lossy().into_owned();
-    (std::env::consts::OS.to_owned(), machine)
-}

@@ -3,18 +3,17 @@
 #![forbid(unsafe_code)]
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::File;
-use std::io::{BufWriter, Read};
+use std::io::Read;
 use std::path::Path;
 
 use super::{Means, Recorded, Recording};
 use crate::chroot::login::read_below;
 use crate::chroot::place::bytes;
 use crate::error::{Error, ErrorKind, IoContext, Result};
-use crate::patch::{Contents, FollowUp, Head, What, write_bundle};
+use crate::patch::{Bodies, Contents, FollowUp, Head, Pen, make};
 use crate::path::{PathSet, TreePath};
 use crate::sys::Dir;
-use crate::tree::Digest;
+use crate::tree::{Digest, Node};
 use crate::watch::Watch;
 
 /// The state file with the patches that were made here: name and digest of the manifest, a line each.
@@ -59,25 +58,35 @@ impl Recording {
         Ok(contents)
     }
 
-    /// Writes the patch `contents` to the new file `to`. To be called before the changes become part of the chroot.
+    /// Writes the patch to `file`, whole or not at all: with `small` files as differences, signed by `pen`. To be called
+    /// before the changes become part of the chroot. Returns the manifest that it has.
     ///
     /// # Errors
-    /// As open(2), read(2), write(2); [`ErrorKind::Unverified`] if the chroot changed meanwhile.
-    pub fn write(&self, contents: &Contents, to: &Path, watch: &Watch) -> Result<()> {
-        let out = File::create_new(to).on("create", bytes(to))?;
-        let mut source = |member: &crate::patch::Member| -> Result<Box<dyn Read>> {
-            let path = &contents.entries[member.entry].change.path;
-            match (member.what, &self.means) {
-                (What::Base, Means::Scan(before)) => match before.text(path) {
-                    Some(text) => Ok(Box::new(std::io::Cursor::new(text.to_vec()))),
-                    None => Err(gone(path)),
-                },
-                (What::Base, Means::Overlay(_)) => body(&self.chroot.root, path),
-                _ => body(self.view(), path),
+    /// As [`make`]; [`ErrorKind::Unsupported`] for differences from what nobody has any more.
+    pub fn write(
+        &self,
+        contents: Contents,
+        (small, pen): (bool, Option<&Pen>),
+        file: &Path,
+        watch: &Watch,
+    ) -> Result<Contents> {
+        if small && matches!(self.means, Means::Scan(_)) {
+            let error = Error::new(ErrorKind::Unsupported, "without an overlay nobody has what files were before");
+            return Err(error.hint("leave out --delta"));
+        }
+        // What cannot be read back must not get out.
+        Contents::parse(&contents.text())?;
+        let before = |node: &Node| -> Result<Box<dyn Read>> {
+            match &self.means {
+                Means::Overlay(_) => body(&self.chroot.root, &node.path),
+                Means::Scan(before) => {
+                    let text = before.text(&node.path).ok_or_else(|| gone(&node.path))?;
+                    Ok(Box::new(std::io::Cursor::new(text.to_vec())))
+                }
             }
         };
-        write_bundle(contents, &mut source, BufWriter::new(&out), watch)?;
-        out.sync_all().on("fsync", bytes(to))
+        let after = |node: &Node| body(self.view(), &node.path);
+        make(contents, Bodies { before: &before, after: &after }, (small, pen), file, watch)
     }
 
     /// The patches made here that touched what this one touches.

@@ -298,7 +298,8 @@ impl Recording {
     /// [`ErrorKind::Refused`] if `job` is for another release than the chroot is of.
     pub fn facts(&self, job: &Job, kernel: Option<&str>) -> Result<Facts> {
         let own = self.release()?;
-        let is_number = own.starts_with(|c: char| c.is_ascii_digit());
+        // That of another system is none that an erratum has.
+        let is_number = own.contains('.');
         match job.release() {
             Some(release) if is_number && release != own => {
                 let reason = format!("it is for {release}, and the chroot is {own}");
@@ -306,7 +307,7 @@ impl Recording {
             }
             release => {
                 let release = release.map_or(own, str::to_owned);
-                Ok(Facts { machine: sys::machine().1, release, kernel: kernel.map(str::to_owned) })
+                Ok(Facts { machine: sys::machine(), release, kernel: kernel.map(str::to_owned) })
             }
         }
     }

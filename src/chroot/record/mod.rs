@@ -167,7 +167,7 @@ impl Recording {
         Ok(recorded)
     }
 
-    /// The release that the chroot says it is of: `7.8` or `debian-13`; empty if it does not.
+    /// The release that the chroot says it is of: `7.8`, or `12` of a Debian; empty if it does not.
     ///
     /// # Errors
     /// As read(2).

@@ -8,7 +8,7 @@ use crate::error::Result;
 use crate::path::TreePath;
 use crate::sys::Dir;
 
-/// `7.8` or `debian-13`; empty if nothing tells.
+/// `7.8`, or `VERSION_ID` of os-release(5); empty if nothing tells.
 pub(super) fn of(root: &Dir) -> Result<String> {
     if let Some(release) = openbsd(root)? {
         return Ok(release);
@@ -19,18 +19,13 @@ pub(super) fn of(root: &Dir) -> Result<String> {
         None => text("etc/os-release")?.unwrap_or_default(),
     };
     let file = String::from_utf8_lossy(&file);
-    let value = |key: &str| {
-        let line = file.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix('='))?;
-        let word = line.trim_matches(['"', '\'']);
-        word.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c)).then(|| word.to_owned())
-    };
-    Ok(match (value("ID"), value("VERSION_ID")) {
-        (Some(id), Some(version)) => format!("{id}-{version}"),
-        (Some(id), None) => id,
-        _ => String::new(),
-    })
+    let line = file.lines().find_map(|line| line.strip_prefix("VERSION_ID="));
+    let word = line.unwrap_or_default().trim_matches(['"', '\'']);
+    let plain = word.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c));
+    Ok(if plain { word.to_owned() } else { String::new() })
 }
 
+/// As the keys of its sets tell.
 fn openbsd(root: &Dir) -> Result<Option<String>> {
     let Ok(dir) = root.walk(&TreePath::new(*b"etc/signify")?) else { return Ok(None) };
     let keys = dir.entries().unwrap_or_default();
@@ -48,11 +43,11 @@ mod tests {
         let debian = "PRETTY_NAME=\"Debian\"\nID=debian\nVERSION_ID=\"13\"\n";
         for (files, expect) in [
             (&[][..], ""),
-            (&[("etc/os-release", debian)], "debian-13"),
-            (&[("etc/os-release", "ID=arch\n")], "arch"),
-            (&[("etc/os-release", "ID=a b\n")], ""),
+            (&[("etc/os-release", debian)], "13"),
+            (&[("etc/os-release", "ID=arch\n")], ""),
+            (&[("etc/os-release", "VERSION_ID=a b\n")], ""),
             (&[("etc/signify/openbsd-78-base.pub", ""), ("etc/signify/openbsd-79-base.pub", "")], "7.8"),
-            (&[("etc/signify/openbsd-58-base.pub", ""), ("etc/os-release", debian)], "debian-13"),
+            (&[("etc/signify/openbsd-58-base.pub", ""), ("etc/os-release", debian)], "13"),
             (&[("etc/signify/openbsd-78-pkg.pub", ""), ("etc/signify/openbsd-x8-base.pub", "")], ""),
         ] {
             let temp = tempfile::tempdir().unwrap();

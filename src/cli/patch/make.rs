@@ -135,7 +135,7 @@ fn required(file: &Path) -> Result<(String, Digest)> {
 }
 
 /// Now, or what makes the same patch again: <https://reproducible-builds.org/specs/source-date-epoch/>
-pub(super) fn now() -> i64 {
+pub(in crate::cli) fn now() -> i64 {
     let set = std::env::var("SOURCE_DATE_EPOCH").ok().and_then(|text| text.parse().ok());
     let since = || SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
     set.unwrap_or_else(|| i64::try_from(since()).unwrap_or(i64::MAX))

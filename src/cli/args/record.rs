@@ -1,0 +1,117 @@
+// SPDX-License-Identifier: ISC
+//! The command lines of `record` and `errata`.
+#![forbid(unsafe_code)]
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::{Args, ValueHint};
+
+use super::{Json, Lock, Session};
+use crate::cli::secret::PassphraseArgs;
+use crate::error::Result;
+use crate::patch::Pen;
+
+#[derive(Debug, Args)]
+pub(in crate::cli) struct Record {
+    /// The chroot: a directory, or a name below the stockade home
+    #[arg(value_hint = ValueHint::DirPath)]
+    pub(in crate::cli) root: PathBuf,
+    /// The account of the chroot to run as; without it root
+    #[arg(short, long, value_name = "USER", value_hint = ValueHint::Username)]
+    pub(in crate::cli) user: Option<String>,
+    /// Leave the chroot as it was
+    #[arg(long)]
+    pub(in crate::cli) discard: bool,
+    /// Compare two scans of the chroot, although an overlay would do
+    #[arg(long)]
+    pub(in crate::cli) scan: bool,
+    /// Record programs too that need a library which is not there
+    #[arg(long)]
+    pub(in crate::cli) allow_unmet: bool,
+    /// Write a patch to this file; its name, without .tgz, is that of the patch
+    #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(in crate::cli) output: Option<PathBuf>,
+    #[command(flatten)]
+    pub(in crate::cli) pack: Pack,
+    #[command(flatten)]
+    pub(in crate::cli) session: Session,
+    #[command(flatten)]
+    pub(in crate::cli) lock: Lock,
+    #[command(flatten)]
+    pub(in crate::cli) json: Json,
+    /// The command and its arguments
+    #[arg(last = true, required = true, value_hint = ValueHint::CommandWithArguments)]
+    pub(in crate::cli) command: Vec<OsString>,
+}
+
+#[derive(Debug, Args)]
+pub(in crate::cli) struct Errata {
+    /// The chroot: a directory, or a name below the stockade home
+    #[arg(value_hint = ValueHint::DirPath)]
+    pub(in crate::cli) root: PathBuf,
+    /// Source patches, NNN_NAME.patch.sig, or directories of them
+    #[arg(required = true, value_hint = ValueHint::AnyPath)]
+    pub(in crate::cli) files: Vec<PathBuf>,
+    /// Write the patches to this directory
+    #[arg(short, long, value_name = "DIR", default_value = ".", value_hint = ValueHint::DirPath)]
+    pub(in crate::cli) output: PathBuf,
+    /// The signify public key that they are signed with; may be repeated. Without it those of the host
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(in crate::cli) key: Vec<PathBuf>,
+    /// Take files that are not signed
+    #[arg(long)]
+    pub(in crate::cli) unsigned: bool,
+    /// Go on without this number; may be repeated
+    #[arg(long, value_name = "NUMBER")]
+    pub(in crate::cli) skip: Vec<u32>,
+    /// The kernel of the chroot, for errata that build one: GENERIC or GENERIC.MP
+    #[arg(long, value_name = "NAME")]
+    pub(in crate::cli) kernel: Option<String>,
+    /// Take bare diffs, and apply them in this directory of the chroot
+    #[arg(long, value_name = "DIR", requires = "step")]
+    pub(in crate::cli) into: Option<String>,
+    /// Take so many names off the paths in a bare diff
+    #[arg(long, value_name = "NUMBER", default_value_t = 0, requires = "into")]
+    pub(in crate::cli) strip: u32,
+    /// Do this after a bare diff is applied; may be repeated
+    #[arg(long, value_name = "COMMAND", requires = "into")]
+    pub(in crate::cli) step: Vec<String>,
+    /// Compare two scans of the chroot, although an overlay would do
+    #[arg(long)]
+    pub(in crate::cli) scan: bool,
+    /// Record programs too that need a library which is not there
+    #[arg(long)]
+    pub(in crate::cli) allow_unmet: bool,
+    /// Show what they say and what would be done, and do nothing
+    #[arg(short = 'n', long)]
+    pub(in crate::cli) dry_run: bool,
+    #[command(flatten)]
+    pub(in crate::cli) pack: Pack,
+    #[command(flatten)]
+    pub(in crate::cli) session: Session,
+    #[command(flatten)]
+    pub(in crate::cli) lock: Lock,
+    #[command(flatten)]
+    pub(in crate::cli) json: Json,
+}
+
+/// How a patch is packed.
+#[derive(Debug, Args)]
+pub(in crate::cli) struct Pack {
+    /// The signify secret key to sign patches with; without it they are not signed
+    #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    secret: Option<PathBuf>,
+    #[command(flatten)]
+    passphrase: PassphraseArgs,
+    /// Bring files as differences from what they were, where that is smaller
+    #[arg(long)]
+    pub(in crate::cli) delta: bool,
+}
+
+impl Pack {
+    /// The key to sign with, if one is named; asks for its passphrase.
+    pub(in crate::cli) fn pen(&self) -> Result<Option<Pen>> {
+        self.secret.as_ref().map(|secret| self.passphrase.open(secret)).transpose()
+    }
+}
