@@ -25,8 +25,11 @@ use crate::cli::args::Fetch;
 use crate::cli::out::Out;
 use crate::cli::{Exit, json};
 use crate::error::{IoContext, Result};
+use crate::patch::Scratch;
+use crate::patch::fetch::{fetch as fetch_url, is_url};
 use crate::patch::resolve::Why;
 use crate::path::TreePath;
+use crate::watch::Watch;
 use args::{Patch, PatchVerb};
 
 pub(super) fn run(args: &Patch, out: &mut Out) -> Result<Exit> {
@@ -75,8 +78,17 @@ pub(super) fn fetch(args: &Fetch) -> Result<Exit> {
     Ok(Exit::Done)
 }
 
-/// Opens a patch to be read forward; `-` is standard input.
+/// The largest patch that is fetched for itself: what a signature covers.
+const LARGEST: u64 = 16 << 30;
+
+/// Opens a patch to be read forward; `-` is standard input. One in the network is fetched first, by a child without
+/// rights.
 fn open(file: &Path) -> Result<Box<dyn BufRead>> {
+    if let Some(url) = file.to_str().filter(|name| is_url(name)) {
+        let mut whole = Scratch::beside(&std::env::temp_dir().join("stockade-patch"))?;
+        fetch_url(url, LARGEST, &mut whole, &Watch::default())?;
+        return Ok(Box::new(BufReader::new(whole.rewound().on("seek", url)?)));
+    }
     if file == Path::new("-") {
         return Ok(Box::new(BufReader::new(io::stdin())));
     }
