@@ -4,4 +4,5 @@
 
 pub mod closure;
 pub mod elf;
+pub mod locate;
 pub mod packages;
