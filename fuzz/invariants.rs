@@ -7,6 +7,8 @@ use std::collections::HashSet;
 use std::fs::File;
 use std::io::{Seek, Write};
 
+use stockade::patch::repository::Index;
+use stockade::patch::{Bundle, Contents as Patch, Trust, verify_body};
 use stockade::path::{PathSet, TreePath};
 use stockade::sign::{self, CheckList, PublicKey};
 use stockade::source::archive::{Archive, Body, Contents, Limits};
@@ -163,5 +165,23 @@ pub fn recipe(data: &[u8]) {
             let again = stockade::recipe::parse(&text, "/other.toml").unwrap_or_else(|e| panic!("{e}\n{text}"));
             assert_eq!(again, recipe, "{text}");
         }
+    }
+}
+
+/// The manifest of a patch, or the index of a repository, is refused, or says the same when it is written and read again.
+/// A patch file is refused, or its manifest is one and its bodies are what that says.
+pub fn patch(data: &[u8]) {
+    if let Ok(contents) = Patch::parse(data) {
+        let text = contents.text();
+        assert_eq!(Patch::parse(&text).expect("what was read").text(), text);
+        assert_eq!(contents.plan().changes.len(), contents.entries.len());
+    }
+    if let Ok(index) = Index::parse(data) {
+        assert_eq!(Index::parse(index.text().as_bytes()).expect("what was read"), index);
+    }
+    if let Ok(bundle) = Bundle::open(data, Trust::Anyone)
+        && let Ok(contents) = bundle.read(&mut verify_body, &Watch::default())
+    {
+        assert!(Patch::parse(&contents.text()).is_ok());
     }
 }

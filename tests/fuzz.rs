@@ -201,3 +201,37 @@ fn recipe() {
         .collect();
     shake("recipe", &seeds, 500, invariants::recipe);
 }
+
+/// A patch, its manifest and an index that lists it.
+fn patches() -> Vec<Vec<u8>> {
+    use stockade::patch::repository::{Index, Listed};
+    use stockade::patch::{Contents, FollowUp, Head, write_bundle};
+    use stockade::tree::diff::diff;
+    use stockade::tree::text::read_tree;
+    use stockade::tree::{Digest, Tree};
+    let head = Head {
+        name: "errata-7.8-001_x-amd64".into(),
+        series: "errata".into(),
+        number: Some(1),
+        title: "a title".into(),
+        note: "a\n\nnote\n".into(),
+        requires: vec![("other".into(), Digest([1; 32]))],
+        follow_ups: vec![FollowUp::Ldconfig],
+        users: [(0, "root".to_owned())].into(),
+        ..Head::default()
+    };
+    let tree = read_tree(&manifest_of(&archives()[0])).unwrap();
+    let gone = diff(&tree, &Tree::default());
+    let whole = Contents::new(head.clone(), diff(&Tree::default(), &tree));
+    let bare = Contents::new(head, gone);
+    let mut bundle = Vec::new();
+    write_bundle(&bare, &mut |_| unreachable!("nothing comes"), &mut bundle, &Default::default()).unwrap();
+    let listed = Listed::of(&whole, 7, Digest([2; 32]));
+    let index = Index { counter: 1, date: 2, patches: [("a".to_owned(), listed)].into() };
+    vec![whole.text(), bare.text(), index.text().into_bytes(), bundle]
+}
+
+#[test]
+fn patch() {
+    shake("patch", &patches(), 3000, invariants::patch);
+}

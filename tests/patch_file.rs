@@ -24,9 +24,9 @@ ln -s doc before/usr/share/man
 find before -exec touch -h -d @1500000000 {} +
 cp -a before after
 echo hello > after/etc/motd
-printf x | dd of=after/usr/sbin/daemon bs=1 seek=1000000 conv=notrunc status=none
-printf x | dd of=after/usr/bin/su bs=1 seek=1000 conv=notrunc status=none
-printf x | dd of=after/usr/lib/libx.so.1.0 bs=1 seek=1000 conv=notrunc status=none
+printf 'edited here' | dd of=after/usr/sbin/daemon bs=1 seek=1000000 conv=notrunc status=none
+printf 'edited here' | dd of=after/usr/bin/su bs=1 seek=1000 conv=notrunc status=none
+printf 'edited here' | dd of=after/usr/lib/libx.so.1.0 bs=1 seek=1000 conv=notrunc status=none
 rm after/usr/share/doc/2 after/usr/share/man; ln -s ../doc after/usr/share/man
 sed -i s/^100$/hundred/ after/usr/share/doc/linked
 chmod 600 after/usr/share/doc/3; chown 1:1 after/usr/share/doc/3
@@ -135,7 +135,7 @@ fn what_is_refused() {
     world.ok(&["patch", "diff", "before", "after", "--name", "p", "-s", "k-patch.sec"]);
     world.ok(&["patch", "diff", "before", "after", "--name", "bare", "--unsigned"]);
     world.sh("$STOCKADE run / --help >/dev/null 2>&1 || true; head -c 100000 p.tgz > cut.tgz; cp p.tgz bent.tgz
-        printf x | dd of=bent.tgz bs=1 seek=200000 conv=notrunc status=none
+        printf 'edited here' | dd of=bent.tgz bs=1 seek=200000 conv=notrunc status=none
         (cat p.tgz; echo more) > long.tgz");
     for (arguments, words) in [
         (&["patch", "verify", "p.tgz", "--key", "other-patch.pub"][..], "signed by key"),
@@ -162,4 +162,28 @@ fn what_is_refused() {
     }
     let litter: Vec<_> = fs::read_dir(world.path("")).unwrap().map(|e| e.unwrap().file_name()).collect();
     assert!(!litter.iter().any(|name| name.to_string_lossy().starts_with('.')), "{litter:?}");
+}
+
+/// Two patches in one bring what both do; differences are put together on the way.
+#[test]
+fn rolled_up() {
+    if !able(&["rsync"]) {
+        return;
+    }
+    let world = world();
+    world.sh("cp -a after last; seq 7 > last/usr/new/more; rm last/usr/new/file last/usr/new/twin
+        printf 'edited there' | dd of=last/usr/sbin/daemon bs=1 seek=2000000 conv=notrunc status=none
+        $STOCKADE patch diff before after --name one --series s --number 1 -s k-patch.sec
+        $STOCKADE patch diff after last --name two --series s --number 2 --requires one.tgz -s k-patch.sec --delta
+        $STOCKADE patch squash one.tgz two.tgz --name both -s k-patch.sec --key k-patch.pub
+        $STOCKADE patch verify both.tgz --key k-patch.pub
+        cp -a before have
+        $STOCKADE patch apply both.tgz --root \"$PWD/have\" --key k-patch.pub
+        rm -r have/var/db; touch -d @1500000000 have/var");
+    assert_eq!(rsync_differences(&world.path("last"), &world.path("have")), "");
+    world.refused(
+        &["patch", "squash", "two.tgz", "one.tgz", "--name", "x", "--unsigned", "--key", "k-patch.pub"],
+        &["does not go on"],
+    );
+    assert!(!world.path("x.tgz").exists());
 }

@@ -281,3 +281,107 @@ fn the_child_is_nobody() {
     }
     assert!(connected >= 3, "{trace}");
 }
+
+/// What syspatch(8) does with a mirror, in the order of its documentation: verifies the list, compares names, hashes the
+/// archive, asks whether a member is installed, keeps what is there, installs each member; `revert` goes back.
+const CLIENT: &str = r#"
+set -eu
+mirror=$1 root=$2 key=$3 revert=${4:-}
+osrev=78 dir=$mirror/syspatch/7.8/amd64
+install_all() (
+    cd "$1"
+    find . ! -type d | sed 's|^\./||' | while read -r file; do
+        mkdir -p "$(dirname "$root/$file")"
+        if [ -L "$file" ]; then ln -sf "$(readlink "$file")" "$root/$file"
+        else install -p -m "$(stat -c %a "$file")" -o "$(stat -c %u "$file")" -g "$(stat -c %g "$file")" "$file" "$root/$file"; fi
+    done
+)
+if [ -n "$revert" ]; then
+    last=$(ls "$root/var/syspatch" | sort | tail -1); tmp=$(mktemp -d)
+    tar xzpf "$root/var/syspatch/$last/rollback.tgz" -C "$tmp"
+    install_all "$tmp"; rm -r "$root/var/syspatch/$last" "$tmp"; exit
+fi
+tmp=$(mktemp -d)
+signify-openbsd -Veq -x "$dir/SHA256.sig" -m "$tmp/SHA256" -p "$key"
+[ "$(basename "$key")" = openbsd-$osrev-syspatch.pub ]
+sed -n 's/^SHA256 (\(syspatch.*\)\.tgz) = .*/\1/p' "$tmp/SHA256" | sort -V > "$tmp/names"
+while read -r name; do
+    echo "$name" | grep -Eq "^syspatch$osrev-[0-9]{3}_[[:alnum:]_-]+$"
+    patch=${name#syspatch}
+    [ -f "$root/var/syspatch/$patch/rollback.tgz" ] && continue
+    want=$(sed -n "s/^SHA256 ($name.tgz) = //p" "$tmp/SHA256")
+    [ "$(sha256sum < "$dir/$name.tgz" | cut -d' ' -f1)" = "$want" ]
+    rm -rf "$tmp/new"; mkdir "$tmp/new"
+    tar tzf "$dir/$name.tgz" > "$tmp/members"
+    ! grep -Eq '/$|^/|^\./|[[:space:]]' "$tmp/members"
+    there=; while read -r member; do [ -f "$root/$member" ] && there=1; done < "$tmp/members"
+    [ -n "$there" ] || continue
+    mkdir -p "$root/var/syspatch/$patch"
+    tar xzpf "$dir/$name.tgz" -C "$tmp/new"
+    (cd "$root"; while read -r member; do [ -f "$member" ] && echo "$member"; done < "$tmp/members" || true) > "$tmp/old"
+    tar czf "$root/var/syspatch/$patch/rollback.tgz" -C "$root" -T "$tmp/old"
+    install_all "$tmp/new"
+    echo "$patch"
+done < "$tmp/names"
+rm -r "$tmp"
+"#;
+
+#[test]
+fn a_mirror_for_syspatch() {
+    if !able(&["signify-openbsd", "install"]) {
+        return;
+    }
+    let world = World::new();
+    world.write("client.sh", CLIENT);
+    world.sh(
+        "umask 022
+        mkdir -p t0/usr/sbin t0/usr/bin t0/etc t0/var/syspatch; seq 100 > t0/usr/sbin/d; chmod 555 t0/usr/sbin/d; echo x > t0/usr/bin/x; chmod 4755 t0/usr/bin/x
+        cp -a t0 t1; seq 99 > t1/usr/sbin/d; echo y > t1/usr/bin/x; mkdir t1/usr/new; echo n > t1/usr/new/n; ln -s d t1/usr/sbin/e
+        cp -a t0 root; cp -a t0 none; rm none/usr/sbin/d none/usr/bin/x
+        $STOCKADE key generate openbsd-78-syspatch; $STOCKADE key generate k-patch
+        for n in 901; do $STOCKADE patch diff t0 t1 --name fix.one --number $n --release 7.8 --arch amd64 -s k-patch.sec; done
+        $STOCKADE patch publish mirror fix.one.tgz --layout syspatch -s openbsd-78-syspatch.sec --key k-patch.pub
+        test $(sh client.sh mirror $PWD/root openbsd-78-syspatch.pub) = 78-901_fix_one
+        test -z \"$(sh client.sh mirror $PWD/root openbsd-78-syspatch.pub)\"
+        test -z \"$(sh client.sh mirror $PWD/none openbsd-78-syspatch.pub)\"
+        diff -r --no-dereference -x syspatch t1 root
+        test \"$(stat -c '%a %u %g %Y' root/usr/bin/x)\" = \"$(stat -c '%a %u %g %Y' t1/usr/bin/x)\"
+        sh client.sh mirror $PWD/root openbsd-78-syspatch.pub revert
+        cmp root/usr/sbin/d t0/usr/sbin/d && cmp root/usr/bin/x t0/usr/bin/x",
+    );
+    world.sh(
+        "diff='$STOCKADE patch diff --release 7.8 --arch amd64 -s k-patch.sec'
+        cp -a t1 gone; rm gone/etc -r; cp -a t1 linked; ln linked/usr/new/n linked/usr/new/m; cp -a t1 mode; chmod 500 mode/usr/new/n
+        cp -a t1 blank; echo > 'blank/usr/a b'; cp -a t1 only; echo > only/usr/only
+        for t in gone linked mode blank only; do sed s/50/51/ -i $t/usr/sbin/d; done
+        cp t1/usr/sbin/d only/usr/sbin/d; touch -r t1/usr/sbin/d only/usr/sbin/d; chmod 555 only/usr/sbin/d
+        for t in gone linked mode blank only; do eval $diff t1 $t --name $t --number 902; done
+        $STOCKADE patch diff t0 t1 --name low --number 12 --release 7.8 --arch amd64 -s k-patch.sec
+        $STOCKADE patch diff t0 t1 --name any --number 902 -s k-patch.sec",
+    );
+    for (name, words) in [
+        ("gone", "removes nothing"),
+        ("linked", "hard links"),
+        ("mode", "metadata alone"),
+        ("blank", "blanks"),
+        ("only", "replaces no file"),
+        ("low", "between 900 and 999"),
+        ("any", "no release"),
+    ] {
+        let file = format!("{name}.tgz");
+        let publish = [
+            "patch",
+            "publish",
+            "mirror",
+            &file,
+            "--layout",
+            "syspatch",
+            "-s",
+            "openbsd-78-syspatch.sec",
+            "--key",
+            "k-patch.pub",
+        ];
+        world.refused(&publish, &[words]);
+    }
+    assert_eq!(world.sh("ls mirror/syspatch/7.8/amd64"), "SHA256.sig\nsyspatch78-901_fix_one.tgz\n");
+}

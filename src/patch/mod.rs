@@ -13,21 +13,25 @@ pub mod delta;
 pub mod errata;
 pub mod fetch;
 mod keys;
+mod layout;
 mod make;
 pub mod repository;
 pub mod resolve;
 mod scratch;
 mod side;
 mod signed;
+mod squash;
 mod tar;
 
 pub use bundle::{Bundle, Member, Trust, What, write_bundle};
 pub use contents::{Body, Contents, Entry, FollowUp, Head};
 pub use keys::{KEYS, Keys, read_short};
+pub use layout::publish_syspatch;
 pub use make::{Bodies, Open, Pen, iso_date, make, write};
 pub use scratch::{New, Scratch};
 pub use side::Side;
 pub use signed::{Signed, Signer, sign_gzip};
+pub use squash::{squash, squash_files};
 
 use std::io::{self, Read};
 

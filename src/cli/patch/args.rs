@@ -4,7 +4,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Subcommand, ValueHint};
+use clap::{Args, Subcommand, ValueEnum, ValueHint};
 
 use super::make::Make;
 use crate::cli::args::{Json, Lock};
@@ -37,6 +37,8 @@ pub(in crate::cli) enum PatchVerb {
     Verify(Verify),
     /// Make a patch of what differs between two trees, or list it
     Diff(Box<Diff>),
+    /// Roll patches up into one
+    Squash(Box<Squash>),
     /// Put patches into a repository, and sign what it has
     Publish(Publish),
     /// Fetch what is missing from a repository
@@ -55,6 +57,7 @@ impl PatchVerb {
             PatchVerb::Show(_) => "patch show",
             PatchVerb::Verify(_) => "patch verify",
             PatchVerb::Diff(_) => "patch diff",
+            PatchVerb::Squash(_) => "patch squash",
             PatchVerb::Publish(_) => "patch publish",
             PatchVerb::Sync(_) => "patch sync",
         }
@@ -70,6 +73,7 @@ impl PatchVerb {
             PatchVerb::Show(args) => args.json.json,
             PatchVerb::Verify(args) => args.json.json,
             PatchVerb::Diff(args) => args.json.json,
+            PatchVerb::Squash(args) => args.json.json,
             PatchVerb::Publish(args) => args.json.json,
             PatchVerb::Sync(args) => args.json.json,
         }
@@ -83,7 +87,7 @@ impl PatchVerb {
             | PatchVerb::List(_)
             | PatchVerb::Check(_)
             | PatchVerb::Forget(_) => true,
-            PatchVerb::Show(_) | PatchVerb::Verify(_) | PatchVerb::Publish(_) => false,
+            PatchVerb::Show(_) | PatchVerb::Verify(_) | PatchVerb::Squash(_) | PatchVerb::Publish(_) => false,
             PatchVerb::Diff(_) | PatchVerb::Sync(_) => true,
         }
     }
@@ -250,6 +254,9 @@ pub(in crate::cli) struct Publish {
     /// The signify secret key to sign the repository with
     #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(in crate::cli) secret: PathBuf,
+    /// For whom it is: for `patch sync`, or for OpenBSD's syspatch
+    #[arg(long, value_enum, default_value_t = Layout::Own)]
+    pub(in crate::cli) layout: Layout,
     /// Take patches that this public key verifies, too; may be repeated
     #[arg(long = "key", value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(in crate::cli) keys: Vec<PathBuf>,
@@ -257,6 +264,13 @@ pub(in crate::cli) struct Publish {
     pub(in crate::cli) passphrase: PassphraseArgs,
     #[command(flatten)]
     pub(in crate::cli) json: Json,
+}
+
+/// What a repository looks like.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(in crate::cli) enum Layout {
+    Own,
+    Syspatch,
 }
 
 #[derive(Debug, Args)]
@@ -284,6 +298,23 @@ pub(in crate::cli) struct Sync {
     pub(in crate::cli) keys: Vec<PathBuf>,
     #[command(flatten)]
     pub(in crate::cli) lock: Lock,
+    #[command(flatten)]
+    pub(in crate::cli) json: Json,
+}
+
+#[derive(Debug, Args)]
+pub(in crate::cli) struct Squash {
+    /// The patches, in their order
+    #[arg(required = true, value_hint = ValueHint::FilePath)]
+    pub(in crate::cli) patches: Vec<PathBuf>,
+    /// Trust this public key, instead of those in /etc/signify; may be repeated
+    #[arg(long = "key", value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(in crate::cli) keys: Vec<PathBuf>,
+    /// Take patches that nobody signed, or that somebody else did
+    #[arg(long, conflicts_with = "keys")]
+    pub(in crate::cli) any: bool,
+    #[command(flatten)]
+    pub(in crate::cli) make: Make,
     #[command(flatten)]
     pub(in crate::cli) json: Json,
 }

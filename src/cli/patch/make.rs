@@ -10,7 +10,7 @@ use clap::{Args, ValueHint};
 
 use crate::cli::secret::PassphraseArgs;
 use crate::error::{Error, ErrorKind, Result};
-use crate::patch::{Bodies, Bundle, Contents, FollowUp, Head, Pen, Trust, check_name, make};
+use crate::patch::{Bodies, Bundle, Contents, FollowUp, Head, Pen, Trust, check_name, make, squash_files};
 use crate::sys;
 use crate::tree::Digest;
 use crate::watch::Watch;
@@ -124,6 +124,11 @@ impl Draft {
         // What cannot be read back must not get out: a title of two lines, a word with a blank in it.
         Contents::parse(&contents.text())?;
         make(contents, bodies, (self.delta, self.pen.as_ref()), &self.file(), watch)
+    }
+
+    /// Rolls patches up into this one; what is in the file.
+    pub(in crate::cli) fn squash(&self, patches: &[PathBuf], trust: Trust<'_>, watch: &Watch) -> Result<Contents> {
+        squash_files(patches, self.head.clone(), (trust, self.pen.as_ref()), &self.file(), watch)
     }
 }
 

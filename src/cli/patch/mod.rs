@@ -9,6 +9,7 @@ mod list;
 pub(super) mod make;
 mod publish;
 mod show;
+mod squash;
 mod sync;
 mod undo;
 mod verify;
@@ -40,6 +41,7 @@ pub(super) fn run(args: &Patch, out: &mut Out) -> Result<Exit> {
         PatchVerb::Check(args) => list::check_patches(args, out),
         PatchVerb::Forget(args) => list::forget_undo(args, out),
         PatchVerb::Diff(args) => diff::run(args, out),
+        PatchVerb::Squash(args) => squash::run(args, out),
         PatchVerb::Publish(args) => publish::run(args, out),
         PatchVerb::Sync(args) => sync::run(args, out),
         PatchVerb::Show(args) => show::run(args, out),

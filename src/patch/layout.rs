@@ -1,0 +1,185 @@
+// SPDX-License-Identifier: ISC
+//! Patches for OpenBSD's own client: the directory, the names, the archives and the list that syspatch(8) expects of a
+//! mirror (`MIRROR/syspatch/X.Y/ARCH/`).
+//!
+//! It installs files and symlinks over what is there, and nothing else: no deletions, no hard links, no metadata alone.
+//! What it cannot do is refused here.
+#![forbid(unsafe_code)]
+
+use std::fs::{self, File};
+use std::io::{self, BufReader, BufWriter, Read, Write};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use flate2::Compression;
+use flate2::write::GzEncoder;
+
+use super::bundle::LEVEL;
+use super::tar::{END, Header, Type, padding};
+use super::{Body, Bundle, Contents, Entry, Keys, Member, New, Pen, Trust, What, digest_of, verify_body};
+use crate::error::{Error, ErrorKind, IoContext, Result};
+use crate::plan::Action;
+use crate::tree::{Kind, Node};
+use crate::watch::Watch;
+
+/// The signed list of a directory.
+const LIST: &str = "SHA256.sig";
+/// Official patches count from 1; ours must never take a number of theirs.
+const FIRST_NUMBER: u32 = 900;
+
+/// Puts patches into the mirror below `dir` and signs its lists anew, official patches that lie there included: the
+/// client knows one key for all. Returns the files that came.
+///
+/// # Errors
+/// [`ErrorKind::Refused`] for what syspatch cannot do; as [`Bundle::read`].
+pub fn publish_syspatch(
+    dir: &Path,
+    patches: &[PathBuf],
+    (pen, keys): (&Pen, &Keys),
+    watch: &Watch,
+) -> Result<Vec<PathBuf>> {
+    let mut made = Vec::new();
+    for patch in patches {
+        let shown = patch.as_os_str().as_bytes();
+        let input = BufReader::new(File::open(patch).on("open", shown)?);
+        let bundle = Bundle::open(input, Trust::Keys(keys)).map_err(|error| error.at(shown))?;
+        let place = place(&bundle.contents).map_err(|error| error.at(shown))?;
+        bundle.contents.entries.iter().try_for_each(fits)?;
+        let to = dir.join(place);
+        let parent = to.parent().unwrap_or(dir).to_owned();
+        fs::create_dir_all(&parent).on("mkdir", parent.as_os_str().as_bytes())?;
+        convert(bundle, &to, watch).map_err(|error| error.at(shown))?;
+        made.push(to);
+    }
+    let mut parents: Vec<&Path> = made.iter().filter_map(|file| file.parent()).collect();
+    parents.dedup();
+    parents.into_iter().try_for_each(|parent| seal(parent, pen))?;
+    Ok(made)
+}
+
+/// `syspatch/7.8/amd64/syspatch78-901_name.tgz`
+fn place(contents: &Contents) -> Result<PathBuf> {
+    let head = &contents.head;
+    let refused = |reason: &'static str, hint: &str| Err(Error::new(ErrorKind::Refused, reason).hint(hint));
+    let digits: String = head.release.chars().filter(|&c| c != '.').collect();
+    if digits.len() < 2 || !digits.chars().all(|c| c.is_ascii_digit()) || !head.release.contains('.') {
+        return refused("it is for no release of OpenBSD", "say which with --release X.Y");
+    }
+    if head.arch.is_empty() {
+        return refused("it is for no architecture", "say which with --arch");
+    }
+    let number = head.number.filter(|number| (FIRST_NUMBER..1000).contains(number));
+    let Some(number) = number else {
+        return refused("its number is not between 900 and 999: others are official", "give it one with --number");
+    };
+    let replaces = |entry: &Entry| entry.change.action() == Action::Modify && entry.body == Body::Full;
+    if !contents.entries.iter().any(replaces) {
+        return refused("it replaces no file", "syspatch takes a patch only where one of its files is there already");
+    }
+    let plain = |c: char| if c.is_ascii_alphanumeric() || c == '-' { c } else { '_' };
+    let name: String = head.name.chars().map(plain).collect();
+    let dir = Path::new("syspatch").join(&head.release).join(&head.arch);
+    Ok(dir.join(format!("syspatch{digits}-{number:03}_{name}.tgz")))
+}
+
+/// Can syspatch make this change?
+fn fits(entry: &Entry) -> Result<()> {
+    let change = &entry.change;
+    let plain_dir = |node: &Node| (node.meta.mode, node.meta.uid, node.meta.gid) == (0o755, 0, 0);
+    let reason = match (change.action(), &change.after) {
+        (Action::Touch, _) => return Ok(()),
+        _ if change.path.as_bytes().iter().any(u8::is_ascii_whitespace) => "it takes no names with blanks",
+        (Action::Remove, _) | (_, None) => "it removes nothing",
+        (Action::Retype, _) => "it makes no file out of a directory, or the other way round",
+        // Directories come with the files below them.
+        (Action::Add, Some(node)) if node.kind.is_dir() && plain_dir(node) => return Ok(()),
+        (_, Some(Node { kind: Kind::Dir, meta, .. })) => match &change.before {
+            // Their times are of no interest to anybody.
+            Some(before)
+                if before.meta.mode == meta.mode && (before.meta.uid, before.meta.gid) == (meta.uid, meta.gid) =>
+            {
+                return Ok(());
+            }
+            _ => "it gives directories no owners and modes",
+        },
+        _ if change.link.is_some() => "it makes no hard links",
+        (_, Some(Node { kind: Kind::Symlink(_), .. })) => return Ok(()),
+        (_, Some(Node { kind: Kind::File { .. }, .. })) => match entry.body {
+            Body::Full => return Ok(()),
+            Body::Delta(_) => "it knows no differences",
+            Body::None => "it changes no metadata alone",
+        },
+        _ => "it brings files and symlinks alone",
+    };
+    Err(Error::new(ErrorKind::Refused, format!("syspatch cannot do this: {reason}")).at(&change.path))
+}
+
+/// Writes the archive: files and symlinks under their own names.
+fn convert(bundle: Bundle<'_>, to: &Path, watch: &Watch) -> Result<()> {
+    let shown = to.as_os_str().as_bytes();
+    let mut new = New::create(to, 0o644)?;
+    let mut gzip = GzEncoder::new(BufWriter::new(new.file()), Compression::new(LEVEL));
+    for entry in &bundle.contents.entries {
+        if let Some(node @ Node { kind: Kind::Symlink(target), .. }) = &entry.change.after {
+            gzip.write_all(&header(&bundle.contents, node, Type::Symlink(target))).on("write", shown)?;
+        }
+    }
+    let mut take = |contents: &Contents, member: &Member, body: &mut dyn Read| -> Result<()> {
+        let Some(node) = contents.entries[member.entry].change.after.as_ref() else { return Ok(()) };
+        if member.what != What::Whole {
+            return Ok(());
+        }
+        gzip.write_all(&header(contents, node, Type::File(member.size))).on("write", shown)?;
+        let mut copied = Copied { from: body, to: &mut gzip };
+        verify_body(contents, member, &mut copied)?;
+        gzip.write_all(&END[..padding(member.size)]).on("write", shown)
+    };
+    bundle.read(&mut take, watch)?;
+    let written = gzip.write_all(&END).and_then(|()| gzip.finish()).and_then(|mut out| out.flush());
+    written.on("write", shown)?;
+    new.commit()
+}
+
+/// A body that is written while it is verified; nobody sees the archive before that is done.
+struct Copied<'a, W> {
+    from: &'a mut dyn Read,
+    to: &'a mut W,
+}
+
+impl<W: Write> Read for Copied<'_, W> {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        let length = self.from.read(out)?;
+        self.to.write_all(&out[..length])?;
+        Ok(length)
+    }
+}
+
+fn header(contents: &Contents, node: &Node, kind: Type<'_>) -> Vec<u8> {
+    let (meta, head) = (&node.meta, &contents.head);
+    let user = head.users.get(&meta.uid).map_or("", String::as_str);
+    let group = head.groups.get(&meta.gid).map_or("", String::as_str);
+    let (mode, uid, gid, mtime) = (meta.mode, meta.uid, meta.gid, meta.mtime.sec);
+    Header { path: &node.path, kind, mode, uid, gid, user, group, mtime }.blocks()
+}
+
+/// Signs the list of all archives in a directory.
+fn seal(dir: &Path, pen: &Pen) -> Result<()> {
+    let shown = dir.as_os_str().as_bytes();
+    let mut names = Vec::new();
+    for entry in fs::read_dir(dir).on("open", shown)? {
+        let name = entry.on("read", shown)?.file_name().to_string_lossy().into_owned();
+        names.extend((name.starts_with("syspatch") && name.ends_with(".tgz")).then_some(name));
+    }
+    names.sort();
+    let mut list = String::new();
+    for name in names {
+        let path = dir.join(&name);
+        let bytes = path.as_os_str().as_bytes();
+        let digest = digest_of(&mut File::open(&path).on("open", bytes)?).on("read", bytes)?;
+        list.push_str(&format!("SHA256 ({name}) = {digest}\n"));
+    }
+    let mut new = New::create(&dir.join(LIST), 0o644)?;
+    let signed = pen.key.sign(list.as_bytes(), &pen.comment())? + &list;
+    new.file().write_all(signed.as_bytes()).on("write", shown)?;
+    new.commit()
+}
