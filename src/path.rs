@@ -261,6 +261,18 @@ pub fn escape(bytes: &[u8]) -> String {
     out
 }
 
+/// The bytes that [`escape`] wrote as `text`; none if it did not write that.
+pub fn unescape(text: &str) -> Option<Vec<u8>> {
+    let (mut bytes, mut rest) = (Vec::with_capacity(text.len()), text);
+    while let Some(at) = rest.find('\\') {
+        bytes.extend_from_slice(&rest.as_bytes()[..at]);
+        bytes.push(u8::from_str_radix(rest.get(at + 1..at + 4)?, 8).ok()?);
+        rest = &rest[at + 4..];
+    }
+    bytes.extend_from_slice(rest.as_bytes());
+    Some(bytes)
+}
+
 fn octal(out: &mut String, bytes: &[u8]) {
     for byte in bytes {
         out.push_str(&format!("\\{byte:03o}"));

@@ -250,7 +250,7 @@ fn entry<'a>(text: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
 }
 
 /// The accounts in a passwd file; lines of another form (comments, NIS) are none.
-fn users(text: &[u8]) -> impl Iterator<Item = User<'_>> {
+pub(crate) fn users(text: &[u8]) -> impl Iterator<Item = User<'_>> {
     lines(text).filter_map(|line| {
         let fields: Vec<&[u8]> = line.split(|&b| b == b':').collect();
         let [name, _, uid, gid, gecos, home, shell] = fields[..] else { return None };

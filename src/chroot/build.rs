@@ -10,6 +10,7 @@ use std::path::PathBuf;
 
 use super::built::{Built, Untouched};
 use super::carry::{Decided, Known};
+use super::closure::{Record, purpose, spare_own};
 use super::compose::{Composer, Inputs};
 use super::open::{policy_of, scan_root};
 use super::patch::lasting;
@@ -22,7 +23,7 @@ use super::{actions, doctor, guard, layers, recorded, recover};
 use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::path::TreePath;
 use crate::plan::Plan;
-use crate::recipe::{Recipe, Verify};
+use crate::recipe::{Closure, Recipe, Verify};
 use crate::session;
 use crate::source::dir::fingerprint;
 use crate::sys::{Dir, Held};
@@ -44,6 +45,8 @@ pub struct Request {
     pub verify: Option<Verify>,
     /// Packages of the host to add.
     pub packages: Vec<String>,
+    /// Programs of the host to add, with what they need.
+    pub closure: Option<Closure>,
     /// Take over a directory that is not empty, removing nothing.
     pub adopt: bool,
     /// Remove many entries without asking.
@@ -110,6 +113,7 @@ pub fn build(home: &Home, request: &Request, watch: &Watch) -> Result<Report> {
     let found = guard::look(home, &place)?;
     found.may_be_taken(request.adopt)?;
     let recipe = recorded::recipe(state.as_ref(), request)?;
+    purpose::check(&place.root, recipe.closure.as_ref().and_then(|closure| closure.purpose))?;
     if request.swap {
         may_swap(&place, &found, state.as_ref().filter(|_| !request.dry_run))?;
     }
@@ -175,7 +179,8 @@ struct Before {
 
 impl Job<'_> {
     fn run(&self, root: Option<&Dir>, watch: &Watch) -> Result<Report> {
-        let inputs = recorded::host_inputs(self.recipe, self.home.calls, watch)?;
+        let remembered = self.remembered_closure()?;
+        let mut inputs = recorded::host_inputs(self.recipe, remembered.as_ref(), self.home.calls, watch)?;
         let key = recorded::key(self.recipe, self.built, &self.work.anchor, &inputs)?;
         let key = key.filter(|key| self.built.key.as_ref() == Some(key));
         let fingerprint = key.as_ref().and(root).map(|root| fingerprint(root, watch)).transpose()?.flatten();
@@ -185,6 +190,9 @@ impl Job<'_> {
             return Ok(self.report(false, Plan::default(), Vec::new(), Vec::new(), (0, untouched.entries)));
         }
         let mut before = self.look(root, watch)?;
+        if let (Some(record), Some(recorded)) = (&remembered, &before.recorded) {
+            spare_own(&mut before.policy, &record.own, &before.have, &[recorded]);
+        }
         if let (Some(root), Some(_)) = (root, &key)
             && let Some(report) = self.unchanged((root, fingerprint), &mut before, watch)?
         {
@@ -193,10 +201,17 @@ impl Job<'_> {
         let (recorded, policy) = (before.recorded.as_ref(), &before.policy);
         let sources = Inputs { recipe: self.recipe, built: self.built, work: self.work, root, recorded, policy };
         let mut wanted = Composer::new(sources, watch)?.compose()?;
+        if let Some(record) = &wanted.closure {
+            inputs = recorded::host_inputs(self.recipe, Some(record), self.home.calls, watch)?;
+        }
         if let Some(owner) = self.work.owner_of_all()? {
             wanted.belong_to(owner, root.is_none());
         }
         let Before { have, recorded, policy } = &mut before;
+        if let Some(record) = &wanted.closure {
+            let nothing = Tree::default();
+            spare_own(policy, &record.own, have, &[recorded.as_ref().unwrap_or(&nothing), &wanted.tree]);
+        }
         let mut read = match root {
             Some(root) => prove_root((root, have), recorded.as_ref(), &wanted.tree, policy, watch)?,
             None => 0,
@@ -231,6 +246,14 @@ impl Job<'_> {
         }
         let counts = (read, wanted.tree.len());
         Ok(self.report(root.is_none(), plan, left, wanted.notes, counts))
+    }
+
+    /// What the last build remembered of the recipe's closure.
+    fn remembered_closure(&self) -> Result<Option<Record>> {
+        match (&self.recipe.closure, self.state) {
+            (Some(_), Some(state)) => Record::read(state),
+            _ => Ok(None),
+        }
     }
 
     /// The root as it is, what was recorded of it, and the policy with its mounts.

@@ -68,6 +68,7 @@ impl Decided<'_> {
         }
         watch.begin("syncing", 0);
         new.sync_filesystem().on("syncfs", shown)?;
+        self.remember(wanted, ".next")?;
         recorded::prepare(self.state, self.recipe, &built, &wanted.tree, &new)?;
         watch.check()?;
         rename_in(self.home, self.place, self.state)?;
@@ -94,11 +95,13 @@ impl Decided<'_> {
                 let entries = wanted.tree.len();
                 built.root = known.fingerprint.map(|fingerprint| Untouched { fingerprint, entries });
             }
+            self.remember(wanted, "")?;
             recorded::renew(self.state, self.recipe, &built, &record, root)?;
         } else {
             // Whatever comes between, they are due until they ran.
             built.actions.retain(|name, _| !actions::concerns(name, plan));
             let prepared = apply::prepare(&target, &[self.work.stage()?], plan.clone(), &mut taking(slots), watch)?;
+            self.remember(wanted, ".next")?;
             recorded::prepare(self.state, self.recipe, &built, &record, root)?;
             watch.check()?;
             apply::commit(&target, &self.state.dir, &prepared, &|| recorded::promote(self.state), watch)?;
@@ -111,6 +114,11 @@ impl Decided<'_> {
             Built { root: None, ..ran }.write(self.state, "built")?;
         }
         self.forget(wanted)
+    }
+
+    /// Writes what is to be remembered of the closure, with this ending.
+    pub(super) fn remember(&self, wanted: &Wanted, ending: &str) -> Result<()> {
+        wanted.closure.as_ref().map_or(Ok(()), |record| record.write(self.state, ending))
     }
 
     /// What the build is made of, with the key that goes with it.

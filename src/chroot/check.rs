@@ -2,6 +2,7 @@
 //! `check`: what differs between a chroot and its manifest. Scan, compare, stop at the plan.
 #![forbid(unsafe_code)]
 
+use super::closure::{Record, spare_own};
 use super::open::Chroot;
 use super::proof::{prove_root, read_all};
 use crate::error::Result;
@@ -35,7 +36,10 @@ pub fn check(chroot: &Chroot, policy: &Policy, hash: bool, watch: &Watch) -> Res
     let scan = chroot.scan(if hash { &nothing } else { &recorded }, watch)?;
     let mut have = scan.tree;
     let mounts = PathSet::new(scan.mounts)?;
-    let silent = Policy { mounts, keep: PathSet::default(), ..policy.clone() };
+    let mut silent = Policy { mounts, keep: PathSet::default(), ..policy.clone() };
+    if let Some(record) = Record::read(&chroot.state)? {
+        spare_own(&mut silent, &record.own, &have, &[&recorded]);
+    }
     let read = if hash {
         let seen = |node: &Node| !silent.holds(&node.path) && recorded.get(node.path.as_bytes()).is_some();
         read_all(&chroot.root, &mut have, watch, seen)?

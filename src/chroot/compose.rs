@@ -12,10 +12,10 @@ use super::built::{Built, Seen};
 use super::layer::Content;
 use super::place::bytes;
 use super::work::Work;
-use super::{devices, host, login};
+use super::{closure, devices, host, login};
 use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::path::{PathSet, TreePath};
-use crate::recipe::{Conffiles, Devices, Origin, Recipe, Source};
+use crate::recipe::{Closure, Conffiles, Devices, Origin, Recipe, Source};
 use crate::source::dir::{ScanOptions, scan};
 use crate::sys::{self, Calls, Dir};
 use crate::tree::overlay::{Overlay, Provenance};
@@ -38,6 +38,8 @@ pub(crate) struct Wanted {
     pub(crate) notes: Vec<String>,
     /// The archives as they were seen.
     pub(crate) archives: BTreeMap<PathBuf, Seen>,
+    /// What is to be remembered of the closure.
+    pub(crate) closure: Option<closure::Record>,
 }
 
 impl Wanted {
@@ -73,6 +75,7 @@ pub(crate) struct Composer<'a> {
     layers: Vec<Content>,
     notes: Vec<String>,
     archives: BTreeMap<PathBuf, Seen>,
+    closure: Option<closure::Record>,
 }
 
 /// The inputs of a [`Composer`].
@@ -110,11 +113,15 @@ impl<'a> Composer<'a> {
             layers: Vec::new(),
             notes: Vec::new(),
             archives: BTreeMap::new(),
+            closure: None,
         })
     }
 
     /// Brings all sources together.
     pub(crate) fn compose(mut self) -> Result<Wanted> {
+        if let Some(wanted) = &self.recipe.closure {
+            self.programs(wanted)?;
+        }
         for source in &self.recipe.sources {
             self.source(source)?;
         }
@@ -139,7 +146,8 @@ impl<'a> Composer<'a> {
             ));
         }
         let (tree, from) = self.overlay.finish()?;
-        Ok(Wanted { tree, from, layers: self.layers, notes: self.notes, archives: self.archives })
+        let (layers, notes, archives, closure) = (self.layers, self.notes, self.archives, self.closure);
+        Ok(Wanted { tree, from, layers, notes, archives, closure })
     }
 
     fn lay(&mut self, mut nodes: Vec<Node>, content: Content, into: &TreePath) -> Result<()> {
@@ -171,6 +179,17 @@ impl<'a> Composer<'a> {
             Origin::Directory(path) => self.directory(path, &source.into),
             Origin::Packages { names, modified } => self.packages(names, *modified),
         }
+    }
+
+    /// Programs of the host with all that they need, and what is made for a jail.
+    fn programs(&mut self, wanted: &Closure) -> Result<()> {
+        let found = closure::select(self.calls, wanted, self.watch)?;
+        let content = Content::Directory { root: found.root, moved: HashMap::new() };
+        self.lay(found.nodes, content, &TreePath::root())?;
+        self.lay_made(found.made)?;
+        self.notes.extend(found.notes);
+        self.closure = Some(found.record);
+        Ok(())
     }
 
     /// Packages of the host: the links of merged /usr, the packages' files, and what maintainer scripts would have made.

@@ -15,6 +15,7 @@ mod cache;
 mod carry;
 pub mod check;
 pub mod clone;
+pub mod closure;
 mod compose;
 pub mod copy;
 mod devices;

@@ -178,7 +178,10 @@ impl Chroot {
 /// The policy of `recipe`: what actions write is nobody's to judge, and what is in an account's home is the account's.
 pub(crate) fn policy_of(recipe: &Recipe) -> Result<Policy> {
     let mut policy = recipe.policy()?;
-    actions::outputs()?.into_iter().for_each(|path| policy.volatile.insert(path));
+    // A jail's cache is made like any other file.
+    if recipe.closure.is_none() {
+        actions::outputs()?.into_iter().for_each(|path| policy.volatile.insert(path));
+    }
     login::homes_of(recipe)?.into_iter().for_each(|home| policy.keep.insert(home));
     policy.volatile.insert(TreePath::new(STORE.as_bytes())?);
     policy.ours = PathSet::new(login::ACCOUNT_FILES.iter().chain(&[STATUS]))?;

@@ -9,6 +9,7 @@ use sha2::{Digest as _, Sha256};
 use super::build::Request;
 use super::built::{Built, stat_archive};
 use super::carry::Known;
+use super::closure;
 use super::identity::{self, IDENTITY};
 use super::numbers::{self, NUMBERS};
 use super::place::bytes;
@@ -23,7 +24,8 @@ use crate::tree::{Digest, Node, Tree};
 use crate::watch::Watch;
 
 /// The state files of one build. Until the tree is committed they are called `NAME.next`.
-const FILES: [&str; 6] = ["recipe", "manifest", "built", "origin", NUMBERS, IDENTITY];
+const FILES: [&str; 9] =
+    ["recipe", "manifest", "built", "origin", NUMBERS, IDENTITY, closure::ASKED, closure::REASONS, closure::VERSIONS];
 
 /// The recipe to build with: the one asked for, else the remembered one, else an embedded one; with the archives and
 /// packages of the command line added.
@@ -31,6 +33,7 @@ pub(crate) fn recipe(state: Option<&State>, request: &Request) -> Result<Recipe>
     let mut recipe = match (&request.recipe, state.map(remembered).transpose()?.flatten()) {
         (Some(name), _) => recipe::load(name)?,
         (None, Some(remembered)) => remembered,
+        (None, None) if request.closure.is_some() => Recipe::default(),
         (None, None) if request.from.is_empty() => recipe::load("host")?,
         (None, None) => recipe::load("sets")?,
     };
@@ -39,7 +42,10 @@ pub(crate) fn recipe(state: Option<&State>, request: &Request) -> Result<Recipe>
         recipe.add_archive(path, request.verify.clone())?;
     }
     recipe.add_packages(&request.packages)?;
-    if recipe.sources.is_empty() {
+    if let Some(more) = &request.closure {
+        closure::add(&mut recipe, more);
+    }
+    if recipe.sources.is_empty() && recipe.closure.is_none() {
         let error = Error::new(ErrorKind::Usage, "the recipe has no source");
         return Err(error.hint("name an archive with --from, or a recipe that has sources with -f"));
     }
@@ -58,8 +64,19 @@ pub(crate) fn remembered(state: &State) -> Result<Option<Recipe>> {
 pub(crate) struct HostInputs(Option<Digest>);
 
 /// Looks at them. Asked before the sources are, so that a file that changes meanwhile shows with the next build.
-pub(crate) fn host_inputs(recipe: &Recipe, calls: Calls, watch: &Watch) -> Result<HostInputs> {
+pub(crate) fn host_inputs(
+    recipe: &Recipe,
+    closure: Option<&closure::Record>,
+    calls: Calls,
+    watch: &Watch,
+) -> Result<HostInputs> {
     let mut hash = Sha256::new();
+    if recipe.closure.is_some() {
+        watch.begin("looking at the host", 0);
+        let now = closure.map(|record| record.fingerprint(calls, watch)).transpose()?.flatten();
+        let Some(now) = now else { return Ok(HostInputs(None)) };
+        hash.update(now.0);
+    }
     for source in &recipe.sources {
         match &source.origin {
             Origin::Archive { verify: Some(verify), .. } => {

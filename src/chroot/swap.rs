@@ -70,6 +70,7 @@ impl Decided<'_> {
         let mut record = recorded::tree(&wanted.tree, &Known { have: &have, ..*known })?;
         // Nobody else can reach it yet, and the exchange moves no stamp but its own.
         recorded::stamp(&new, &mut record, prepared.plan().paths(), watch)?;
+        self.remember(wanted, ".next")?;
         recorded::prepare(self.state, self.recipe, &built, &record, &new)?;
         new.sync_filesystem().on("syncfs", shown)?;
         watch.check()?;

@@ -11,6 +11,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 
 pub(super) use record::{Errata, Record};
 
+use super::jail::args::{Check, Graph, Jail, Why};
 use super::key::args::Key;
 use super::patch::args::Patch;
 
@@ -27,6 +28,8 @@ pub(super) struct Cli {
 pub(super) enum Verb {
     /// Make a chroot, or bring it up to date with its recipe
     Build(Build),
+    /// Make a chroot of a few programs of the host with all that they need
+    Jail(Jail),
     /// Show what differs from what was built
     Check(Check),
     /// Run a login shell or a command in a chroot
@@ -49,6 +52,8 @@ pub(super) enum Verb {
     List(List),
     /// Say which source, package or step brought a path
     Why(Why),
+    /// Print which path of a jail needs which, as a graph for dot(1)
+    Graph(Graph),
     /// Print the manifest of a chroot
     Manifest(Manifest),
     /// Look for what will not work, with the command that mends it
@@ -78,6 +83,8 @@ impl Verb {
     pub(super) fn name(&self) -> &'static str {
         match self {
             Verb::Build(_) => "build",
+            Verb::Jail(_) => "jail",
+            Verb::Graph(_) => "graph",
             Verb::Check(_) => "check",
             Verb::Run(_) => "run",
             Verb::Record(_) => "record",
@@ -106,6 +113,8 @@ impl Verb {
     pub(super) fn json(&self) -> bool {
         match self {
             Verb::Build(args) => args.json.json,
+            Verb::Jail(args) => args.json.json,
+            Verb::Graph(args) => args.json.json,
             Verb::Check(args) => args.json.json,
             Verb::Run(args) => args.json.json,
             Verb::Record(args) => args.json.json,
@@ -207,20 +216,6 @@ pub(super) struct Build {
     /// Show what would be done, and do nothing
     #[arg(short = 'n', long)]
     pub(super) dry_run: bool,
-    #[command(flatten)]
-    pub(super) lock: Lock,
-    #[command(flatten)]
-    pub(super) json: Json,
-}
-
-#[derive(Debug, Args)]
-pub(super) struct Check {
-    /// The chroot: a directory, or a name below the stockade home
-    #[arg(value_hint = ValueHint::DirPath)]
-    pub(super) root: PathBuf,
-    /// Read every file, instead of those whose stamps do not prove them unchanged
-    #[arg(long)]
-    pub(super) hash: bool,
     #[command(flatten)]
     pub(super) lock: Lock,
     #[command(flatten)]
@@ -401,17 +396,6 @@ pub(super) struct Copy {
     pub(super) dry_run: bool,
     #[command(flatten)]
     pub(super) lock: Lock,
-    #[command(flatten)]
-    pub(super) json: Json,
-}
-
-#[derive(Debug, Args)]
-pub(super) struct Why {
-    /// The chroot: a directory, or a name below the stockade home
-    #[arg(value_hint = ValueHint::DirPath)]
-    pub(super) root: PathBuf,
-    /// The path inside
-    pub(super) path: OsString,
     #[command(flatten)]
     pub(super) json: Json,
 }

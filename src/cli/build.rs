@@ -22,11 +22,16 @@ const MAX_NAMED: usize = 20;
 pub(super) fn run(args: &Build, out: &mut Out) -> Result<Exit> {
     let home = Home::from_env()?;
     let request = request(args)?;
-    let report = watched(out.json, |watch| build::build(&home, &request, watch))?;
+    carry_out(&home, &request, out)
+}
+
+/// Builds, and tells of it.
+pub(super) fn carry_out(home: &Home, request: &Request, out: &mut Out) -> Result<Exit> {
+    let report = watched(out.json, |watch| build::build(home, request, watch))?;
     if out.json {
-        out.value(&value(&report, args.dry_run))?;
+        out.value(&value(&report, request.dry_run))?;
     } else {
-        print(&report, args.dry_run, out)?;
+        print(&report, request.dry_run, out)?;
     }
     // Unknown entries are left because the recipe says so; the others although it says otherwise.
     let conflict = report.left.iter().any(|(_, why)| *why != Left::Unknown);
@@ -45,6 +50,7 @@ fn request(args: &Build) -> Result<Request> {
         from: args.from.iter().map(absolute).collect::<Result<_>>()?,
         verify: args.list.as_ref().map(verify).transpose()?,
         packages: args.packages.clone(),
+        closure: None,
         adopt: args.adopt,
         yes: args.yes,
         swap: args.swap,

@@ -6,7 +6,8 @@ use serde_json::json;
 
 use crate::chroot::check::{self, Report};
 use crate::chroot::{Chroot, Home, Locking};
-use crate::cli::args::Check;
+use crate::cli::jail::args::Check;
+use crate::cli::jail::stale;
 use crate::cli::out::Out;
 use crate::cli::progress::watched;
 use crate::cli::{Exit, json};
@@ -14,8 +15,9 @@ use crate::error::Result;
 
 pub(super) fn run(args: &Check, out: &mut Out) -> Result<Exit> {
     let home = Home::from_env()?;
+    let Some(root) = args.root.as_ref().filter(|_| !args.host) else { return stale::run(&home, args, out) };
     let locking = Locking { shared: true, wait: !args.lock.no_wait, verb: "check" };
-    let chroot = Chroot::open(&home, args.root.as_os_str(), locking)?;
+    let chroot = Chroot::open(&home, root.as_os_str(), locking)?;
     let policy = chroot.policy()?;
     let report = watched(args.json.json, |watch| check::check(&chroot, &policy, args.hash, watch))?;
     if out.json {

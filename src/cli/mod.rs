@@ -11,6 +11,7 @@ mod completions;
 mod copy;
 mod doctor;
 mod errata;
+mod jail;
 mod json;
 mod key;
 mod list;
@@ -135,6 +136,8 @@ fn shield(verb: &Verb) -> Result<()> {
 fn dispatch(verb: &Verb, out: &mut Out) -> Result<Exit> {
     match verb {
         Verb::Build(args) => build::run(args, out),
+        Verb::Jail(args) => jail::run(args, out),
+        Verb::Graph(args) => jail::graph::run(args, out),
         Verb::Check(args) => check::run(args, out),
         Verb::Run(args) => run::run(args),
         Verb::Record(args) => record::run(args, out),

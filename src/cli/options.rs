@@ -88,6 +88,15 @@ fn bind(words: &OsStr) -> Result<Extra> {
     Ok(Extra::Bind { from: path, to: place(&to)?, read_only })
 }
 
+/// The directories of the sockets that a recipe's closure wants: bound as wholes, because a server that starts anew makes
+/// a new socket (decision 34). Those that the host does not have now are left out.
+pub(super) fn sockets(recipe: &Recipe) -> Result<Vec<Extra>> {
+    let dirs = recipe.closure.iter().flat_map(|closure| closure.socket_dirs()).filter(|dir| Path::new(dir).is_dir());
+    let bind =
+        |dir: &str| Ok(Extra::Bind { from: dir.into(), to: TreePath::lenient(dir.as_bytes())?, read_only: false });
+    dirs.map(bind).collect()
+}
+
 /// An absolute path inside.
 fn place(path: &OsStr) -> Result<TreePath> {
     if !path.as_bytes().starts_with(b"/") {

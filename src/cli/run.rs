@@ -20,12 +20,13 @@ pub(super) fn run(args: &Run) -> Result<Exit> {
     let chroot = Chroot::open(&home, args.root.as_os_str(), locking)?;
     let recipe = chroot.recipe()?;
     let command = options::command(&args.command, args.user.as_deref(), &args.session, &recipe)?;
-    let options = Options {
+    let mut options = Options {
         read_only: args.writes.read_only,
         ephemeral: args.writes.ephemeral,
         keep: args.writes.keep.is_some(),
         ..options::options(&args.session, recipe.net == Net::None, || chroot.homes())?
     };
+    options.mounts.extend(options::sockets(&recipe)?);
     if let Some(name) = &args.writes.keep {
         clone::may_be_called(&home, &chroot, name)?;
     }

@@ -65,6 +65,9 @@ pub(super) struct File {
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(with = "BTreeMap<String, String>")]
     pub(super) environment: Table,
+    /// Programs of the host that come with all that they need. The sources are laid over them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) closure: Option<Closure>,
     /// What the chroot is made of, in order: a later source wins.
     #[serde(default, rename = "source", skip_serializing_if = "Vec::is_empty")]
     #[schemars(with = "Vec<Source>")]
@@ -107,6 +110,55 @@ pub(super) struct Source {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>")]
     pub(super) into: Option<Spot>,
+}
+
+/// Programs of the host, with all that they need.
+#[derive(Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Closure {
+    /// Absolute paths of programs.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(with = "Vec<String>")]
+    pub(super) programs: List,
+    /// Absolute paths of files and directories of the host that are wanted besides; programs among them bring what they
+    /// need.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(with = "Vec<String>")]
+    pub(super) paths: List,
+    /// Packages of which every file is wanted, with those they depend on that are no part of the base.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(with = "Vec<String>")]
+    pub(super) packages: List,
+    /// Policies that apply only where they are named: locales, python-packages.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(with = "Vec<String>")]
+    pub(super) with: List,
+    /// Policies that do not apply.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(with = "Vec<String>")]
+    pub(super) without: List,
+    /// Accounts of the host that exist inside, besides root and the owners of what is there.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(with = "Vec<String>")]
+    pub(super) users: List,
+    /// Programs that keep their set-id bits and capabilities; all others lose them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(with = "Vec<String>")]
+    pub(super) keep_setid: List,
+    /// Sockets of the host that sessions reach: their directories are shown inside.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(with = "Vec<String>")]
+    pub(super) sockets: List,
+    /// Take the host's nsswitch.conf and the modules that it names, instead of files and DNS.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(super) host_nss: bool,
+    /// What traces of real runs saw: the path, and the program that opened it.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(with = "BTreeMap<String, String>")]
+    pub(super) traced: Table,
+    /// Who makes the chroot a root by itself, and has rules for that: sshd, systemd, httpd.
+    #[serde(rename = "for", skip_serializing_if = "Option::is_none")]
+    pub(super) purpose: Option<super::Purpose>,
 }
 
 /// What may be touched in a chroot that exists.

@@ -113,11 +113,38 @@ impl Layer<'_> {
             Some(file::Unknown::Remove) => Unknown::Remove,
             None => recipe.unknown,
         };
+        if let Some(closure) = file.closure {
+            self.closure(closure)?;
+        }
         let mut packages = None;
         for source in file.sources {
             self.source(source, &mut packages)?;
         }
         file.accounts.into_iter().try_for_each(|account| self.account(account))
+    }
+
+    /// Lays a closure over the inherited one.
+    fn closure(&mut self, file: file::Closure) -> Result<()> {
+        let text = self.text;
+        let closure = self.recipe.closure.get_or_insert_default();
+        for (list, given) in [
+            (&mut closure.programs, &file.programs),
+            (&mut closure.paths, &file.paths),
+            (&mut closure.sockets, &file.sockets),
+        ] {
+            amend(text, list, given, values::absolute)?;
+        }
+        amend(text, &mut closure.packages, &file.packages, values::check_package)?;
+        amend(text, &mut closure.with, &file.with, values::value)?;
+        amend(text, &mut closure.without, &file.without, values::value)?;
+        amend(text, &mut closure.users, &file.users, values::account)?;
+        amend(text, &mut closure.keep_setid, &file.keep_setid, values::tree_path)?;
+        closure.host_nss |= file.host_nss;
+        for (path, by) in &file.traced {
+            closure.traced.insert(text.check(path, values::absolute)?, text.check(by, values::absolute)?);
+        }
+        closure.purpose = file.purpose.or(closure.purpose);
+        Ok(())
     }
 
     /// Adds a source. `packages` is where this file's packages were named before, if they were.

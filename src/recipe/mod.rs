@@ -5,6 +5,7 @@
 //! file but recipes. stockade-recipe(5) describes the format.
 #![forbid(unsafe_code)]
 
+mod closure;
 mod fault;
 mod file;
 mod merge;
@@ -23,6 +24,7 @@ use crate::error::Result;
 use crate::path::{PathSet, TreePath};
 use crate::tree::policy::{Policy, Unknown};
 
+pub use closure::{Closure, Purpose};
 pub use merge::{load, parse};
 
 /// The recipes in the program, by name.
@@ -36,6 +38,8 @@ pub struct Recipe {
     pub description: Option<String>,
     /// What the chroot is made of, in order: a later source wins.
     pub sources: Vec<Source>,
+    /// Programs of the host that come with all that they need, under the sources.
+    pub closure: Option<Closure>,
     /// Archives inside archives: where a source brings one of these paths, it is laid over that source.
     pub nested: Vec<TreePath>,
     /// Files to take from the host, as paths in the chroot: `etc/hosts`.
@@ -222,6 +226,7 @@ impl Default for Recipe {
         Recipe {
             description: None,
             sources: Vec::new(),
+            closure: None,
             nested: Vec::new(),
             etc: Vec::new(),
             accounts: Vec::new(),

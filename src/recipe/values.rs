@@ -105,6 +105,15 @@ pub(super) fn passwd_path(text: &str) -> Result<String> {
     Ok(text.to_owned())
 }
 
+/// An absolute path of the host, as it is named there.
+pub(super) fn absolute(text: &str) -> Result<String> {
+    if !text.starts_with('/') {
+        bail!(Usage, "an absolute path is wanted");
+    }
+    TreePath::lenient(text.as_bytes())?;
+    Ok(text.to_owned())
+}
+
 /// The name of a variable.
 pub(super) fn variable(text: &str) -> Result<String> {
     let letter = |c: char| c.is_ascii_alphanumeric() || c == '_';

@@ -11,7 +11,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::path::TreePath;
 use crate::recipe::file::{self, File, List, Spot, Table};
 use crate::recipe::values::remembered;
-use crate::recipe::{Account, Action, Conffiles, Net, Origin, Recipe, Source, Unknown};
+use crate::recipe::{Account, Action, Closure, Conffiles, Net, Origin, Recipe, Source, Unknown};
 
 impl Recipe {
     /// The recipe as a TOML file that extends nothing; [`super::parse`] reads it back as the same recipe.
@@ -45,10 +45,28 @@ impl Recipe {
                 keep: self.record.keep.iter().map(plain).collect(),
             },
             environment: table(&self.environment),
+            closure: self.closure.as_ref().map(closure),
             sources: self.sources.iter().map(source).collect::<Result<_>>()?,
             accounts: self.accounts.iter().map(account).collect(),
         };
         toml::to_string(&file).map_err(|error| Error::new(ErrorKind::Usage, error.to_string()))
+    }
+}
+
+fn closure(closure: &Closure) -> file::Closure {
+    let list = |list: &[String]| list.iter().map(plain).collect();
+    file::Closure {
+        programs: list(&closure.programs),
+        paths: list(&closure.paths),
+        packages: list(&closure.packages),
+        with: list(&closure.with),
+        without: list(&closure.without),
+        users: list(&closure.users),
+        keep_setid: paths(closure.keep_setid.iter().cloned()),
+        sockets: list(&closure.sockets),
+        host_nss: closure.host_nss,
+        traced: table(&closure.traced),
+        purpose: closure.purpose,
     }
 }
 

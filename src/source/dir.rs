@@ -27,7 +27,7 @@ use crate::watch::Watch;
 use walk::Scope;
 
 pub use digest::digest_files;
-pub use fingerprint::fingerprint;
+pub use fingerprint::{fingerprint, fingerprint_paths};
 pub use stamp::stamp;
 
 /// What a scan reads.

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use super::Reason;
 use crate::error::{Error, ErrorKind, Result};
-use crate::path::{TreePath, escape};
+use crate::path::{TreePath, escape, unescape};
 
 /// How many chains to one path are named.
 const MAX_CHAINS: usize = 1000;
@@ -133,18 +133,6 @@ impl Graph {
         }
         text + "}\n"
     }
-}
-
-/// The bytes that [`escape`] wrote as `text`; none if it did not write that.
-fn unescape(text: &str) -> Option<Vec<u8>> {
-    let (mut bytes, mut rest) = (Vec::with_capacity(text.len()), text);
-    while let Some(at) = rest.find('\\') {
-        bytes.extend_from_slice(&rest.as_bytes()[..at]);
-        bytes.push(u8::from_str_radix(rest.get(at + 1..at + 4)?, 8).ok()?);
-        rest = &rest[at + 4..];
-    }
-    bytes.extend_from_slice(rest.as_bytes());
-    Some(bytes)
 }
 
 #[cfg(test)]

@@ -18,6 +18,10 @@ impl Settled {
         Settled(change_clock())
     }
 
+    pub(super) fn at(time: Time) -> Settled {
+        Settled(time)
+    }
+
     /// Was the last change before it? Without nanoseconds, the filesystem may count in whole seconds.
     pub(super) fn holds(self, ctime: Time) -> bool {
         if ctime.nsec == 0 { ctime.sec < self.0.sec } else { ctime < self.0 }

@@ -10,7 +10,8 @@ use sha2::{Digest as _, Sha256};
 use super::clock::Settled;
 use super::names::Names;
 use crate::error::Result;
-use crate::sys::{Dir, FileType, Stat};
+use crate::path::TreePath;
+use crate::sys::{Dir, FileType, Stat, is_no_directory, is_symlink_in_the_way};
 use crate::tree::{Digest, Time};
 use crate::watch::Watch;
 
@@ -105,6 +106,68 @@ impl Walk {
         self.hash.update(record);
         self.hash.update(name);
     }
+}
+
+/// One digest for what stat(2) says of these paths below `root`, and of those that are not there. True marks a directory
+/// whose names count; of others only what it is itself. None if one of them was changed at `since` or later.
+///
+/// # Errors
+/// [`crate::ErrorKind::Cancelled`]; as the system calls.
+pub fn fingerprint_paths<'a>(
+    root: &Dir,
+    paths: impl Iterator<Item = (&'a TreePath, bool)>,
+    since: Time,
+    watch: &Watch,
+) -> Result<Option<Digest>> {
+    let mut walk = Walk { mount: 0, settled: Settled::at(since), hash: Sha256::new() };
+    // In order, so that each directory is opened once.
+    let mut open: Vec<(Vec<u8>, Dir)> = Vec::new();
+    for (path, listed) in paths {
+        watch.count(1, 0)?;
+        let parent = path.parent_bytes().unwrap_or_default();
+        while open.last().is_some_and(|(at, _)| !within(parent, at)) {
+            open.pop();
+        }
+        let stat = match find(root, &mut open, parent).and_then(|dir| dir.map_or(Ok(None), |dir| dir.find(path.name())))
+        {
+            Ok(stat) => stat,
+            Err(e) if is_no_directory(&e) || is_symlink_in_the_way(&e) => None,
+            Err(e) => return Err(crate::error::Error::io("stat", path, &e)),
+        };
+        match stat {
+            None => walk.hash.update([path.as_bytes(), b"\0none\0"].concat()),
+            Some(stat) if stat.kind == FileType::Dir && !listed => {
+                let none = Time::default();
+                walk.add(path.as_bytes(), &Stat { ctime: none, mtime: none, size: 0, ..stat });
+            }
+            Some(stat) if !walk.settled.holds(stat.ctime) => return Ok(None),
+            Some(stat) => walk.add(path.as_bytes(), &stat),
+        }
+    }
+    Ok(Some(Digest(walk.hash.finalize().into())))
+}
+
+/// Is the directory `at` the directory `path`, or above it?
+fn within(path: &[u8], at: &[u8]) -> bool {
+    path.strip_prefix(at).is_some_and(|rest| rest.is_empty() || rest[0] == b'/' || at.is_empty())
+}
+
+/// The directory `path`, by way of those that are open; none if there is no such directory.
+fn find<'a>(root: &'a Dir, open: &'a mut Vec<(Vec<u8>, Dir)>, path: &[u8]) -> io::Result<Option<&'a Dir>> {
+    loop {
+        let start = open.last().map_or(0, |(at, _)| at.len());
+        if start == path.len() {
+            break;
+        }
+        let skip = start + usize::from(start > 0);
+        let end = path[skip..].iter().position(|&b| b == b'/').map_or(path.len(), |at| skip + at);
+        let dir = match open.last().map_or(root, |(_, dir)| dir).open_dir(&path[skip..end]) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+            dir => dir?,
+        };
+        open.push((path[..end].to_vec(), dir));
+    }
+    Ok(Some(open.last().map_or(root, |(_, dir)| dir)))
 }
 
 #[cfg(test)]

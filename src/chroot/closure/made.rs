@@ -1,0 +1,168 @@
+// SPDX-License-Identifier: ISC
+//! The small files of a jail: accounts, name services, hosts, the loader's cache, and directories to write to.
+#![forbid(unsafe_code)]
+
+use std::collections::BTreeSet;
+
+use sha2::{Digest as _, Sha256};
+
+use crate::chroot::accounts::{self, User};
+use crate::chroot::host::Entries;
+use crate::error::{Error, ErrorKind, Result};
+use crate::path::{TreePath, escape};
+use crate::recipe::{Closure, Purpose};
+use crate::select::closure::search::Loader;
+use crate::select::closure::{self, View, cache};
+use crate::tree::{Digest, Kind, Meta, Node, Time};
+
+/// No file that is read here is larger.
+const MAX_FILE: u64 = 16 << 20;
+
+/// Directories whose contents are the jail's own, besides those that policies name.
+pub(super) const OWN: [&str; 7] = ["tmp", "var/tmp", "run", "var/log", "root", "var/lib", "var/cache"];
+
+/// Directories of every jail: to write to, and to mount on.
+const DIRECTORIES: [(&str, u16); 8] = [
+    ("tmp", 0o1777),
+    ("var/tmp", 0o1777),
+    ("run", 0o755),
+    ("root", 0o700),
+    ("var/log", 0o755),
+    ("dev", 0o755),
+    ("proc", 0o555),
+    ("sys", 0o555),
+];
+
+const NAME_SERVICES: &str = "passwd: files\ngroup: files\nshadow: files\nhosts: files dns\nnetworks: files\n\
+    protocols: files\nservices: files\nethers: files\nrpc: files\n";
+const HOSTS: &str = "127.0.0.1 localhost\n::1 localhost ip6-localhost ip6-loopback\n";
+
+/// What is being made.
+struct Maker<'a> {
+    entries: Entries,
+    /// Paths that the closure brings: those are taken as they are.
+    found: &'a closure::Closure,
+    time: Time,
+}
+
+/// The files and directories that a jail with these `nodes` gets, unless the closure brings them.
+pub(super) fn files(view: &View, wanted: &Closure, found: &closure::Closure, nodes: &[Node]) -> Result<Entries> {
+    // The same closure gives the same jail.
+    let time = nodes.iter().filter(|node| !node.kind.is_dir()).map(|node| node.meta.mtime).max().unwrap_or_default();
+    let mut maker = Maker { entries: Vec::new(), found, time };
+    let read = |path: &str| view.read(path.as_bytes(), MAX_FILE).map(Option::unwrap_or_default);
+    let (accounts, groups) = (read("/etc/passwd")?, read("/etc/group")?);
+    let users = users(&accounts, wanted, found, nodes)?;
+    let groups = groups_of(&users, &groups, nodes);
+    maker.file("etc/passwd", "accounts", passwd(&users))?;
+    maker.file("etc/group", "accounts", groups)?;
+    match wanted.host_nss {
+        true => maker.host(view, "etc/nsswitch.conf")?,
+        false => maker.file("etc/nsswitch.conf", "name services", NAME_SERVICES)?,
+    }
+    maker.file("etc/hosts", "hosts", HOSTS)?;
+    maker.host(view, "etc/resolv.conf")?;
+    if found.loaders.contains(&Loader::Glibc) {
+        maker.file("etc/ld.so.cache", "the loader's cache", cache::write(&found.libraries, found.big))?;
+    }
+    for (dir, mode) in DIRECTORIES {
+        maker.dir(dir, (0, 0), mode)?;
+    }
+    for dir in wanted.socket_dirs() {
+        maker.dir(dir, (0, 0), 0o755)?;
+    }
+    if wanted.purpose != Some(Purpose::Httpd) {
+        maker.link("var/run", "../run")?;
+    }
+    for user in users.iter().filter(|user| wanted.users.iter().any(|name| name.as_bytes() == user.name)) {
+        let home = TreePath::lenient(user.home)?;
+        if home.depth() > 1 && view.follow(user.home)?.dir().is_some() {
+            maker.dir(&home.to_string(), (user.uid, user.gid), 0o755)?;
+        }
+    }
+    Ok(maker.entries)
+}
+
+impl Maker<'_> {
+    fn put(&mut self, path: &str, why: &str, mode: u16, (kind, body): (Kind, Vec<u8>)) -> Result<()> {
+        let path = TreePath::lenient(path.as_bytes())?;
+        if !self.found.entries.contains_key(&path) {
+            let meta = Meta { mode, mtime: self.time, ..Meta::default() };
+            let node = Node { origin: Some(format!("made: {why}").into()), ..Node::new(path, meta, kind) };
+            self.entries.push((node, body));
+        }
+        Ok(())
+    }
+
+    fn file(&mut self, path: &str, why: &str, body: impl Into<Vec<u8>>) -> Result<()> {
+        let body = body.into();
+        let digest = Some(Digest(Sha256::digest(&body).into()));
+        self.put(path, why, 0o644, (Kind::File { size: body.len() as u64, digest }, body))
+    }
+
+    /// A file with the content that the host's has now, whatever that is a link to (decision 35).
+    fn host(&mut self, view: &View, path: &str) -> Result<()> {
+        match view.read(format!("/{path}").as_bytes(), MAX_FILE)? {
+            Some(body) => self.file(path, "the host's content", body),
+            None => Ok(()),
+        }
+    }
+
+    fn dir(&mut self, path: &str, (uid, gid): (u32, u32), mode: u16) -> Result<()> {
+        let before = self.entries.len();
+        self.put(path, "a directory of every jail", mode, (Kind::Dir, Vec::new()))?;
+        for (node, _) in &mut self.entries[before..] {
+            (node.meta.uid, node.meta.gid) = (uid, gid);
+        }
+        Ok(())
+    }
+
+    fn link(&mut self, path: &str, target: &str) -> Result<()> {
+        self.put(path, "as on the host", 0o777, (Kind::Symlink(target.as_bytes().into()), Vec::new()))
+    }
+}
+
+/// The accounts: root, those that are asked for or that policies name, and the owners of what is there.
+fn users<'a>(passwd: &'a [u8], wanted: &Closure, found: &closure::Closure, nodes: &[Node]) -> Result<Vec<User<'a>>> {
+    let owners: BTreeSet<u32> = nodes.iter().map(|node| node.meta.uid).collect();
+    let mut users: Vec<User<'a>> = Vec::new();
+    for user in accounts::users(passwd) {
+        let is = |name: &String| name.as_bytes() == user.name;
+        let named = wanted.users.iter().any(is) || found.users.iter().any(is);
+        // Several names may have the number 0; only root has to be there.
+        if user.name == b"root" || named || (user.uid != 0 && owners.contains(&user.uid)) {
+            users.push(user);
+        }
+    }
+    if let Some(name) = wanted.users.iter().find(|name| !users.iter().any(|user| user.name == name.as_bytes())) {
+        return Err(Error::new(ErrorKind::NotFound, format!("the host has no account {name}")).at("/etc/passwd"));
+    }
+    Ok(users)
+}
+
+/// The groups of these users and of what is there, as a file.
+fn groups_of(users: &[User<'_>], group: &[u8], nodes: &[Node]) -> String {
+    let mut gids: BTreeSet<u32> = nodes.iter().map(|node| node.meta.gid).collect();
+    gids.extend(users.iter().map(|user| user.gid));
+    let mut groups = String::new();
+    for line in String::from_utf8_lossy(group).lines() {
+        let fields: Vec<&str> = line.split(':').collect();
+        let [name, _, gid, members] = fields[..] else { continue };
+        let inside = |member: &&str| users.iter().any(|user| user.name == member.as_bytes());
+        let members: Vec<&str> = members.split(',').filter(inside).collect();
+        if gid.parse().is_ok_and(|gid| gids.contains(&gid)) || !members.is_empty() {
+            groups.push_str(&format!("{name}:*:{gid}:{}\n", members.join(",")));
+        }
+    }
+    groups
+}
+
+/// passwd(5), without anybody's password.
+fn passwd(users: &[User<'_>]) -> String {
+    let line = |user: &User<'_>| {
+        let text = |bytes: &[u8]| escape(bytes);
+        let (name, gecos, home, shell) = (text(user.name), text(user.gecos), text(user.home), text(user.shell));
+        format!("{name}:*:{}:{}:{gecos}:{home}:{shell}\n", user.uid, user.gid)
+    };
+    users.iter().map(line).collect()
+}

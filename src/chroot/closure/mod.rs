@@ -1,0 +1,212 @@
+// SPDX-License-Identifier: ISC
+//! The closure of a recipe as a layer: the host's files that its programs need, and the small files that are made for a
+//! jail instead of taken.
+#![forbid(unsafe_code)]
+
+pub mod explain;
+mod made;
+pub(crate) mod purpose;
+mod record;
+pub mod stale;
+mod versions;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
+
+use super::host::Entries;
+use crate::error::{Error, ErrorKind, IoContext, Result};
+use crate::path::TreePath;
+use crate::recipe::{Action, Closure, Recipe};
+use crate::select::closure::graph::Graph;
+use crate::select::closure::{self, Reason, Request, View};
+use crate::select::packages::{Dpkg, FileOptions};
+use crate::source::dir::{ScanOptions, scan_paths};
+use crate::sys::{Calls, Dir, Outside, change_clock};
+use crate::tree::{Kind, Node, Policy, Time, Tree};
+use crate::watch::Watch;
+
+pub(crate) use record::{ASKED, REASONS, Record};
+pub(crate) use versions::VERSIONS;
+
+/// Extended attribute of file capabilities.
+const CAPABILITIES: &[u8] = b"security.capability";
+
+/// What a closure brings.
+pub(crate) struct Selected {
+    /// The host's root.
+    pub(crate) root: Dir,
+    /// Files, directories and links of the host.
+    pub(crate) nodes: Vec<Node>,
+    /// What is made instead of taken, to be laid over that.
+    pub(crate) made: Entries,
+    /// What the user should know.
+    pub(crate) notes: Vec<String>,
+    /// What is to be remembered.
+    pub(crate) record: Record,
+}
+
+/// The recipe with the closure that `more` adds to. What the base's packages make has no place in a jail.
+pub(crate) fn add(recipe: &mut Recipe, more: &Closure) {
+    if recipe.closure.is_none() {
+        recipe.actions = BTreeSet::<Action>::new();
+    }
+    recipe.closure.get_or_insert_default().add(more);
+}
+
+/// Selects all that `wanted` needs of the host.
+///
+/// # Errors
+/// [`ErrorKind::NotFound`] for what is missing, with the chain that wants it; what the system says.
+pub(crate) fn select(calls: Calls, wanted: &Closure, watch: &Watch) -> Result<Selected> {
+    let since = change_clock();
+    let root = Dir::open(std::path::Path::new("/"), calls).on("open", "/")?.crossing();
+    let view = View::new(&root)?;
+    watch.begin("following what programs need", 0);
+    let found = closure::gather(&view, &request(&root, wanted, watch)?, watch)?;
+    let paths: Vec<TreePath> = found.entries.keys().cloned().collect();
+    let scan = scan_paths(&root, &paths, &ScanOptions { xattrs: true, ..ScanOptions::default() }, watch)?;
+    let mut nodes = nodes(&scan.tree, &found)?;
+    let mut notes = found.notes.clone();
+    strip(&mut nodes, wanted, &mut notes);
+    let made = made::files(&view, wanted, &found, &nodes)?;
+    date_directories(&mut nodes, &made);
+    let mut reasons = found.entries;
+    for (node, _) in &made {
+        let why = node.origin.clone().unwrap_or_else(|| "made".into());
+        reasons.entry(node.path.clone()).or_default().push(Reason { by: None, why });
+    }
+    if !wanted.sockets.is_empty() {
+        notes.extend(sockets(wanted));
+    }
+    let own = found.own.into_iter().chain(made::OWN.iter().filter_map(|own| TreePath::new(own.as_bytes()).ok()));
+    let files: HashSet<&[u8]> = nodes.iter().filter(|n| !n.kind.is_dir()).map(|n| n.path.as_bytes()).collect();
+    let versions = versions::of(&root, &files)?;
+    let record = Record { asked: view.asked(), own: own.collect(), since, graph: Graph { reasons }, versions };
+    Ok(Selected { root, nodes, made, notes, record })
+}
+
+fn request(root: &Dir, wanted: &Closure, watch: &Watch) -> Result<Request> {
+    let mut packaged = Vec::new();
+    if !wanted.packages.is_empty() {
+        let dpkg = Dpkg::open(root)?;
+        let base: BTreeSet<&str> = dpkg.closure(&[])?.iter().map(|package| package.name.as_str()).collect();
+        let mut packages = dpkg.closure(&wanted.packages)?;
+        packages.retain(|package| !base.contains(package.name.as_str()) || wanted.packages.contains(&package.name));
+        for entry in dpkg.files(&packages, FileOptions { modified_conffiles: true }, watch)?.entries {
+            packaged.push((entry.host, entry.origin.to_string()));
+        }
+    }
+    Ok(Request {
+        programs: wanted.programs.clone(),
+        paths: wanted.paths.clone(),
+        traced: wanted.traced.iter().map(|(path, by)| (path.clone(), by.clone())).collect(),
+        packaged,
+        host_nss: wanted.host_nss,
+        with: wanted.with.clone(),
+        without: wanted.without.clone(),
+    })
+}
+
+/// The scanned entries, with the reason that each was found by as its origin.
+fn nodes(tree: &Tree, found: &closure::Closure) -> Result<Vec<Node>> {
+    let mut origins: HashMap<(Option<TreePath>, Arc<str>), Arc<str>> = HashMap::new();
+    let mut outside = Outside::find();
+    let gone = |path: &TreePath| {
+        let error = Error::new(ErrorKind::Refused, "it went away while the host was read").at(path);
+        error.hint("try again once no package is being installed")
+    };
+    if let Some(path) = found.entries.keys().find(|path| tree.get(path.as_bytes()).is_none()) {
+        return Err(gone(path));
+    }
+    let mut nodes = Vec::with_capacity(tree.len());
+    for node in tree.nodes() {
+        let reason = found.entries.get(&node.path).and_then(|reasons| reasons.first());
+        let origin = match reason {
+            None => Arc::from("closure: directory"),
+            Some(Reason { by, why }) => {
+                let text = || match by {
+                    Some(by) => format!("closure: {why} <- /{by}").into(),
+                    None => format!("closure: {why}").into(),
+                };
+                Arc::clone(origins.entry((by.clone(), Arc::clone(why))).or_insert_with(text))
+            }
+        };
+        if matches!(node.kind, Kind::Socket | Kind::Fifo | Kind::Char(..) | Kind::Block(..)) {
+            continue;
+        }
+        let mut node = Node { origin: Some(origin), from: node.here, here: None, ..node.clone() };
+        if let Some(outside) = &mut outside {
+            let at = [b"/", node.path.as_bytes()].concat();
+            let owner = outside.owner(&at, (node.meta.uid, node.meta.gid)).on("stat", &node.path)?;
+            (node.meta.uid, node.meta.gid) = owner;
+        }
+        nodes.push(node);
+    }
+    Ok(nodes)
+}
+
+/// Takes set-id bits and capabilities off all but the programs that keep them by name (decision 40).
+fn strip(nodes: &mut [Node], wanted: &Closure, notes: &mut Vec<String>) {
+    let mut lost = Vec::new();
+    for node in nodes.iter_mut().filter(|node| matches!(node.kind, Kind::File { .. })) {
+        if wanted.keep_setid.contains(&node.path) {
+            continue;
+        }
+        let xattrs = node.meta.xattrs.as_deref().map(Vec::as_slice).unwrap_or_default();
+        let capable = xattrs.iter().any(|(name, _)| &**name == CAPABILITIES);
+        if node.meta.mode & 0o6000 != 0 || capable {
+            node.meta.mode &= 0o1777;
+            if let Some(xattrs) = &mut node.meta.xattrs {
+                xattrs.retain(|(name, _)| &**name != CAPABILITIES);
+            }
+            node.meta.xattrs = node.meta.xattrs.take().filter(|xattrs| !xattrs.is_empty());
+            lost.push(format!("/{}", node.path));
+        }
+    }
+    if !lost.is_empty() {
+        let what = lost.join(", ");
+        notes.push(format!("set-id bits and capabilities were taken off {what}; --keep-setid PATH keeps them"));
+    }
+}
+
+/// Gives each directory the time of the newest file below it: the host's own move whenever anything else comes or goes
+/// there.
+fn date_directories(nodes: &mut [Node], made: &Entries) {
+    let mut newest: BTreeMap<TreePath, Time> = BTreeMap::new();
+    let files = nodes.iter().chain(made.iter().map(|(node, _)| node)).filter(|node| !node.kind.is_dir());
+    for node in files {
+        for above in node.path.ancestors() {
+            let time = newest.entry(above).or_default();
+            *time = (*time).max(node.meta.mtime);
+        }
+    }
+    for node in nodes.iter_mut().filter(|node| node.kind.is_dir()) {
+        node.meta.mtime = newest.get(&node.path).copied().unwrap_or_default();
+    }
+}
+
+/// How sockets come within reach where sessions do not bind them.
+fn sockets(wanted: &Closure) -> Vec<String> {
+    let dirs = wanted.socket_dirs();
+    let mut notes: Vec<String> =
+        dirs.iter().map(|dir| format!("{dir}: shown inside by 'run'; for systemd: BindPaths={dir}")).collect();
+    if !crate::sys::HAS_SESSIONS {
+        notes = dirs.iter().map(|dir| format!("{dir}: have the server listen inside the jail too")).collect();
+    }
+    notes
+}
+
+/// Is silent about what was made in directories that are the jail's own: entries that `known` has not.
+pub(crate) fn spare_own(policy: &mut Policy, own: &BTreeSet<TreePath>, have: &Tree, known: &[&Tree]) {
+    let mut last: Option<TreePath> = None;
+    for node in have.nodes() {
+        if last.as_ref().is_some_and(|top| node.path.is_within(top)) {
+            continue;
+        }
+        let below_own = node.path.parent().is_some_and(|parent| own.contains(&parent));
+        if below_own && known.iter().all(|tree| tree.get(node.path.as_bytes()).is_none()) {
+            policy.volatile.insert(node.path.clone());
+            last = Some(node.path.clone());
+        }
+    }
+}

@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: ISC
+//! `stockade jail`: a chroot of a few programs with all that they need.
+#![forbid(unsafe_code)]
+
+pub(super) mod args;
+pub(super) mod graph;
+pub(super) mod stale;
+
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use crate::chroot::Home;
+use crate::chroot::build::Request;
+use crate::cli::out::Out;
+use crate::cli::{Exit, build};
+use crate::error::{Error, ErrorKind, IoContext, Result};
+use crate::path::TreePath;
+use crate::recipe::{Closure, Purpose};
+use crate::select::closure::PROGRAM_DIRS;
+use args::{Jail, Who};
+
+pub(super) fn run(args: &Jail, out: &mut Out) -> Result<Exit> {
+    let home = Home::from_env()?;
+    let request = Request {
+        name: args.root.clone().into_os_string(),
+        closure: Some(closure(args)?),
+        yes: args.yes,
+        dry_run: args.dry_run,
+        wait: !args.lock.no_wait,
+        ..Request::default()
+    };
+    build::carry_out(&home, &request, out)
+}
+
+/// What the command line wants.
+fn closure(args: &Jail) -> Result<Closure> {
+    let wanted = Closure {
+        programs: args.programs.iter().map(|name| program(name)).collect::<Result<_>>()?,
+        paths: args.paths.iter().map(|path| absolute(path)).collect::<Result<_>>()?,
+        packages: args.packages.clone(),
+        with: args.with.clone(),
+        without: args.without.clone(),
+        users: args.users.clone(),
+        keep_setid: args
+            .keep_setid
+            .iter()
+            .map(|path| TreePath::lenient(absolute(path)?.as_bytes()))
+            .collect::<Result<_>>()?,
+        sockets: args.sockets.iter().map(|path| absolute(path)).collect::<Result<_>>()?,
+        host_nss: args.host_nss,
+        traced: std::collections::BTreeMap::new(),
+        purpose: args.purpose.map(|who| match who {
+            Who::Sshd => Purpose::Sshd,
+            Who::Systemd => Purpose::Systemd,
+            Who::Httpd => Purpose::Httpd,
+        }),
+    };
+    Ok(wanted)
+}
+
+/// The absolute path of a program: as it stands if it has a slash, else where programs are.
+fn program(name: &OsStr) -> Result<String> {
+    if name.as_bytes().contains(&b'/') {
+        return absolute(Path::new(name));
+    }
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let own = std::env::split_paths(&path).filter(|dir| dir.is_absolute());
+    let mut places = PROGRAM_DIRS.iter().map(PathBuf::from).chain(own).map(|dir| dir.join(name));
+    let found = places.find(|path| path.is_file());
+    let none = || Error::new(ErrorKind::NotFound, "the host has no such program").at(name.as_bytes());
+    absolute(&found.ok_or_else(none)?)
+}
+
+fn absolute(path: &Path) -> Result<String> {
+    let shown = path.as_os_str().as_bytes();
+    let path = std::path::absolute(path).on("getcwd", shown)?;
+    let text = path.to_str().map(str::to_owned);
+    text.ok_or_else(|| Error::new(ErrorKind::Usage, "a path in a recipe must be UTF-8").at(shown))
+}

@@ -1,0 +1,205 @@
+// SPDX-License-Identifier: ISC
+//! `jail`: what it takes, what it makes, how it follows the host, and how it explains itself.
+
+mod common;
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::Path;
+
+use common::{World, able, native};
+
+fn mode(path: &Path) -> u32 {
+    fs::symlink_metadata(path).unwrap().permissions().mode() & 0o7777
+}
+
+/// A program of the test's own, with a library whose soname is `libown.so.N`.
+fn own_program(world: &World, soname: u32) {
+    fs::create_dir_all(world.path("app")).unwrap();
+    world.write("app/own.c", &format!("int own(void) {{ return {soname}; }}\n"));
+    let main = "int main(void) { printf(\"own %d\\n\", own()); return 0; }";
+    world.write("app/prog.c", &format!("#include <stdio.h>\nint own(void);\n{main}\n"));
+    let script = format!(
+        "cd app; rm -f libown*; gcc -shared -fPIC -Wl,-soname,libown.so.{soname} -o libown.so.{soname}.0 own.c
+         ln -s libown.so.{soname}.0 libown.so.{soname}; ln -s libown.so.{soname} libown.so
+         gcc -o prog.new prog.c -L. -lown -Wl,-rpath,$PWD; mv prog.new prog"
+    );
+    world.sh(&script);
+}
+
+#[test]
+fn a_jail_has_what_its_programs_need_and_little_else() {
+    if !able(&["su"]) {
+        return;
+    }
+    let world = World::new();
+    let said = world.ok(&["jail", "j", "sh", "ls", "id", "su", "--user", "daemon"]);
+    assert!(said.contains("/usr/bin/su") && said.contains("--keep-setid"), "{said}");
+    let root = world.root("j");
+    let inside = |path: &str| root.join(path);
+    for (path, want) in
+        [("tmp", 0o1777), ("var/tmp", 0o1777), ("root", 0o700), ("etc/passwd", 0o644), ("usr/bin/su", 0o755)]
+    {
+        assert_eq!(mode(&inside(path)), want, "{path}");
+    }
+    let passwd = fs::read_to_string(inside("etc/passwd")).unwrap();
+    assert!(passwd.starts_with("root:*:0:0:") && passwd.contains("\ndaemon:*:1:1:"), "{passwd}");
+    assert!(!inside("etc/shadow").exists());
+    assert!(fs::read_to_string(inside("etc/nsswitch.conf")).unwrap().contains("hosts: files dns"));
+    // Links are as on the host.
+    for link in ["bin", "usr/bin/sh"] {
+        assert_eq!(fs::read_link(inside(link)).ok(), fs::read_link(Path::new("/").join(link)).ok(), "{link}");
+    }
+    assert_eq!(fs::metadata(inside("usr/bin/ls")).unwrap().nlink(), 1);
+    for (command, want) in [("id -un", "root\n"), ("id -un daemon", "daemon\n"), ("ls /tmp; echo ok", "ok\n")] {
+        let run = std::process::Command::new("chroot").arg(&root).args(["/bin/sh", "-c", command]).output().unwrap();
+        assert_eq!(String::from_utf8_lossy(&run.stdout), want, "{command}: {}", String::from_utf8_lossy(&run.stderr));
+    }
+    world.ok(&["jail", "j", "--keep-setid", "/usr/bin/su"]);
+    assert_eq!(mode(&inside("usr/bin/su")), 0o4755);
+    assert!(world.ok(&["build", "j"]).contains("nothing to do"));
+    assert_eq!(world.run(&["check", "j"]).status, Some(0));
+    world.assert_tidy();
+}
+
+#[test]
+fn it_follows_the_host_and_stays_whole_when_it_cannot() {
+    if !able(&["gcc"]) {
+        return;
+    }
+    let world = World::new();
+    own_program(&world, 1);
+    let prog = world.path("app/prog");
+    let prog = prog.to_str().unwrap();
+    world.ok(&["jail", "j", prog]);
+    let root = world.root("j");
+    let runs = || {
+        let output = std::process::Command::new("chroot").arg(&root).arg(prog).output().unwrap();
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let app = root.join(prog.strip_prefix('/').unwrap()).parent().unwrap().to_owned();
+    assert_eq!(runs(), "own 1\n");
+    assert!(!app.join("libown.so").exists() && !app.join("own.c").exists());
+    assert_eq!(world.run(&["check", "j", "--host"]).status, Some(0));
+    // Another time is no other content.
+    world.sh("touch app/prog app/libown.so.1.0");
+    assert_eq!(fs::read_link(app.join("libown.so.1")).unwrap(), Path::new("libown.so.1.0"));
+    // A library that went away: the old jail stays as it was.
+    world.sh("mv app/libown.so.1 app/gone");
+    world.refused(
+        &["build", "j"],
+        &["libown.so.1: the host has no such library; the chain: ", "/app/prog -> libown.so.1"],
+    );
+    world.refused(&["check", "j", "--host"], &["libown.so.1"]);
+    let said = world.run(&["check", "--all", "--host"]);
+    assert!(said.status == Some(2) && said.out.contains("libown.so.1"), "{}", said.out);
+    assert_eq!(runs(), "own 1\n");
+    // A new soname.
+    own_program(&world, 2);
+    let said = world.run(&["check", "--all", "--host"]);
+    assert_eq!(said.status, Some(2), "{}{}", said.out, said.err);
+    assert!(said.out.contains("app/libown.so.2") && said.out.contains("stockade build"), "{}", said.out);
+    assert_eq!(runs(), "own 1\n");
+    world.ok(&["build", "j"]);
+    assert_eq!(runs(), "own 2\n");
+    assert!(!app.join("libown.so.1").exists() && !app.join("libown.so.1.0").exists());
+    // Broken on purpose, named, mended.
+    fs::remove_file(app.join("libown.so.2.0")).unwrap();
+    let said = world.run(&["check", "j"]);
+    assert!(said.status == Some(2) && said.out.contains("libown.so.2.0"), "{}", said.out);
+    world.ok(&["build", "j"]);
+    assert_eq!(runs(), "own 2\n");
+    world.assert_tidy();
+}
+
+#[test]
+fn what_services_write_is_theirs_and_strangers_go() {
+    if !able(&[]) {
+        return;
+    }
+    let world = World::new();
+    world.ok(&["jail", "j", "sh"]);
+    let root = world.root("j");
+    fs::write(root.join("tmp/socket"), "x").unwrap();
+    fs::create_dir(root.join("var/log/mine")).unwrap();
+    fs::write(root.join("var/log/mine/log"), "x").unwrap();
+    assert_eq!(world.run(&["check", "j"]).status, Some(0));
+    fs::write(root.join("usr/stranger"), "x").unwrap();
+    let said = world.run(&["check", "j"]);
+    assert!(said.status == Some(2) && said.out.contains("usr/stranger") && !said.out.contains("mine"), "{}", said.out);
+    world.ok(&["build", "j"]);
+    assert!(!root.join("usr/stranger").exists());
+    assert!(root.join("tmp/socket").exists() && root.join("var/log/mine/log").exists());
+    assert!(world.ok(&["build", "j"]).contains("nothing to do"));
+}
+
+#[test]
+fn every_file_has_its_chains() {
+    if !able(&[]) {
+        return;
+    }
+    let world = World::new();
+    world.ok(&["jail", "j", "sh", "ls"]);
+    let said = world.ok(&["why", "j", "/lib/x86_64-linux-gnu/libc.so.6"]);
+    assert!(
+        said.contains("/usr/bin/ls (wanted program) -> /usr/lib/x86_64-linux-gnu/libc.so.6 (library libc.so.6)"),
+        "{said}"
+    );
+    assert!(said.matches("(wanted program)").count() >= 2, "{said}");
+    assert_eq!(world.ok(&["why", "j", "--unused"]), "");
+    let dot = world.ok(&["graph", "j"]);
+    assert!(dot.starts_with("digraph") && dot.contains("label = \"interpreter\""), "{dot}");
+    assert!(world.ok(&["why", "j", "--sizes"]).contains("library"));
+    let json: serde_json::Value = serde_json::from_str(&world.ok(&["graph", "j", "--json"])).unwrap();
+    assert!(json.as_array().unwrap().iter().any(|edge| edge["path"] == "usr/bin/ls" && edge["by"].is_null()));
+    world.refused(&["jail", "k", "no-such-program"], &["no-such-program: the host has no such program"]);
+    world.refused(&["jail", "k", "sh", "--with", "none"], &["there is no policy \"none\"", "known: "]);
+    world.ok(&[
+        "build",
+        "plain",
+        "--from",
+        world.sh("tar cf x.tar app 2>/dev/null || tar cf x.tar -T /dev/null; echo x.tar").trim(),
+    ]);
+    world.refused(&["check", "plain", "--host"], &["it is no jail"]);
+}
+
+/// Programs of many kinds do inside what they do outside.
+#[test]
+fn programs_work_inside() {
+    if !able(&[]) || !native("sessions are entered") {
+        return;
+    }
+    let world = World::new();
+    for (programs, command) in [
+        (
+            &["/usr/bin/python3"][..],
+            "/usr/bin/python3 -c 'import ssl, sqlite3, json, pwd, zoneinfo; print(pwd.getpwuid(0)[0], zoneinfo.ZoneInfo(\"Europe/Berlin\"))'",
+        ),
+        (&["perl"], "perl -MPOSIX -MEncode -e 'print floor(2.7), encode(\"UTF-8\", chr(252))'"),
+        (
+            &["git"],
+            "cd /tmp && git init -q r && cd r && git -c user.name=a -c user.email=b commit -q --allow-empty -m x && git log --oneline | wc -l",
+        ),
+        (&["sqlite3"], "sqlite3 :memory: 'select sqlite_version() > 3, date(0, \"unixepoch\")'"),
+        (&["tar", "gzip", "xz"], "cd /tmp && echo x > f && tar czf a f && tar cJf b f && tar tf b"),
+        (&["gawk", "sed", "grep"], "echo abc | sed s/b/B/ | grep -o 'B.' | gawk '{print toupper($0)}'"),
+        (
+            &["openssl"],
+            "openssl req -x509 -newkey ed25519 -nodes -subj /CN=x -keyout /tmp/k -out /tmp/c 2>&1; openssl x509 -in /tmp/c -noout -subject",
+        ),
+    ] {
+        let there = |name: &&&str| Path::new("/usr/bin").join(name.rsplit('/').next().unwrap()).exists();
+        if programs.iter().filter(there).count() < programs.len() {
+            common::skip(&format!("{programs:?} are not all here"));
+            continue;
+        }
+        let outside = std::process::Command::new("sh").args(["-c", command]).current_dir("/").output().unwrap();
+        world.sh("rm -rf /tmp/r /tmp/f /tmp/a /tmp/b /tmp/k /tmp/c");
+        let mut words = vec!["jail", "w", "sh", "wc", "date"];
+        words.extend(programs);
+        world.ok(&words);
+        let inside = world.run(&["run", "w", "--", "/bin/sh", "-c", command]);
+        assert!(outside.status.success(), "{command}");
+        assert_eq!(inside.out, String::from_utf8_lossy(&outside.stdout), "{command}: {}", inside.err);
+    }
+}
