@@ -470,11 +470,11 @@ fn accounts_are_added() {
     }
     let world = world();
     world.write("r.toml", "devices = \"none\"\n[[source]]\ndirectory = \"old\"\n");
-    world.sh("cp $(command -v busybox) old/usr/bin/busybox; ln -s usr/bin old/bin; ln -s busybox old/usr/bin/sh");
+    world.sh("cp $(command -v busybox) old/usr/bin/busybox; ln -s usr/bin old/bin; ln -s busybox old/usr/bin/sh; mkdir old/proc old/dev old/sys old/run old/tmp");
     world.ok(&["build", "c", "-f", "r.toml"]);
     let edit = "echo _new:*:90: >> /etc/group; echo '_new:*:90:90:New,,:/new:/bin/false' >> /etc/passwd
         echo x > /usr/bin/serve; /usr/bin/busybox chown 90:90 /usr/bin/serve";
-    world.ok(&["record", "c", "--unsigned", "--name", "acc", "-o", "acc.tgz", "--", "/bin/sh", "-c", edit]);
+    world.ok(&["record", "c", "-o", "acc.tgz", "--", "/bin/sh", "-c", edit]);
     world.sh("cp -a old root; echo 'mine:x:100:100::/:/bin/sh' >> root/etc/passwd");
     assert_eq!(world.run(&["patch", "apply", "--unsigned", "acc.tgz", "--root", "./root"]).status, Some(0));
     let passwd = fs::read_to_string(world.path("root/etc/passwd")).unwrap();
