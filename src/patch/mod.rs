@@ -71,6 +71,25 @@ pub fn store(name: &str) -> Result<TreePath> {
     TreePath::new(format!("{STORE}/{name}").into_bytes())
 }
 
+/// What stands between a set or package and what was done to it, in origins: `base.tgz + patch NAME`.
+const STEP: &str = " + ";
+
+/// The origin of an entry that had the origin `known` after it was changed by `step`: `record NAME` or `patch NAME`.
+pub fn origin_after(known: Option<&str>, step: &str) -> String {
+    known.and_then(set_of).map_or_else(|| step.to_owned(), |set| format!("{set}{STEP}{step}"))
+}
+
+/// The set or package that an entry of this origin belongs to; none if it belongs to none.
+pub fn set_of(origin: &str) -> Option<&str> {
+    let set = origin.split(STEP).next().unwrap_or_default();
+    (!set.starts_with("record ") && !set.starts_with("patch ")).then_some(set)
+}
+
+/// The name of the recording that an entry of this origin was last changed by.
+pub fn recording_of(origin: &str) -> Option<&str> {
+    origin.rsplit(STEP).next()?.strip_prefix("record ")
+}
+
 /// Is the path one that the list of patches takes, or a directory above it that was made for it?
 pub fn is_stored(path: &TreePath) -> bool {
     TreePath::new(STORE.as_bytes()).is_ok_and(|store| path.is_within(&store))

@@ -195,6 +195,10 @@ impl Work<'_> {
             (Some(before), None, _) if before.kind.is_dir() => {} // later
             (Some(before), Some(after), Some(here)) if is_emptied(before, after, here) => {} // later
             (_, None, None) => {}
+            (Some(before), Some(after), _) if is_time(before, after) => self.put_time(before, after, here),
+            (Some(before), Some(after), Some(here)) if before.kind.same(&after.kind) && alike(before, here) => {
+                self.put_meta(before, after, here);
+            }
             (Some(before), None, Some(here)) if here.kind.same(&before.kind) => drop(self.want.remove(&change.path)),
             (Some(before), Some(after), Some(here)) if as_expected(here, before, after) => {
                 self.put(Some(before), after, here);
@@ -212,6 +216,22 @@ impl Work<'_> {
                 self.note(entry, Why::Merged);
             }
             (before, _, here) => self.conflict(entry, reason(before.as_ref(), here)),
+        }
+    }
+
+    /// Times never conflict (decision 3): only what is as expected, or of its content, gets another.
+    fn put_time(&mut self, before: &Node, after: &Node, here: Option<&Node>) {
+        if let Some(here) = here.filter(|here| here.kind.same(&before.kind)) {
+            self.put(Some(before), after, here);
+        }
+    }
+
+    /// The patch brings no content: whatever content is here stays.
+    fn put_meta(&mut self, before: &Node, after: &Node, here: &Node) {
+        let same = here.kind.same(&before.kind);
+        self.put(Some(before), &Node { kind: here.kind.clone(), ..after.clone() }, here);
+        if let Some(node) = self.want.get_mut(&after.path).filter(|_| !same) {
+            node.meta.mtime = here.meta.mtime;
         }
     }
 
@@ -308,6 +328,17 @@ impl Work<'_> {
     fn note(&mut self, entry: &Entry, why: Why) {
         self.noted.push((entry.change.path.clone(), why));
     }
+}
+
+/// Does nothing change but the time?
+pub fn is_time(before: &Node, after: &Node) -> bool {
+    let meta = Meta { mtime: after.meta.mtime, ..before.meta.clone() };
+    before.kind.same(&after.kind) && meta == after.meta && before.group == after.group
+}
+
+/// Are both of the same kind, whatever their content?
+fn alike(a: &Node, b: &Node) -> bool {
+    std::mem::discriminant(&a.kind) == std::mem::discriminant(&b.kind)
 }
 
 /// Does a directory become something else?

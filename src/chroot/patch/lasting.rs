@@ -11,7 +11,7 @@ use crate::chroot::compose::Wanted;
 use crate::chroot::layer::Content;
 use crate::chroot::state::State;
 use crate::error::{IoContext, Result};
-use crate::patch::STORE;
+use crate::patch::{STORE, origin_after};
 use crate::path::TreePath;
 use crate::plan::{Action, Change};
 use crate::sys::Dir;
@@ -116,7 +116,9 @@ impl Work<'_> {
         // Owners have the numbers that they have here, and what was changed locally counts.
         let Some(here) = self.have.get(change.path.as_bytes()) else { return Placed::Edited };
         let edited = !here.kind.same(&after.kind);
-        let node = Node { origin: Some(format!("patch {name}").into()), here: None, from: None, ..here.clone() };
+        let known = want.and_then(|node| node.origin.as_deref());
+        let origin = Some(origin_after(known, &format!("patch {name}")).into());
+        let node = Node { origin, here: None, from: None, ..here.clone() };
         let from = Provenance { layer: self.layer, path: change.path.clone() };
         self.entries.insert(change.path.clone(), (node, from));
         if edited { Placed::Edited } else { Placed::Done }

@@ -12,7 +12,7 @@ use crate::chroot::built::Built;
 use crate::chroot::recorded;
 use crate::chroot::state::State;
 use crate::error::{Error, ErrorKind, IoContext, Result};
-use crate::patch::is_stored;
+use crate::patch::{is_stored, origin_after};
 use crate::path::TreePath;
 use crate::plan::Plan;
 use crate::sys::Dir;
@@ -76,13 +76,17 @@ pub(crate) fn forget(root: &Root, name: &str) -> Result<()> {
 /// The recorded manifest after `plan`; none for a root without one. What comes is the patch's, or is what it was.
 pub(crate) fn next(root: &Root, plan: &Plan, patch: Option<&str>) -> Result<Option<Tree>> {
     let Some(recorded) = root.state()?.read_tree("manifest")?.filter(|_| root.managed) else { return Ok(None) };
-    let origin: Option<Arc<str>> = patch.map(|name| format!("patch {name}").into());
     let mut nodes: BTreeMap<TreePath, Node> = recorded.into_nodes().into_iter().map(|n| (n.path.clone(), n)).collect();
     for change in plan.changes.iter().filter(|change| !is_stored(&change.path)) {
         let known = nodes.remove(&change.path);
         let Some(after) = &change.after else { continue };
         let touched = change.before.as_ref().is_some_and(|before| before.kind.same(&after.kind));
-        let origin = if touched { known.and_then(|node| node.origin) } else { origin.clone().or(after.origin.clone()) };
+        let known = known.and_then(|node| node.origin);
+        let origin: Option<Arc<str>> = match patch {
+            _ if touched => known,
+            Some(name) => Some(origin_after(known.as_deref(), &format!("patch {name}")).into()),
+            None => after.origin.clone(),
+        };
         nodes.insert(change.path.clone(), Node { origin, here: None, from: None, ..after.clone() });
     }
     // What was recorded below an entry that is no directory any more, or is gone, is gone as well.

@@ -14,7 +14,7 @@ use crate::chroot::areas;
 use crate::chroot::open::Locking;
 use crate::chroot::place::Home;
 use crate::error::{Error, ErrorKind, Result};
-use crate::patch::resolve::Ids;
+use crate::patch::resolve::{Ids, is_time};
 use crate::path::TreePath;
 use crate::plan::Action;
 use crate::tree::Node;
@@ -103,7 +103,9 @@ pub fn check(home: &Home, name: &OsStr, wait: bool, watch: &Watch) -> Result<Che
                 .any(|(word, at)| at == path && matches!(word.as_str(), "not-installed" | "merged" | "not-empty"))
         };
         for change in patch.contents.entries.iter().map(|entry| &entry.change) {
-            if change.action() != Action::Touch && !left(&change.path) {
+            let is_time =
+                matches!((&change.before, &change.after), (Some(before), Some(after)) if is_time(before, after));
+            if change.action() != Action::Touch && !is_time && !left(&change.path) {
                 last.insert(change.path.clone(), Wanted { patch, before: &change.before, after: &change.after });
             }
         }

@@ -10,7 +10,7 @@ use super::{Means, Recorded, Recording};
 use crate::chroot::login::read_below;
 use crate::chroot::place::bytes;
 use crate::error::{Error, ErrorKind, IoContext, Result};
-use crate::patch::{Bodies, Contents, FollowUp, Head, Pen, make};
+use crate::patch::{Bodies, Contents, FollowUp, Head, Pen, make, recording_of};
 use crate::path::{PathSet, TreePath};
 use crate::sys::Dir;
 use crate::tree::{Digest, Node};
@@ -52,7 +52,12 @@ impl Recording {
         if !head.accounts.is_empty() && is_there(view, "etc/master.passwd") {
             head.follow_ups.push(FollowUp::PwdMkdb);
         }
-        let mut contents = Contents::new(head, recorded.plan.clone());
+        let manifest = self.chroot.manifest()?;
+        let mut plan = recorded.plan.clone();
+        for node in plan.changes.iter_mut().flat_map(|change| [&mut change.before, &mut change.after]).flatten() {
+            node.origin = manifest.get(node.path.as_bytes()).and_then(|known| known.origin.clone());
+        }
+        let mut contents = Contents::new(head, plan);
         let text = |path: &str| Ok(read_below(view, &TreePath::new(path.as_bytes())?)?.unwrap_or_default());
         contents.name_owners(&text("etc/passwd")?, &text("etc/group")?);
         Ok(contents)
@@ -94,8 +99,7 @@ impl Recording {
         let made = self.made()?;
         let manifest = self.chroot.manifest()?;
         let origins = recorded.plan.paths().filter_map(|path| manifest.get(path.as_bytes())?.origin.clone());
-        let names: BTreeSet<String> =
-            origins.filter_map(|origin| origin.strip_prefix("record ").map(str::to_owned)).collect();
+        let names: BTreeSet<String> = origins.filter_map(|origin| recording_of(&origin).map(str::to_owned)).collect();
         Ok(names.into_iter().filter_map(|name| Some((name.clone(), *made.get(&name)?))).collect())
     }
 

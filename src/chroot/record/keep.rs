@@ -3,7 +3,6 @@
 #![forbid(unsafe_code)]
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::Arc;
 
 use super::omit::is_only_time;
 use super::{Means, Recorded, Recording};
@@ -15,6 +14,7 @@ use crate::chroot::place::bytes;
 use crate::chroot::recorded;
 use crate::chroot::work::Work;
 use crate::error::Result;
+use crate::patch::origin_after;
 use crate::path::TreePath;
 use crate::plan::{Change, Plan};
 use crate::sys::Dir;
@@ -28,8 +28,7 @@ impl Recording {
     /// If it cannot be done; the chroot is then as it was, as far as it was not changed in place.
     pub fn keep(&self, recorded: &Recorded, name: &str, watch: &Watch) -> Result<()> {
         let chroot = &self.chroot;
-        let origin: Arc<str> = format!("record {name}").into();
-        let mut record = renewed(&chroot.manifest()?, recorded, &chroot.policy()?, &origin)?;
+        let mut record = renewed(&chroot.manifest()?, recorded, &chroot.policy()?, &format!("record {name}"))?;
         match &self.means {
             Means::Overlay(layer) => self.carry_out(&recorded.all, &layer.view, &mut record, watch)?,
             Means::Scan(_) => {
@@ -86,7 +85,7 @@ fn stage(plan: &Plan, view: &Dir, work: &Work<'_>, watch: &Watch) -> Result<Hash
 }
 
 /// The manifest with what was recorded in it. What is nobody's to judge is not in it unless it was.
-fn renewed(manifest: &Tree, recorded: &Recorded, policy: &Policy, origin: &Arc<str>) -> Result<Tree> {
+fn renewed(manifest: &Tree, recorded: &Recorded, policy: &Policy, step: &str) -> Result<Tree> {
     let (before, after) = (&recorded.seen.before, &recorded.seen.after);
     let mut nodes: BTreeMap<TreePath, Node> =
         manifest.nodes().iter().map(|node| (node.path.clone(), keyed(node, after))).collect();
@@ -100,7 +99,8 @@ fn renewed(manifest: &Tree, recorded: &Recorded, policy: &Policy, origin: &Arc<s
             continue;
         }
         let untouched = change.before.as_ref().is_some_and(|was| was.same(node)) || is_only_time(change);
-        let origin = if untouched { known.and_then(|was| was.origin.clone()) } else { Some(origin.clone()) };
+        let known = known.and_then(|was| was.origin.clone());
+        let origin = if untouched { known } else { Some(origin_after(known.as_deref(), step).into()) };
         nodes.insert(change.path.clone(), Node { origin, ..node.clone() });
     }
     // What was not recorded may be above or beside what is now.

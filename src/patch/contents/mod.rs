@@ -234,6 +234,7 @@ fn names(file: &[u8]) -> BTreeMap<u32, String> {
 fn plain(mut change: Change) -> Change {
     for node in [&mut change.before, &mut change.after].into_iter().flatten() {
         (node.here, node.from) = (None, None);
+        node.origin = node.origin.as_deref().and_then(crate::patch::set_of).map(Into::into);
     }
     change
 }
