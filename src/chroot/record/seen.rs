@@ -2,7 +2,7 @@
 //! A root before and after: the parts of two trees in which alone there can be a difference.
 #![forbid(unsafe_code)]
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use super::layer::Layer;
 use super::upper::touched;
@@ -14,6 +14,7 @@ use crate::patch::accounts::{Accounts, Files};
 use crate::path::{PathSet, TreePath};
 use crate::source::dir::{ScanOptions, digest_files, scan_paths};
 use crate::sys::Dir;
+use crate::tree::diff::diff;
 use crate::tree::{Kind, Tree};
 use crate::watch::Watch;
 
@@ -89,8 +90,33 @@ impl Before {
         inherit(&mut after, &self.tree, |node| node.here);
         read_rest(&chroot.root, &mut after, watch)?;
         let accounts = Accounts::between(&self.accounts, &account_files(&chroot.root)?);
-        Ok(Seen { before: self.tree.clone(), after, accounts })
+        let concerned = concerned(&self.tree, &after);
+        let part = |tree: &Tree| {
+            Tree::new(tree.nodes().iter().filter(|node| concerned.contains(&node.path)).cloned().collect())
+        };
+        Ok(Seen { before: part(&self.tree)?, after: part(&after)?, accounts })
     }
+}
+
+/// The paths that differ, those above them, and all names of a file one name of which differs: of the rest nothing has to
+/// be asked.
+fn concerned(before: &Tree, after: &Tree) -> HashSet<TreePath> {
+    let mut concerned: HashSet<TreePath> = HashSet::new();
+    let mut groups: HashSet<&TreePath> = HashSet::new();
+    for path in diff(before, after).paths() {
+        concerned.extend(path.ancestors());
+        concerned.insert(path.clone());
+        let nodes = [before, after].map(|tree| tree.get(path.as_bytes()));
+        groups.extend(nodes.into_iter().flatten().filter_map(|node| node.group.as_ref()));
+    }
+    if !groups.is_empty() {
+        let nodes = before.nodes().iter().chain(after.nodes());
+        for node in nodes.filter(|node| node.group.as_ref().is_some_and(|group| groups.contains(group))) {
+            concerned.extend(node.path.ancestors());
+            concerned.insert(node.path.clone());
+        }
+    }
+    concerned
 }
 
 /// Reads the files of `tree` that have no digest.
