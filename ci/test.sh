@@ -25,6 +25,11 @@ needs='
 /usr/bin/unshare util-linux
 /usr/bin/newuidmap uidmap
 /usr/bin/cc gcc
+/usr/bin/make make
+/usr/bin/patch patch
+/usr/bin/python3 python3
+/usr/share/doc/libc6-dev libc6-dev
+/usr/sbin/mkfs.ext4 e2fsprogs
 /usr/sbin/mkfs.xfs xfsprogs
 /usr/sbin/mkfs.btrfs btrfs-progs
 '
