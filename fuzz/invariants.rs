@@ -185,3 +185,28 @@ pub fn patch(data: &[u8]) {
         assert!(Patch::parse(&contents.text()).is_ok());
     }
 }
+
+/// What tells of libraries and interpreters is refused, or gives what a loader could use: bounded lists of names and
+/// absolute paths.
+pub fn loader(data: &[u8]) {
+    use stockade::select::closure::{cache, elf, hints, script};
+    if let Some(entries) = cache::read(data) {
+        assert!(entries.iter().all(|entry| entry.path.starts_with(b"/") && !entry.name.is_empty()));
+        assert!(entries.len() * 24 <= data.len());
+        // What is written is read back, whatever was in it.
+        let written = cache::write(&entries, false);
+        let back = cache::read(&written).expect("what was written");
+        assert!(back.len() <= entries.len() && back.iter().all(|entry| entries.contains(entry)));
+    }
+    if let Some(dirs) = hints::directories(data) {
+        assert!(dirs.iter().all(|dir| dir.starts_with(b"/")) && dirs.len() <= 1024);
+    }
+    if let Some(interpreter) = script::interpreter(data) {
+        assert!(interpreter.path.starts_with(b"/") && interpreter.path.len() <= data.len());
+    }
+    let mut file = tempfile::tempfile().expect("a temporary file");
+    file.write_all(data).expect("written");
+    if let Some(elf) = elf::read(file) {
+        assert!(elf.needed.len() <= 4096 && elf.needed.iter().all(|name| name.len() < 4096));
+    }
+}

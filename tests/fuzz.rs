@@ -235,3 +235,26 @@ fn patches() -> Vec<Vec<u8>> {
 fn patch() {
     shake("patch", &patches(), 3000, invariants::patch);
 }
+
+#[test]
+fn loaders() {
+    use stockade::select::closure::cache::{Entry, write};
+    let entry = |hwcap: Option<&str>| Entry {
+        name: b"libx.so.1".to_vec(),
+        flags: 0x303,
+        hwcap: hwcap.map(|name| name.as_bytes().to_vec()),
+        path: b"/usr/lib/libx.so.1".to_vec(),
+    };
+    let mut hints: Vec<u8> =
+        [0o11_421_044_151_u64, 2, 64, 0, 64, 20, 0, 1].iter().flat_map(|n| n.to_le_bytes()).collect();
+    hints.extend(b"\0/usr/lib:/usr/local\0");
+    let program = std::fs::read("/bin/sh").unwrap();
+    let seeds = [
+        write(&[entry(None), entry(Some("x86-64-v3"))], false),
+        write(&[entry(None)], true),
+        hints,
+        b"#!/usr/bin/env -S python3 -I\n".to_vec(),
+        program[..program.len().min(1 << 16)].to_vec(),
+    ];
+    shake("loader", &seeds, 1500, invariants::loader);
+}

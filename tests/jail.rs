@@ -163,6 +163,40 @@ fn every_file_has_its_chains() {
     world.refused(&["check", "plain", "--host"], &["it is no jail"]);
 }
 
+#[test]
+fn a_trace_adds_what_reading_misses_and_a_probe_guards_the_old_jail() {
+    if !able(&["cat"]) {
+        return;
+    }
+    let world = World::new();
+    world.write("data", "hidden\n");
+    let data = world.path("data");
+    let data = data.to_str().unwrap();
+    // The name is made at run time: no reading sees it.
+    let script = format!("#!/bin/sh\nname=da; cat {}/${{name}}ta\n", data.strip_suffix("/data").unwrap());
+    let tool = world.write("tool", &script);
+    world.sh("chmod 755 tool");
+    let tool = tool.to_str().unwrap();
+    world.ok(&["jail", "j", "sh"]);
+    let said = world.run(&["jail", "j", tool, "--probe", "--", tool]);
+    assert_eq!(said.status, Some(2), "{}{}", said.out, said.err);
+    assert!(said.out.contains(&format!("looked for {data}, which the host has")), "{}", said.out);
+    assert!(!world.root("j").join(&tool[1..]).exists(), "the old jail stays");
+    world.refused(&["jail", "j", tool, "--trace", "--", "/bin/false"], &["the traced command failed"]);
+    let said = world.run(&["jail", "j", tool, "--trace", "--", tool]);
+    assert_eq!(said.status, Some(0), "{}{}", said.out, said.err);
+    // The world is in memory below /dev, or below /tmp: nothing there is ever taken by a trace.
+    let taken = world.root("j").join(&data[1..]).exists();
+    assert!(!taken, "{}", said.out);
+    world.ok(&["jail", "j", "--path", data]);
+    world.ok(&["jail", "j", tool, "--probe", "--", tool]);
+    world.ok(&["jail", "t", "sh", "--trace", "--", "/bin/sh", "-c", "cat /etc/debian_version"]);
+    assert!(world.root("t").join("etc/debian_version").exists() && world.root("t").join("usr/bin/cat").exists());
+    assert!(world.ok(&["why", "t", "etc/debian_version"]).contains("/usr/bin/cat (opened in the trace"));
+    assert_eq!(world.run(&["check", "t", "--host"]).status, Some(0));
+    world.assert_tidy();
+}
+
 /// Programs of many kinds do inside what they do outside.
 #[test]
 fn programs_work_inside() {

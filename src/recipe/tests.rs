@@ -265,8 +265,33 @@ fn embedded_recipes_load_and_the_schema_knows_every_key() {
     let schema: serde_json::Value = serde_json::from_str(&schema()).unwrap();
     let mut keys: Vec<&str> = schema["properties"].as_object().unwrap().keys().map(String::as_str).collect();
     keys.sort_unstable();
-    let all =
-        "account actions description devices environment etc extends nested net policy prompt record replace source";
+    let all = "account actions closure description devices environment etc extends nested net policy prompt record replace source";
     assert_eq!(keys.join(" "), all);
     assert_eq!(schema["additionalProperties"], serde_json::Value::Bool(false));
+}
+
+#[test]
+fn a_closure_is_added_to_and_remembered() {
+    let text = r#"
+        [closure]
+        programs = ["/usr/sbin/nginx"]
+        with = ["locales"]
+        users = ["www-data"]
+        keep_setid = ["/usr/bin/su"]
+        sockets = ["/run/postgresql/.s.PGSQL.5432", "/run/postgresql/other"]
+        for = "sshd"
+        [closure.traced]
+        "/etc/x" = "/usr/bin/y"
+    "#;
+    let mut recipe = parse(text, "r.toml").unwrap();
+    assert_eq!(parse(&recipe.to_toml().unwrap(), "r.toml").unwrap(), recipe);
+    let closure = recipe.closure.as_mut().unwrap();
+    assert_eq!(closure.socket_dirs(), ["/run/postgresql"]);
+    let more = Closure { programs: vec!["/usr/sbin/nginx".into(), "/bin/sh".into()], ..Closure::default() };
+    closure.add(&more);
+    assert_eq!(closure.programs, ["/usr/sbin/nginx", "/bin/sh"]);
+    assert!(closure.purpose == Some(Purpose::Sshd) && closure.users == ["www-data"]);
+    for bad in ["programs = [\"nginx\"]", "for = \"x\"", "users = [\"a b\"]", "paths = [\"/../x\"]", "other = 1"] {
+        assert!(parse(&format!("[closure]\n{bad}\n"), "r.toml").is_err(), "{bad}");
+    }
 }

@@ -19,6 +19,7 @@ mod stat;
 mod stdin;
 mod terminal;
 mod terms;
+mod traced;
 
 #[cfg(not(any(target_os = "linux", target_os = "openbsd")))]
 compile_error!("stockade runs on Linux and OpenBSD");
@@ -40,12 +41,13 @@ pub use platform::{
     SEARCH_PATH, USER_NAMESPACE_SETTINGS, can_enter, can_overlay, change_clock, detach, device_set, end_process, enter,
     enter_user_namespace, execute_again, has_subvolumes, hides_lower, holds_subvolumes, id_map, is_overlay,
     is_subvolume, make_subvolume, mappings, mounts, next_data, occupants, pid_namespace, process_start,
-    remove_subvolume, shares_blocks, shield, snapshot, take_bind,
+    remove_subvolume, shares_blocks, shield, snapshot, take_bind, trace,
 };
 pub use stat::{Entry, FileType, Space, Stat, Visit};
 pub use stdin::Stdin;
 pub use terminal::{ask_hidden, become_nobody, random};
 pub use terms::{Limits, Mounted, Mounting, Terms};
+pub use traced::Traced;
 
 /// Which system calls may be used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

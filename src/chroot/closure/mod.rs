@@ -8,6 +8,7 @@ mod made;
 pub(crate) mod purpose;
 mod record;
 pub mod stale;
+pub mod trace;
 mod versions;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};

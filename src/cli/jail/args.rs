@@ -47,6 +47,12 @@ pub(in crate::cli) struct Jail {
     /// Who makes the jail a root by itself: its rules are kept
     #[arg(long = "for", value_enum, value_name = "WHO")]
     pub(in crate::cli) purpose: Option<Who>,
+    /// Run the command on the host first, and take what it opens too
+    #[arg(long, requires = "command")]
+    pub(in crate::cli) trace: bool,
+    /// Run the command in the jail, and keep the jail that there is if that fails
+    #[arg(long, requires = "command", conflicts_with_all = ["trace", "dry_run"])]
+    pub(in crate::cli) probe: bool,
     /// Go on although many entries would be removed
     #[arg(short = 'y', long)]
     pub(in crate::cli) yes: bool,
@@ -57,6 +63,9 @@ pub(in crate::cli) struct Jail {
     pub(in crate::cli) lock: Lock,
     #[command(flatten)]
     pub(in crate::cli) json: Json,
+    /// The command of --trace or --probe, and its arguments
+    #[arg(last = true, value_hint = ValueHint::CommandWithArguments)]
+    pub(in crate::cli) command: Vec<OsString>,
 }
 
 /// Who makes a jail its root.

@@ -4,6 +4,7 @@
 
 pub(super) mod args;
 pub(super) mod graph;
+mod prove;
 pub(super) mod stale;
 
 use std::ffi::OsStr;
@@ -22,9 +23,16 @@ use args::{Jail, Who};
 
 pub(super) fn run(args: &Jail, out: &mut Out) -> Result<Exit> {
     let home = Home::from_env()?;
+    let mut wanted = closure(args)?;
+    if args.trace {
+        prove::trace(&home, args, &mut wanted, out)?;
+    }
+    if args.probe && prove::probe(&home, args, &wanted, out)? == Exit::Differs {
+        return Ok(Exit::Differs);
+    }
     let request = Request {
         name: args.root.clone().into_os_string(),
-        closure: Some(closure(args)?),
+        closure: Some(wanted),
         yes: args.yes,
         dry_run: args.dry_run,
         wait: !args.lock.no_wait,

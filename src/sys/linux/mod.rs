@@ -11,6 +11,7 @@ mod outside;
 mod process;
 mod shield;
 mod subvolume;
+mod trace;
 mod user_namespace;
 mod xattr;
 
@@ -42,6 +43,7 @@ pub use outside::Outside;
 pub use process::{end_process, pid_namespace, process_start};
 pub use shield::shield;
 pub use subvolume::{has_subvolumes, holds_subvolumes, is_subvolume, make_subvolume, remove_subvolume, snapshot};
+pub use trace::trace;
 pub use user_namespace::{enter_user_namespace, execute_again, id_map};
 pub(super) use xattr::{set_xattrs, xattrs};
 

@@ -7,6 +7,7 @@ mod front;
 mod mappings;
 mod mounts;
 mod occupants;
+mod trace;
 
 use std::fs::File;
 use std::io;
@@ -33,6 +34,7 @@ pub use front::{Front, detach, hides_lower, is_overlay};
 pub use mappings::mappings;
 pub use mounts::{Mount, mounts};
 pub use occupants::occupants;
+pub use trace::trace;
 
 /// There are no extended attributes.
 pub const HAS_XATTRS: bool = false;
