@@ -65,6 +65,23 @@ pub fn find<'a>(passwd: &'a [u8], name: &[u8]) -> Option<User<'a>> {
     users(passwd).find(|user| user.name == name)
 }
 
+/// The number of the group `name` in the text of a group file.
+pub fn find_group(group: &[u8], name: &[u8]) -> Option<u32> {
+    groups(group).find(|group| group.name == name).map(|group| group.gid)
+}
+
+/// A file with passwords in its second fields without them: what no password hashes to stands there.
+pub fn without_passwords(text: &[u8]) -> Vec<u8> {
+    let line = |line: &[u8]| {
+        let mut fields: Vec<&[u8]> = line.split(|&b| b == b':').collect();
+        if let [_, password, _, ..] = &mut fields[..] {
+            *password = NO_PASSWORD;
+        }
+        fields.join(&b':')
+    };
+    lines(text).map(line).collect::<Vec<_>>().join(&b'\n')
+}
+
 /// The files of the chroot, `have`, with the accounts `wanted` from `host`.
 ///
 /// # Errors
@@ -359,6 +376,18 @@ mod tests {
         // Bob's group has another number inside.
         assert_eq!(text(&got.passwd), "ann:x:5000:5::/own:/bin/own\nbob:*:1001:900:Bob:/home/bob:/bin/sh\n");
         assert_eq!((got.group, got.shadow), (have.group, None));
+    }
+
+    #[test]
+    fn passwords_are_taken_out() {
+        for (with, without) in [
+            ("root:$2b$x:0:0:daemon:0:0:C &:/root:/bin/ksh\n", "root:*:0:0:daemon:0:0:C &:/root:/bin/ksh\n"),
+            ("a::1:2\nb:*:3:4", "a:*:1:2\nb:*:3:4"),
+            ("# comment\n+\na:b\n\n", "# comment\n+\na:b\n\n"),
+        ] {
+            assert_eq!(text(&without_passwords(with.as_bytes())), without);
+        }
+        assert_eq!(find_group(b"a:*:1:\nbc:*:22:x\n", b"bc"), Some(22));
     }
 
     #[test]

@@ -14,68 +14,199 @@ use super::place::bytes;
 use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::path::{TreePath, escape};
 use crate::plan::Plan;
-use crate::recipe::{self, Recipe};
-use crate::tree::{Digest, Kind, Node, Tree};
+use crate::recipe::{self, Devices, Recipe};
+use crate::sys::{Calls, Dir};
+use crate::tree::resolve::{Resolved, resolve};
+use crate::tree::{Digest, Kind, Node, Time, Tree};
 
 /// One action.
 struct Action {
+    /// What it is recorded as.
+    name: &'static str,
+    /// What switches it off in a recipe.
     recipe: recipe::Action,
+    /// Whose chroots have it.
+    system: System,
     /// The program; without it in the tree there is nothing to do.
     program: &'static str,
     arguments: &'static [&'static str],
-    /// What it reads: its input key is made of these entries.
-    reads: fn(&Node) -> bool,
+    /// What it reads: its input key is made of these entries; without any there is nothing to do.
+    reads: fn(&[u8]) -> bool,
     /// What it writes: never judged by the policy.
     writes: &'static [&'static str],
 }
 
-const ACTIONS: &[Action] = &[Action {
-    recipe: recipe::Action::Ldconfig,
-    program: "sbin/ldconfig",
-    arguments: &["-X"],
-    reads: |node| {
-        let path = node.path.as_bytes();
-        let library = node.path.name().windows(3).any(|three| three == b".so");
-        path.starts_with(b"etc/ld.so.conf") || (library && !node.kind.is_dir())
+/// Two systems have programs of the same name that do not do the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum System {
+    Linux,
+    OpenBsd,
+}
+
+impl System {
+    /// Which one the chroot of `tree` is. Only OpenBSD has its linker there.
+    fn of(tree: &Tree) -> System {
+        if tree.get(b"usr/libexec/ld.so").is_some() { System::OpenBsd } else { System::Linux }
+    }
+}
+
+/// In the order in which they run: devices before their names, accounts before what looks for them.
+const ACTIONS: &[Action] = &[
+    Action {
+        name: "ldconfig",
+        recipe: recipe::Action::Ldconfig,
+        system: System::Linux,
+        program: "sbin/ldconfig",
+        arguments: &["-X"],
+        reads: |path| path.starts_with(b"etc/ld.so.conf") || is_library(path),
+        writes: &["etc/ld.so.cache", "var/cache/ldconfig"],
     },
-    writes: &["etc/ld.so.cache", "var/cache/ldconfig"],
-}];
+    Action {
+        name: "ldconfig-hints",
+        recipe: recipe::Action::Ldconfig,
+        system: System::OpenBsd,
+        program: "sbin/ldconfig",
+        arguments: &["/usr/lib", "/usr/X11R6/lib", "/usr/local/lib"],
+        reads: is_library,
+        writes: &["var/run/ld.so.hints"],
+    },
+    Action {
+        name: "pwd_mkdb",
+        recipe: recipe::Action::PwdMkdb,
+        system: System::OpenBsd,
+        program: "usr/sbin/pwd_mkdb",
+        arguments: &["-p", "-d", "/etc", "/etc/master.passwd"],
+        reads: |path| path == b"etc/master.passwd",
+        writes: &["etc/pwd.db", "etc/spwd.db"],
+    },
+    Action {
+        name: MAKEDEV,
+        recipe: recipe::Action::DevMkdb,
+        system: System::OpenBsd,
+        program: "bin/sh",
+        arguments: &["-c", "cd /dev && exec sh ./MAKEDEV all"],
+        reads: |path| path == b"dev/MAKEDEV",
+        writes: &[],
+    },
+    Action {
+        name: "dev_mkdb",
+        recipe: recipe::Action::DevMkdb,
+        system: System::OpenBsd,
+        program: "usr/sbin/dev_mkdb",
+        arguments: &[],
+        reads: |path| path.starts_with(b"dev/"),
+        writes: &["var/run/dev.db"],
+    },
+    Action {
+        name: "cap_mkdb",
+        recipe: recipe::Action::CapMkdb,
+        system: System::OpenBsd,
+        program: "usr/bin/cap_mkdb",
+        arguments: &["/etc/login.conf"],
+        reads: |path| path == b"etc/login.conf",
+        writes: &["etc/login.conf.db"],
+    },
+    Action {
+        name: "newaliases",
+        recipe: recipe::Action::Newaliases,
+        system: System::OpenBsd,
+        program: "usr/bin/newaliases",
+        arguments: &[],
+        reads: |path| path == b"etc/mail/aliases",
+        writes: &["etc/mail/aliases.db"],
+    },
+    Action {
+        name: "makewhatis",
+        recipe: recipe::Action::Makewhatis,
+        system: System::OpenBsd,
+        program: "usr/sbin/makewhatis",
+        arguments: &["/usr/share/man"],
+        reads: |path| path.starts_with(b"usr/share/man/") && path != b"usr/share/man/mandoc.db",
+        writes: &["usr/share/man/mandoc.db"],
+    },
+];
+
+/// A directory that an action writes to: the one above it, its name, its time before.
+type Written = (Dir, Box<[u8]>, Time);
+
+/// It runs only where the recipe leaves the devices to it.
+const MAKEDEV: &str = "makedev";
+
+fn is_library(path: &[u8]) -> bool {
+    let name = path.rsplit(|&b| b == b'/').next().unwrap_or_default();
+    name.windows(3).any(|three| three == b".so")
+}
+
+impl Action {
+    fn is_wanted(&self, recipe: &Recipe) -> bool {
+        match self.name {
+            MAKEDEV => recipe.devices == Devices::Makedev,
+            _ => recipe.actions.contains(&self.recipe),
+        }
+    }
+
+    fn concerns(&self, node: &Node) -> bool {
+        !node.kind.is_dir() && (self.reads)(node.path.as_bytes())
+    }
+
+    fn has_program(&self, tree: &Tree) -> bool {
+        let Ok(path) = TreePath::new(self.program.as_bytes()) else { return false };
+        let found = resolve(&path, true, |at| tree.get(at.as_bytes()).map(|n| &n.kind), |_| Ok(()));
+        matches!(found, Ok(Resolved::Found(_)))
+    }
+
+    /// The times of the directories that it writes to: what it makes is nobody's to judge, and so is that it made it.
+    fn times(&self, root: &Path) -> Result<Vec<Written>> {
+        let root = Dir::open(root, Calls::from_env()).on("open", bytes(root))?;
+        let mut times = Vec::new();
+        for path in self.writes {
+            let Some(directory) = TreePath::new(path.as_bytes())?.parent().filter(|path| !path.is_root()) else {
+                continue;
+            };
+            let Ok(above) = root.walk_parent(&directory) else { continue };
+            if let Some(stat) = above.find(directory.name()).on("stat", &directory)? {
+                times.push((above, directory.name().into(), stat.mtime));
+            }
+        }
+        Ok(times)
+    }
+
+    /// Its input in `tree`; none if there is nothing that it reads.
+    fn key(&self, tree: &Tree) -> Option<String> {
+        let mut hash = Sha256::new();
+        let mut reads = 0;
+        for node in tree.nodes().iter().filter(|node| self.concerns(node)) {
+            reads += 1;
+            hash.update(node.path.as_bytes());
+            match &node.kind {
+                Kind::Symlink(target) => hash.update(target),
+                Kind::Char(major, minor) | Kind::Block(major, minor) => hash.update(format!("{major},{minor}")),
+                _ => hash.update(node.digest().map_or([0; 32], |d| d.0)),
+            }
+            hash.update(b"\n");
+        }
+        (reads > 0).then(|| Digest(hash.finalize().into()).to_string())
+    }
+}
 
 /// Everything that actions write.
 pub(crate) fn outputs() -> Result<Vec<TreePath>> {
     ACTIONS.iter().flat_map(|action| action.writes).map(|path| TreePath::new(path.as_bytes())).collect()
 }
 
-/// The actions of `recipe` whose input in `tree` is not the one they ran with last.
+/// The actions of `recipe` whose input in `tree` is not the one they ran with last, in the order in which they run.
 pub(crate) fn due(recipe: &Recipe, tree: &Tree, ran: &BTreeMap<String, String>) -> Vec<(String, String)> {
-    let wanted = ACTIONS.iter().filter(|action| recipe.actions.contains(&action.recipe) && has_program(tree, action));
-    let keyed = wanted.map(|action| (action.recipe.name().to_owned(), key(tree, action)));
+    let system = System::of(tree);
+    let is_wanted = |action: &&Action| action.system == system && action.is_wanted(recipe) && action.has_program(tree);
+    let wanted = ACTIONS.iter().filter(is_wanted);
+    let keyed = wanted.filter_map(|action| Some((action.name.to_owned(), action.key(tree)?)));
     keyed.filter(|(name, key)| ran.get(name) != Some(key)).collect()
 }
 
 /// Does `plan` change anything that the action `name` reads?
 pub(crate) fn concerns(name: &str, plan: &Plan) -> bool {
     let nodes = || plan.changes.iter().flat_map(|change| change.before.iter().chain(&change.after));
-    ACTIONS.iter().any(|action| action.recipe.name() == name && nodes().any(action.reads))
-}
-
-fn has_program(tree: &Tree, action: &Action) -> bool {
-    let Ok(path) = TreePath::new(action.program.as_bytes()) else { return false };
-    let found = crate::tree::resolve::resolve(&path, true, |at| tree.get(at.as_bytes()).map(|n| &n.kind), |_| Ok(()));
-    matches!(found, Ok(crate::tree::resolve::Resolved::Found(_)))
-}
-
-fn key(tree: &Tree, action: &Action) -> String {
-    let mut hash = Sha256::new();
-    for node in tree.nodes().iter().filter(|node| (action.reads)(node)) {
-        hash.update(node.path.as_bytes());
-        match &node.kind {
-            Kind::Symlink(target) => hash.update(target),
-            _ => hash.update(node.digest().map_or([0; 32], |d| d.0)),
-        }
-        hash.update(b"\n");
-    }
-    Digest(hash.finalize().into()).to_string()
+    ACTIONS.iter().any(|action| action.name == name && nodes().any(|node| action.concerns(node)))
 }
 
 /// Runs the action `name` in the directory `root`.
@@ -83,12 +214,19 @@ fn key(tree: &Tree, action: &Action) -> String {
 /// It runs as a process of its own, `stockade inside ROOT -- PROGRAM`: entering a root is for a process without other
 /// threads (decision S1).
 pub(crate) fn run(name: &str, root: &Path) -> Result<()> {
-    let Some(action) = ACTIONS.iter().find(|action| action.recipe.name() == name) else { return Ok(()) };
+    let Some(action) = ACTIONS.iter().find(|action| action.name == name) else { return Ok(()) };
     let program = format!("/{}", action.program);
-    run_inside(root, &program, action.arguments)?.map_err(|why| {
-        Error::new(ErrorKind::Io, format!("action {name}: {program} {why}"))
-            .at(bytes(root))
-            .hint(format!("leave it out with: actions = [\"-{name}\"]"))
+    let times = action.times(root)?;
+    let ended = run_inside(root, &program, action.arguments)?;
+    for (above, name, mtime) in times {
+        above.set_mtime(&name, mtime).on("utimensat", bytes(root))?;
+    }
+    ended.map_err(|why| {
+        let hint = match name {
+            MAKEDEV => "name another set: devices = \"none\"".to_owned(),
+            _ => format!("leave it out with: actions = [\"-{}\"]", action.recipe.name()),
+        };
+        Error::new(ErrorKind::Io, format!("action {name}: {program} {why}")).at(bytes(root)).hint(hint)
     })
 }
 

@@ -47,6 +47,10 @@ pub struct Request {
     pub packages: Vec<String>,
     /// Programs of the host to add, with what they need.
     pub closure: Option<Closure>,
+    /// The key of the release sets of a directory in `from`, if not that of their release.
+    pub key: Option<PathBuf>,
+    /// Trust the recipe's release sets without a signature.
+    pub unsigned: bool,
     /// Take over a directory that is not empty, removing nothing.
     pub adopt: bool,
     /// Remove many entries without asking.
@@ -70,6 +74,8 @@ pub struct Report {
     pub plan: Plan,
     /// Entries left as they are against the recipe.
     pub left: Vec<(TreePath, Left)>,
+    /// The actions that ran, or would run, in their order.
+    pub actions: Vec<String>,
     /// What the user should know.
     pub notes: Vec<String>,
     /// How many files were read to compare them.
@@ -222,6 +228,9 @@ impl Job<'_> {
         }
         let Settled { want, left } = settle(have, recorded.as_ref(), &wanted.tree, policy)?;
         let mut plan = diff(have, &want);
+        let mut ran = self.built.actions.clone();
+        ran.retain(|name, _| !actions::concerns(name, &plan));
+        let due = actions::due(self.recipe, &wanted.tree, &ran).into_iter().map(|(name, _)| name).collect();
         drop(want); // the plan says it all: a whole tree less to hold
         if !self.request.yes && !self.request.dry_run {
             may_remove(self.place, &plan, have.len())?;
@@ -245,7 +254,7 @@ impl Job<'_> {
             }
         }
         let counts = (read, wanted.tree.len());
-        Ok(self.report(root.is_none(), plan, left, wanted.notes, counts))
+        Ok(Report { actions: due, ..self.report(root.is_none(), plan, left, wanted.notes, counts) })
     }
 
     /// What the last build remembered of the recipe's closure.
@@ -302,7 +311,8 @@ impl Job<'_> {
         counts: (usize, usize),
     ) -> Report {
         let (read, entries) = counts;
-        Report { root: self.place.root.clone(), new, plan, left, notes, read, entries }
+        let actions = Vec::new();
+        Report { root: self.place.root.clone(), new, plan, left, actions, notes, read, entries }
     }
 }
 

@@ -109,10 +109,7 @@ impl Decided<'_> {
             self.state.write_tree("manifest", &record)?;
         }
         register::add(self.home, self.place)?;
-        let ran = self.act(&built, &wanted.tree, &self.place.root)?;
-        if ran.actions != built.actions {
-            Built { root: None, ..ran }.write(self.state, "built")?;
-        }
+        self.act_on(Built { root: None, ..built }, &wanted.tree)?;
         self.forget(wanted)
     }
 
@@ -135,6 +132,17 @@ impl Decided<'_> {
             built.actions.insert(name, key);
         }
         Ok(built)
+    }
+
+    /// Runs the actions that are due in the root. Each that ran is recorded before the next: where one fails, those before
+    /// it are done with, and it is due again.
+    fn act_on(&self, mut built: Built, tree: &Tree) -> Result<()> {
+        for (name, key) in actions::due(self.recipe, tree, &built.actions) {
+            actions::run(&name, &self.place.root)?;
+            built.actions.insert(name, key);
+            built.write(self.state, "built")?;
+        }
+        Ok(())
     }
 
     /// Forgets the archives that are no longer of use.

@@ -10,7 +10,9 @@ use sha2::{Digest as _, Sha256};
 
 use super::built::{Built, Seen};
 use super::layer::Content;
+use super::login::Merged;
 use super::place::bytes;
+use super::sets::{self, Sets};
 use super::work::Work;
 use super::{closure, devices, host, login};
 use crate::error::{Error, ErrorKind, IoContext, Result};
@@ -23,6 +25,7 @@ use crate::tree::{Digest, Kind, Meta, Node, Policy, Tree, Unknown};
 use crate::watch::Watch;
 
 mod archives;
+mod openbsd;
 
 pub(crate) use archives::open_reach;
 use archives::slot_of;
@@ -76,6 +79,8 @@ pub(crate) struct Composer<'a> {
     notes: Vec<String>,
     archives: BTreeMap<PathBuf, Seen>,
     closure: Option<closure::Record>,
+    /// The release of OpenBSD, as the recipe or the first source that knows says.
+    release: Option<String>,
 }
 
 /// The inputs of a [`Composer`].
@@ -114,6 +119,7 @@ impl<'a> Composer<'a> {
             notes: Vec::new(),
             archives: BTreeMap::new(),
             closure: None,
+            release: recipe.release.clone(),
         })
     }
 
@@ -125,15 +131,20 @@ impl<'a> Composer<'a> {
         for source in &self.recipe.sources {
             self.source(source)?;
         }
-        if self.recipe.devices == Devices::Std && self.devices {
-            let mut missing = devices::nodes("std")?;
+        if let Some(release) = &self.release {
+            let (system, kernel) = sys::kernel();
+            sets::may_run(release, (&system, &kernel))?;
+        }
+        if let (Some(set), true) = (device_set(self.recipe.devices), self.devices) {
+            let mut missing = devices::nodes(set)?;
             missing.retain(|node| self.overlay.get(&node.path).is_none());
             self.lay(missing, Content::Made(HashMap::new()), &TreePath::root())?;
         }
         let (made, notes) = host::etc_files(self.recipe, &self.overlay)?;
         self.notes.extend(notes);
         self.lay_made(made)?;
-        self.accounts()?;
+        let accounts = self.accounts()?;
+        self.made(accounts.as_ref())?;
         self.one_user()?;
         if self.overlay.get(&TreePath::root()).is_none() {
             let root = Node::new(TreePath::root(), Meta { mode: 0o755, ..Meta::default() }, Kind::Dir);
@@ -177,6 +188,11 @@ impl<'a> Composer<'a> {
         match &source.origin {
             Origin::Archive { path, verify } => self.archive(path, verify.as_ref(), &source.into),
             Origin::Directory(path) => self.directory(path, &source.into),
+            Origin::Sets { .. } => match Sets::of(&source.origin)? {
+                Some(sets) => self.sets(&sets, &source.into),
+                None => Ok(()),
+            },
+            Origin::Listed { directory, locate, sets } => self.listed(directory, (locate, sets), &source.into),
             Origin::Packages { names, modified } => self.packages(names, *modified),
         }
     }
@@ -223,11 +239,11 @@ impl<'a> Composer<'a> {
     }
 
     /// Merges the accounts that the sources bring, those made inside, and those that the recipe wants.
-    fn accounts(&mut self) -> Result<()> {
+    fn accounts(&mut self) -> Result<Option<Merged>> {
         let source = login::files(|path| self.body_of(path))?;
         let Some(source) = source else {
             return match self.recipe.accounts.first() {
-                None => Ok(()),
+                None => Ok(None),
                 Some(account) => {
                     let reason = format!("no source brings it, so account {} cannot be added", account.name);
                     Err(Error::new(ErrorKind::NotFound, reason).at("etc/passwd"))
@@ -244,7 +260,8 @@ impl<'a> Composer<'a> {
         if !self.recipe.accounts.is_empty() {
             entries.extend(merged.homes(self.recipe, self.calls)?);
         }
-        self.lay_made(entries)
+        self.lay_made(entries)?;
+        Ok(Some(merged))
     }
 
     /// The content of a file as the layers so far have it.
@@ -268,6 +285,7 @@ impl<'a> Composer<'a> {
         }
     }
 
+    /// A directory of the host, whole.
     fn directory(&mut self, path: &Path, into: &TreePath) -> Result<()> {
         let root = Dir::open(path, self.calls).on("open", bytes(path))?;
         self.watch.begin("scanning the source", 0);
@@ -286,5 +304,14 @@ impl<'a> Composer<'a> {
             scan.tree.into_nodes().into_iter().map(take).partition(|n| n.kind == Kind::Socket);
         self.notes.extend(sockets.iter().map(|s| format!("{}/{}: a socket is not copied", path.display(), s.path)));
         self.lay(nodes, Content::Directory { root, moved: HashMap::new() }, into)
+    }
+}
+
+/// The name of the set of devices that are made as entries.
+fn device_set(devices: Devices) -> Option<&'static str> {
+    match devices {
+        Devices::Std => Some("std"),
+        Devices::All => Some("all"),
+        Devices::Makedev | Devices::None => None,
     }
 }

@@ -61,6 +61,12 @@ fn open_below(root: &Dir, path: &TreePath, shown: &TreePath) -> Result<Option<(c
     Ok(Some((stat, body)))
 }
 
+/// The account file `path` without its passwords: none fits any more.
+pub(crate) fn without_passwords(path: &TreePath, text: &[u8]) -> Vec<u8> {
+    // In passwd(5) the word says that another file has it.
+    if path.as_bytes() == ACCOUNT_FILES[0].as_bytes() { text.to_vec() } else { accounts::without_passwords(text) }
+}
+
 /// Accounts as they shall be.
 pub(crate) struct Merged {
     files: Files,
@@ -100,6 +106,16 @@ fn files_of_host() -> Result<Files> {
 }
 
 impl Merged {
+    /// Number and group of an account.
+    pub(crate) fn user(&self, name: &str) -> Option<(u32, u32)> {
+        accounts::find(&self.files.passwd, name.as_bytes()).map(|user| (user.uid, user.gid))
+    }
+
+    /// The number of a group.
+    pub(crate) fn group(&self, name: &str) -> Option<u32> {
+        accounts::find_group(&self.files.group, name.as_bytes())
+    }
+
     /// The account files as entries: the metadata of `node`, which is the sources' entry for a path.
     pub(crate) fn entries(&self, node: impl Fn(&TreePath) -> Option<Node>) -> Result<Entries> {
         let Files { passwd, group, shadow, gshadow, master } = &self.files;

@@ -43,6 +43,7 @@ mod register;
 pub mod remove;
 pub mod reset;
 pub mod sessions;
+mod sets;
 mod state;
 mod swap;
 mod work;

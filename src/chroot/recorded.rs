@@ -13,6 +13,7 @@ use super::closure;
 use super::identity::{self, IDENTITY};
 use super::numbers::{self, NUMBERS};
 use super::place::bytes;
+use super::sets::Sets;
 use super::state::State;
 use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::path::TreePath;
@@ -39,7 +40,13 @@ pub(crate) fn recipe(state: Option<&State>, request: &Request) -> Result<Recipe>
     };
     for path in &request.from {
         let path = path.canonicalize().on("open", bytes(path))?;
-        recipe.add_archive(path, request.verify.clone())?;
+        match path.is_dir() {
+            true => recipe.take_sets_from(path, request.key.clone())?,
+            false => recipe.add_archive(path, request.verify.clone())?,
+        }
+    }
+    if request.unsigned {
+        recipe.trust_sets()?;
     }
     recipe.add_packages(&request.packages)?;
     if let Some(more) = &request.closure {
@@ -84,6 +91,12 @@ pub(crate) fn host_inputs(
                     hash.update(Sha256::digest(std::fs::read(file).on("read", bytes(file))?));
                 }
             }
+            Origin::Sets { .. } => {
+                let verify = Sets::of(&source.origin)?.and_then(|sets| sets.verify);
+                for file in verify.iter().flat_map(|verify| [Some(&verify.list), verify.key.as_ref()]).flatten() {
+                    hash.update(Sha256::digest(std::fs::read(file).on("read", bytes(file))?));
+                }
+            }
             Origin::Directory(path) => {
                 watch.begin("looking at the source", 0);
                 let Ok(directory) = Dir::open(path, calls) else { return Ok(HostInputs(None)) };
@@ -108,15 +121,18 @@ pub(crate) fn key(recipe: &Recipe, built: &Built, anchor: &Dir, host: &HostInput
     hash.update(concat!(env!("CARGO_PKG_VERSION"), "\n"));
     hash.update(recipe.to_toml()?);
     for source in &recipe.sources {
-        let path = match &source.origin {
-            Origin::Archive { path, .. } => path,
+        let paths = match &source.origin {
+            Origin::Archive { path, .. } => vec![path.clone()],
+            Origin::Sets { .. } => Sets::of(&source.origin)?.map_or_else(Vec::new, |sets| sets.archives),
             Origin::Directory(_) => continue,
-            Origin::Packages { .. } => return Ok(None),
+            Origin::Listed { .. } | Origin::Packages { .. } => return Ok(None),
         };
-        let seen = built.archives.get(path);
-        let proved = stat_archive(path, anchor).ok().and_then(|stat| seen?.proves_tree(&stat));
-        let Some(digest) = proved else { return Ok(None) };
-        hash.update(digest.0);
+        for path in paths {
+            let seen = built.archives.get(&path);
+            let proved = stat_archive(&path, anchor).ok().and_then(|stat| seen?.proves_tree(&stat));
+            let Some(digest) = proved else { return Ok(None) };
+            hash.update(digest.0);
+        }
     }
     hash.update(host.0);
     if !recipe.accounts.is_empty() {

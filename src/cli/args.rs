@@ -192,7 +192,7 @@ pub(super) struct Build {
     /// The recipe: a file, `host` or `sets`; without it the one that the chroot was built with
     #[arg(short = 'f', long = "file", value_name = "RECIPE", value_hint = ValueHint::FilePath)]
     pub(super) file: Option<String>,
-    /// Lay this archive over the recipe's sources; may be repeated, a later one wins
+    /// Lay this archive over the recipe's sources, or take its release sets from this directory; may be repeated
     #[arg(long, value_name = "ARCHIVE", value_hint = ValueHint::FilePath)]
     pub(super) from: Vec<PathBuf>,
     /// Add this package of the host, with what it depends on; may be repeated
@@ -201,9 +201,12 @@ pub(super) struct Build {
     /// The checksum list that names the archives of --from
     #[arg(long, value_name = "FILE", requires = "from", value_hint = ValueHint::FilePath)]
     pub(super) list: Option<PathBuf>,
-    /// The signify public key that the list is signed with
-    #[arg(long, value_name = "FILE", requires = "list", value_hint = ValueHint::FilePath)]
+    /// The signify public key that the list, or the list of the release sets, is signed with
+    #[arg(long, value_name = "FILE", requires = "from", value_hint = ValueHint::FilePath)]
     pub(super) key: Option<PathBuf>,
+    /// Trust the recipe's release sets without a signature
+    #[arg(long, conflicts_with = "key")]
+    pub(super) unsigned: bool,
     /// Take over a directory that is not empty; nothing in it is removed
     #[arg(long)]
     pub(super) adopt: bool,

@@ -11,7 +11,7 @@ use crate::cli::args::Build;
 use crate::cli::out::{Out, shown};
 use crate::cli::progress::watched;
 use crate::cli::{Exit, json};
-use crate::error::{IoContext, Result};
+use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::path::escape;
 use crate::recipe::Verify;
 use crate::tree::policy::Left;
@@ -44,11 +44,17 @@ fn request(args: &Build) -> Result<Request> {
     let verify = |list| -> Result<Verify> {
         Ok(Verify { list: absolute(list)?, key: args.key.as_ref().map(absolute).transpose()? })
     };
+    if args.key.is_some() && args.list.is_none() && !args.from.iter().any(|from| from.is_dir()) {
+        let error = Error::new(ErrorKind::Usage, "a key needs the checksum list that it signed");
+        return Err(error.hint("name it with --list"));
+    }
     Ok(Request {
         name: args.root.clone().into_os_string(),
         recipe: args.file.clone(),
         from: args.from.iter().map(absolute).collect::<Result<_>>()?,
         verify: args.list.as_ref().map(verify).transpose()?,
+        key: args.key.as_ref().map(absolute).transpose()?,
+        unsigned: args.unsigned,
         packages: args.packages.clone(),
         closure: None,
         adopt: args.adopt,
@@ -77,6 +83,10 @@ fn print(report: &Report, dry_run: bool, out: &mut Out) -> Result<()> {
         out.line(format_args!("left alone: {} entries that no source brought", unknown.len()))?;
     }
     let root = shown(&report.root);
+    if !report.actions.is_empty() {
+        let did = if dry_run { "actions to run" } else { "actions run" };
+        out.line(format_args!("{did}: {}", report.actions.join(", ")))?;
+    }
     if json::shown(&report.plan).next().is_none() {
         return out.line(format_args!("{root}: nothing to do: {} entries are up to date", report.entries));
     }
@@ -114,6 +124,7 @@ fn value(report: &Report, dry_run: bool) -> serde_json::Value {
         "metadata": stats.metadata,
         "bytes": stats.bytes,
         "left": report.left.iter().map(left).collect::<Vec<_>>(),
+        "actions": report.actions,
         "notes": report.notes,
     });
     if dry_run {

@@ -41,6 +41,10 @@ pub(super) struct File {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(with = "Vec<String>")]
     pub(super) nested: List,
+    /// The release of OpenBSD that the chroot is, as uname(1) prints it: 7.8. Without it the sources tell.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    pub(super) release: Option<Spot>,
     /// Paths where a file or link of a later source may take the place of a non-empty directory.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(with = "Vec<String>")]
@@ -72,12 +76,16 @@ pub(super) struct File {
     #[serde(default, rename = "source", skip_serializing_if = "Vec::is_empty")]
     #[schemars(with = "Vec<Source>")]
     pub(super) sources: Vec<Spanned<Source>>,
+    /// Files, links and directories made of nothing but this recipe, laid over the sources in their order.
+    #[serde(default, rename = "make", skip_serializing_if = "Vec::is_empty")]
+    #[schemars(with = "Vec<Make>")]
+    pub(super) made: Vec<Spanned<Make>>,
     /// Accounts of the host that exist in the chroot too, without their passwords.
     #[serde(default, rename = "account", skip_serializing_if = "Vec::is_empty")]
     pub(super) accounts: Vec<Account>,
 }
 
-/// One source: exactly one of `archive`, `directory` and `packages`.
+/// One source: an archive, a directory, release sets, what locate databases list, or packages.
 #[derive(Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Source {
@@ -93,10 +101,24 @@ pub(super) struct Source {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>")]
     pub(super) key: Option<Spot>,
-    /// A directory of the host, or another chroot.
+    /// A directory of the host, or another chroot; where the release sets lie; the root of the system of which the locate
+    /// databases are (/ where absent).
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>")]
     pub(super) directory: Option<Spot>,
+    /// Release sets to take, by their names without digits: base, comp, man. A recipe has one such source: the sets of a
+    /// recipe that extends another are added to it. With `locate`, which sets of the listed are taken (all where absent).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<Vec<String>>")]
+    pub(super) sets: Option<List>,
+    /// The release sets are trusted although nobody signed them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<bool>")]
+    pub(super) unsigned: Option<Spanned<bool>>,
+    /// Locate databases: of the system in `directory`, what they list is taken.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<Vec<String>>")]
+    pub(super) locate: Option<List>,
     /// Installed packages of the host, with all that they depend on; `@base` is the essential and required ones.
     /// A recipe has one such source: the packages of a recipe that extends another are added to it.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -173,6 +195,11 @@ pub(super) struct Policy {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(with = "Vec<String>")]
     pub(super) keep: List,
+    /// Paths and globs whose edited files stay as they are, whatever `unknown` says; those are reported whose default
+    /// changed too.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(with = "Vec<String>")]
+    pub(super) edited: List,
     /// Kept paths of which `stockade check` says nothing: logs, caches, run-time state.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(with = "Vec<String>")]
@@ -181,7 +208,7 @@ pub(super) struct Policy {
 
 impl Policy {
     fn is_default(&self) -> bool {
-        self.unknown.is_none() && self.keep.is_empty() && self.volatile.is_empty()
+        self.unknown.is_none() && self.keep.is_empty() && self.edited.is_empty() && self.volatile.is_empty()
     }
 }
 
@@ -211,6 +238,36 @@ impl Record {
 pub(super) enum Unknown {
     Keep,
     Remove,
+}
+
+/// A file with `text`, a symbolic `link`, or a directory if it is neither.
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Make {
+    /// Where it is in the chroot.
+    #[schemars(with = "String")]
+    pub(super) path: Spot,
+    /// What is in the file.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    pub(super) text: Option<Spot>,
+    /// Where the symbolic link leads.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    pub(super) link: Option<Spot>,
+    /// Its mode in octal: 0644 for a file and 0755 for a directory where absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    pub(super) mode: Option<Spot>,
+    /// Its owner, an account of the chroot or a number; root where absent. Directories above that nobody else makes are
+    /// the owner's too.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    pub(super) owner: Option<Spot>,
+    /// Its group, of the chroot or a number; that of its owner where absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    pub(super) group: Option<Spot>,
 }
 
 /// An account of the host, merged into the chroot's.

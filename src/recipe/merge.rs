@@ -12,7 +12,7 @@ use crate::bail;
 use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::recipe::fault::{Text, unknown};
 use crate::recipe::file::{self, File, List, Spot, Table};
-use crate::recipe::{Account, EMBEDDED, Origin, Recipe, Source, Unknown, Verify, values};
+use crate::recipe::{Account, EMBEDDED, Made, Make, Origin, Recipe, Source, Unknown, Verify, values};
 
 /// How many recipes may extend one another.
 const MAX_CHAIN: usize = 8;
@@ -97,6 +97,7 @@ impl Layer<'_> {
         amend(text, &mut recipe.nested, &file.nested, values::tree_path)?;
         amend(text, &mut recipe.replace, &file.replace, values::tree_path)?;
         amend(text, &mut recipe.keep, &file.policy.keep, values::pattern)?;
+        amend(text, &mut recipe.edited, &file.policy.edited, values::pattern)?;
         amend(text, &mut recipe.volatile, &file.policy.volatile, values::pattern)?;
         amend(text, &mut recipe.record.omit, &file.record.omit, values::pattern)?;
         amend(text, &mut recipe.record.keep, &file.record.keep, values::pattern)?;
@@ -105,6 +106,7 @@ impl Layer<'_> {
         recipe.actions = actions.into_iter().collect();
         recipe.environment.extend(variables(text, &file.environment)?);
         replace(&mut recipe.prompt, optional(text, file.prompt.as_ref(), values::value)?);
+        replace(&mut recipe.release, optional(text, file.release.as_ref(), values::release)?);
         replace(&mut recipe.description, file.description);
         recipe.devices = file.devices.unwrap_or(recipe.devices);
         recipe.net = file.net.unwrap_or(recipe.net);
@@ -120,6 +122,7 @@ impl Layer<'_> {
         for source in file.sources {
             self.source(source, &mut packages)?;
         }
+        file.made.into_iter().try_for_each(|make| self.make(&make))?;
         file.accounts.into_iter().try_for_each(|account| self.account(account))
     }
 
@@ -157,12 +160,19 @@ impl Layer<'_> {
         if let (None, Some(list)) = (&source.archive, &source.list) {
             return stray(list, "a checksum list belongs to an archive");
         }
-        if let (None, Some(key)) = (&source.list, &source.key) {
+        if let (None, Some(key), true) = (&source.list, &source.key, source.sets.is_none() || source.locate.is_some()) {
             return stray(key, "a key needs the checksum list that it signed: list = \"SHA256.sig\"");
         }
         if let (None, Some(modified)) = (&source.packages, &source.modified_conffiles) {
             let error = Error::new(ErrorKind::Usage, "modified_conffiles belongs to packages");
             return Err(self.text.fault(modified.span(), error));
+        }
+        if source.sets.is_some() || source.locate.is_some() {
+            return self.of_openbsd(&source, &whole);
+        }
+        if let Some(unsigned) = &source.unsigned {
+            let error = Error::new(ErrorKind::Usage, "unsigned belongs to sets");
+            return Err(self.text.fault(unsigned.span(), error));
         }
         let into = optional(self.text, source.into.as_ref(), values::tree_path)?;
         let origin = match (source.archive, source.directory, source.packages) {
@@ -180,9 +190,70 @@ impl Layer<'_> {
                 }
                 return self.packages(&names, source.modified_conffiles);
             }
-            _ => return Err(whole("a source is exactly one of archive, directory and packages")),
+            _ => return Err(whole("a source is exactly one of archive, directory, sets, locate and packages")),
         };
         self.recipe.sources.push(Source { origin, into: into.unwrap_or_default() });
+        Ok(())
+    }
+
+    /// Release sets, which join the inherited ones; or what locate databases list.
+    fn of_openbsd(&mut self, given: &file::Source, whole: &dyn Fn(&'static str) -> Error) -> Result<()> {
+        if given.archive.is_some() || given.packages.is_some() {
+            return Err(whole("a source is exactly one of archive, directory, sets, locate and packages"));
+        }
+        let directory = given.directory.as_ref().map(|spot| self.host_path(spot)).transpose()?;
+        let key = given.key.as_ref().map(|key| self.host_path(key)).transpose()?;
+        let into = optional(self.text, given.into.as_ref(), values::tree_path)?.unwrap_or_default();
+        let mut names = Vec::new();
+        if let Some(list) = &given.locate {
+            amend(self.text, &mut names, given.sets.as_ref().unwrap_or(&Vec::new()), values::set)?;
+            let locate = list.iter().map(|spot| self.host_path(spot)).collect::<Result<_>>()?;
+            let directory = directory.unwrap_or_else(|| PathBuf::from("/"));
+            self.recipe.sources.push(Source { origin: Origin::Listed { directory, locate, sets: names }, into });
+            return Ok(());
+        }
+        let unsigned = given.unsigned.as_ref().map(|spot| *spot.get_ref());
+        let is_sets = |source: &Source| matches!(source.origin, Origin::Sets { .. });
+        let at = self.recipe.sources.iter().position(is_sets);
+        let inherited = at.map(|at| self.recipe.sources.remove(at));
+        let mut origin = match inherited.map(|source| source.origin) {
+            Some(origin) => origin,
+            None => {
+                let Some(directory) = &directory else {
+                    return Err(whole("sets need the directory in which they lie"));
+                };
+                Origin::Sets { directory: directory.clone(), names, key: None, unsigned: false }
+            }
+        };
+        if let Origin::Sets { directory: place, names, key: old_key, unsigned: old } = &mut origin {
+            amend(self.text, names, given.sets.as_ref().unwrap_or(&Vec::new()), values::set)?;
+            *place = directory.unwrap_or_else(|| place.clone());
+            replace(old_key, key);
+            *old = unsigned.unwrap_or(*old);
+        }
+        let at = at.unwrap_or(self.recipe.sources.len());
+        self.recipe.sources.insert(at, Source { origin, into });
+        Ok(())
+    }
+
+    /// Adds an entry that is made, in the place of an inherited one at its path.
+    fn make(&mut self, given: &Spanned<file::Make>) -> Result<()> {
+        let (text, make) = (self.text, given.get_ref());
+        let what = match (&make.text, &make.link) {
+            (Some(body), None) => Made::File(text.check(body, values::value)?),
+            (None, Some(target)) => Made::Link(text.check(target, values::value)?),
+            (None, None) => Made::Directory,
+            _ => return Err(text.fault(given.span(), Error::new(ErrorKind::Usage, "it is a file or a link, not both"))),
+        };
+        let made = Make {
+            path: text.check(&make.path, values::tree_path)?,
+            what,
+            mode: optional(text, make.mode.as_ref(), values::mode)?,
+            owner: optional(text, make.owner.as_ref(), values::owner)?,
+            group: optional(text, make.group.as_ref(), values::owner)?,
+        };
+        self.recipe.made.retain(|known| known.path != made.path);
+        self.recipe.made.push(made);
         Ok(())
     }
 

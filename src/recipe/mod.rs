@@ -20,7 +20,7 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use crate::path::{PathSet, TreePath};
 use crate::tree::policy::{Policy, Unknown};
 
@@ -28,8 +28,14 @@ pub use closure::{Closure, Purpose};
 pub use merge::{load, parse};
 
 /// The recipes in the program, by name.
-pub const EMBEDDED: [(&str, &str); 2] =
-    [("host", include_str!("../../recipes/host.toml")), ("sets", include_str!("../../recipes/sets.toml"))];
+pub const EMBEDDED: [(&str, &str); 6] = [
+    ("host", include_str!("../../recipes/host.toml")),
+    ("openbsd-build", include_str!("../../recipes/openbsd-build.toml")),
+    ("openbsd-errata", include_str!("../../recipes/openbsd-errata.toml")),
+    ("openbsd-ports", include_str!("../../recipes/openbsd-ports.toml")),
+    ("openbsd-web", include_str!("../../recipes/openbsd-web.toml")),
+    ("sets", include_str!("../../recipes/sets.toml")),
+];
 
 /// A whole recipe: what it extends is in it, names are checked, host paths are absolute.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,8 +48,12 @@ pub struct Recipe {
     pub closure: Option<Closure>,
     /// Archives inside archives: where a source brings one of these paths, it is laid over that source.
     pub nested: Vec<TreePath>,
+    /// The release of OpenBSD that the chroot is, as uname(1) prints it; none: its sources tell.
+    pub release: Option<String>,
     /// Files to take from the host, as paths in the chroot: `etc/hosts`.
     pub etc: Vec<TreePath>,
+    /// Entries made of nothing but the recipe, in its order.
+    pub made: Vec<Make>,
     /// Accounts of the host to merge in; each name once.
     pub accounts: Vec<Account>,
     /// What is put into /dev.
@@ -56,6 +66,8 @@ pub struct Recipe {
     pub unknown: Unknown,
     /// Patterns of paths that are installed if absent and never changed afterwards.
     pub keep: Vec<String>,
+    /// Patterns of paths whose edited files stay, whatever becomes of unknown entries.
+    pub edited: Vec<String>,
     /// Patterns of kept paths of which `check` says nothing.
     pub volatile: Vec<String>,
     /// What is recorded.
@@ -98,6 +110,26 @@ pub enum Origin {
     },
     /// A directory of the host.
     Directory(PathBuf),
+    /// Release sets in a directory, as they lie on a mirror. At most one source of a recipe is this.
+    Sets {
+        /// Where they and their list lie.
+        directory: PathBuf,
+        /// Their names without the release's digits: `base`.
+        names: Vec<String>,
+        /// The signify public key of their list, SHA256.sig; none: that of the release, in /etc/signify.
+        key: Option<PathBuf>,
+        /// They are trusted without a signature.
+        unsigned: bool,
+    },
+    /// What locate databases list, out of the system whose root is `directory`.
+    Listed {
+        /// The root of that system.
+        directory: PathBuf,
+        /// The databases.
+        locate: Vec<PathBuf>,
+        /// The sets to take; none: all.
+        sets: Vec<String>,
+    },
     /// Installed packages of the host. At most one source of a recipe is this.
     Packages {
         /// Package names and `@base`.
@@ -114,6 +146,32 @@ pub struct Verify {
     pub list: PathBuf,
     /// The signify public key; none: the list is not signed.
     pub key: Option<PathBuf>,
+}
+
+/// An entry made of nothing but the recipe.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Make {
+    /// Where.
+    pub path: TreePath,
+    /// What.
+    pub what: Made,
+    /// Its mode; none: 0644 for a file, 0755 for a directory.
+    pub mode: Option<u16>,
+    /// Its owner in the chroot; none: root. Directories above that nobody else makes are the owner's too.
+    pub owner: Option<String>,
+    /// Its group in the chroot; none: that of its owner.
+    pub group: Option<String>,
+}
+
+/// What is made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Made {
+    /// A file with this text.
+    File(String),
+    /// A symbolic link to this.
+    Link(String),
+    /// A directory.
+    Directory,
 }
 
 /// An account of the host to merge in.
@@ -151,6 +209,10 @@ pub enum Devices {
     /// The devices that programs expect anywhere: null, zero, random, tty and the like.
     #[default]
     Std,
+    /// All that OpenBSD's MAKEDEV makes for `all`; on Linux those of `std`.
+    All,
+    /// Whatever the chroot's own MAKEDEV makes for `all`: it is run inside.
+    Makedev,
     /// Only what the sources bring.
     None,
 }
@@ -167,7 +229,7 @@ pub enum Net {
 }
 
 /// What is made because no package ships it and maintainer scripts would have made it (decision E20). All but
-/// [`Action::Ldconfig`] concern the packages of the host.
+/// those that run a program of the chroot concern the packages of the host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Action {
     /// The account files, from the package that has their masters.
@@ -176,31 +238,46 @@ pub enum Action {
     Alternatives,
     /// The host's apt sources, keys and settings.
     Apt,
+    /// The database of login classes (OpenBSD).
+    CapMkdb,
     /// The bundle of certificate authorities.
     Certificates,
     /// Files of /etc that scripts make from their packages' own defaults.
     Defaults,
+    /// The names of devices (OpenBSD).
+    DevMkdb,
     /// The database of installed packages.
     Dpkg,
     /// The cache of shared libraries.
     Ldconfig,
+    /// The index of the manual (OpenBSD).
+    Makewhatis,
+    /// The database of mail aliases (OpenBSD).
+    Newaliases,
     /// The common files of PAM.
     Pam,
+    /// The databases of accounts (OpenBSD).
+    PwdMkdb,
     /// The list of login shells.
     Shells,
 }
 
 impl Action {
     /// Every action; all are on unless a recipe says otherwise.
-    pub const ALL: [Action; 9] = [
+    pub const ALL: [Action; 14] = [
         Action::Accounts,
         Action::Alternatives,
         Action::Apt,
+        Action::CapMkdb,
         Action::Certificates,
         Action::Defaults,
+        Action::DevMkdb,
         Action::Dpkg,
         Action::Ldconfig,
+        Action::Makewhatis,
+        Action::Newaliases,
         Action::Pam,
+        Action::PwdMkdb,
         Action::Shells,
     ];
 
@@ -210,11 +287,16 @@ impl Action {
             Action::Accounts => "accounts",
             Action::Alternatives => "alternatives",
             Action::Apt => "apt",
+            Action::CapMkdb => "cap_mkdb",
             Action::Certificates => "certificates",
             Action::Defaults => "defaults",
+            Action::DevMkdb => "dev_mkdb",
             Action::Dpkg => "dpkg",
             Action::Ldconfig => "ldconfig",
+            Action::Makewhatis => "makewhatis",
+            Action::Newaliases => "newaliases",
             Action::Pam => "pam",
+            Action::PwdMkdb => "pwd_mkdb",
             Action::Shells => "shells",
         }
     }
@@ -228,13 +310,16 @@ impl Default for Recipe {
             sources: Vec::new(),
             closure: None,
             nested: Vec::new(),
+            release: None,
             etc: Vec::new(),
+            made: Vec::new(),
             accounts: Vec::new(),
             devices: Devices::default(),
             net: Net::default(),
             actions: Action::ALL.into(),
             unknown: Unknown::Remove,
             keep: Vec::new(),
+            edited: Vec::new(),
             volatile: Vec::new(),
             record: Record::default(),
             replace: Vec::new(),
@@ -253,6 +338,7 @@ impl Recipe {
         Ok(Policy {
             unknown: self.unknown,
             keep: PathSet::new(&self.keep)?,
+            edited: PathSet::new(&self.edited)?,
             volatile: PathSet::new(&self.volatile)?,
             ..Policy::default()
         })
@@ -291,6 +377,38 @@ impl Recipe {
             }
         }
         Ok(())
+    }
+
+    /// Takes the release sets from a directory, their list signed by `key` if one is named.
+    ///
+    /// # Errors
+    /// [`crate::ErrorKind::Usage`] for a recipe without sets, and for a path that is not UTF-8.
+    pub fn take_sets_from(&mut self, from: PathBuf, by: Option<PathBuf>) -> Result<()> {
+        values::remembered(&from)?;
+        by.as_deref().map(values::remembered).transpose()?;
+        let Origin::Sets { directory, key, .. } = self.sets()? else { return Ok(()) };
+        *directory = from;
+        *key = by.or(key.take());
+        Ok(())
+    }
+
+    /// Trusts the release sets without a signature.
+    ///
+    /// # Errors
+    /// [`crate::ErrorKind::Usage`] for a recipe without sets.
+    pub fn trust_sets(&mut self) -> Result<()> {
+        if let Origin::Sets { unsigned, .. } = self.sets()? {
+            *unsigned = true;
+        }
+        Ok(())
+    }
+
+    fn sets(&mut self) -> Result<&mut Origin> {
+        let origins = self.sources.iter_mut().map(|source| &mut source.origin);
+        origins.into_iter().find(|origin| matches!(origin, Origin::Sets { .. })).ok_or_else(|| {
+            let error = Error::new(ErrorKind::Usage, "the recipe takes no release sets out of a directory");
+            error.hint("name an archive, or a recipe with sets: -f openbsd-build")
+        })
     }
 
     /// The names of the packages source, which is made if there is none.

@@ -26,7 +26,7 @@ fn bad_recipes_are_refused_with_their_place() {
         // unknown words
         ("packges = [\"vim\"]", "1:1: unknown key \"packges\"; known: "),
         ("devicse = \"std\"", "1:1: unknown key \"devicse\"; did you mean `devices`?"),
-        ("devices = \"all\"", "1:11: unknown value \"all\"; known: std, none"),
+        ("devices = \"usual\"", "1:11: unknown value \"usual\"; known: std, all, makedev, none"),
         ("net = \"off\"", "1:7: unknown value \"off\"; known: host, none"),
         ("[policy]\nunknown = \"kep\"", "2:11: unknown value \"kep\"; did you mean `keep`?"),
         ("[policy]\nvoltile = []", "2:1: unknown key \"voltile\"; did you mean `volatile`?"),
@@ -34,7 +34,7 @@ fn bad_recipes_are_refused_with_their_place() {
         ("actions = [\"-ldconfg\"]", "1:12: unknown action \"ldconfg\"; did you mean `ldconfig`?"),
         ("extends = \"hots\"", "1:11: unknown recipe \"hots\"; did you mean `host`?; a file is named"),
         // sources
-        (source, "1:1: a source is exactly one of archive, directory and packages"),
+        (source, "1:1: a source is exactly one of archive, directory, sets, locate and packages"),
         ("[[source]]\narchive = \"a\"\ndirectory = \"b\"", "1:1: a source is exactly one of"),
         ("[[source]]\narchive = \"\"", "2:11: a path is wanted"),
         ("[[source]]\ndirectory = \"/\"\nlist = \"SHA256\"", "3:8: a checksum list belongs to an archive"),
@@ -49,6 +49,19 @@ fn bad_recipes_are_refused_with_their_place() {
         ("[[source]]\npackages = [\"vim\", \"../x\"]", "2:20: \"../x\" is no package name"),
         ("[[source]]\npackages = [\"@bas\"]", "2:13: unknown group \"@bas\"; did you mean `@base`?"),
         ("[[source]]\npackages = [\"-vim\"]", "2:13: nothing to take away: \"vim\" is not in the list"),
+        ("[[source]]\nsets = [\"base\"]", "1:1: sets need the directory in which they lie"),
+        ("[[source]]\nsets = [\"base77\"]\ndirectory = \"d\"", "2:9: \"base77\" is no name of a set"),
+        ("[[source]]\nsets = [\"base\"]\narchive = \"d\"", "1:1: a source is exactly one of"),
+        ("[[source]]\nlocate = [\"\"]", "2:11: a path is wanted"),
+        ("[[source]]\nlocate = [\"a\"]\nkey = \"k\"", "3:7: a key needs the checksum list that it signed"),
+        ("[[source]]\narchive = \"a\"\nunsigned = true", "3:12: unsigned belongs to sets"),
+        ("release = \"78\"", "1:11: a release is two numbers"),
+        // what is made
+        ("[[make]]\npath = \"/\"", "2:8: the root itself cannot be named here"),
+        ("[[make]]\npath = \"a\"\ntext = \"\"\nlink = \"b\"", "1:1: it is a file or a link, not both"),
+        ("[[make]]\npath = \"a\"\nmode = \"0999\"", "3:8: \"0999\" is no mode"),
+        ("[[make]]\npath = \"a\"\nmode = \"17777\"", "3:8: \"17777\" is no mode"),
+        ("[[make]]\npath = \"a\"\nowner = \"a b\"", "3:9: \"a b\" is no account name"),
         // files of /etc
         ("etc = [\"shadow\"]", "1:8: /etc/shadow is never taken from the host; accounts are merged"),
         ("etc = [\"ssh\"]", "1:8: /etc/ssh is never taken from the host"),
@@ -234,6 +247,8 @@ fn what_the_command_line_adds_joins_the_recipe_once() {
             Origin::Packages { names, .. } => names.join(" "),
             Origin::Archive { path, verify } => format!("{} {}", path.display(), verify.is_some()),
             Origin::Directory(path) => path.display().to_string(),
+            Origin::Sets { names, .. } => names.join(" "),
+            Origin::Listed { sets, .. } => sets.join(" "),
         };
         recipe.sources.iter().map(word).collect::<Vec<_>>().join(", ")
     };
@@ -265,7 +280,7 @@ fn embedded_recipes_load_and_the_schema_knows_every_key() {
     let schema: serde_json::Value = serde_json::from_str(&schema()).unwrap();
     let mut keys: Vec<&str> = schema["properties"].as_object().unwrap().keys().map(String::as_str).collect();
     keys.sort_unstable();
-    let all = "account actions closure description devices environment etc extends nested net policy prompt record replace source";
+    let all = "account actions closure description devices environment etc extends make nested net policy prompt record release replace source";
     assert_eq!(keys.join(" "), all);
     assert_eq!(schema["additionalProperties"], serde_json::Value::Bool(false));
 }

@@ -114,6 +114,34 @@ pub(super) fn absolute(text: &str) -> Result<String> {
     Ok(text.to_owned())
 }
 
+/// A release: 7.8.
+pub(super) fn release(text: &str) -> Result<String> {
+    let digits = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    match text.split_once('.') {
+        Some((major, minor)) if digits(major) && digits(minor) && minor.len() == 1 => Ok(text.to_owned()),
+        _ => bail!(Usage, "a release is two numbers, as uname -r prints them: \"7.8\""),
+    }
+}
+
+/// The name of a release set, without digits.
+pub(super) fn set(text: &str) -> Result<String> {
+    if text.is_empty() || !text.bytes().all(|b| b.is_ascii_lowercase()) {
+        bail!(Usage, "{text:?} is no name of a set: base, comp, man, xbase");
+    }
+    Ok(text.to_owned())
+}
+
+/// A mode, in octal.
+pub(super) fn mode(text: &str) -> Result<u16> {
+    let mode = u16::from_str_radix(text, 8).ok().filter(|mode| *mode <= 0o7777);
+    mode.ok_or_else(|| Error::new(ErrorKind::Usage, format!("{text:?} is no mode: \"0755\"")))
+}
+
+/// An owner or a group: a name or a number.
+pub(super) fn owner(text: &str) -> Result<String> {
+    if text.parse::<u32>().is_ok() { Ok(text.to_owned()) } else { account(text) }
+}
+
 /// The name of a variable.
 pub(super) fn variable(text: &str) -> Result<String> {
     let letter = |c: char| c.is_ascii_alphanumeric() || c == '_';

@@ -11,7 +11,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::path::TreePath;
 use crate::recipe::file::{self, File, List, Spot, Table};
 use crate::recipe::values::remembered;
-use crate::recipe::{Account, Action, Closure, Conffiles, Net, Origin, Recipe, Source, Unknown};
+use crate::recipe::{Account, Action, Closure, Conffiles, Made, Make, Net, Origin, Recipe, Source, Unknown};
 
 impl Recipe {
     /// The recipe as a TOML file that extends nothing; [`super::parse`] reads it back as the same recipe.
@@ -31,6 +31,7 @@ impl Recipe {
             prompt: self.prompt.as_ref().map(spot),
             etc: paths(self.etc.iter().filter_map(below_etc)),
             nested: paths(self.nested.iter().cloned()),
+            release: self.release.as_ref().map(spot),
             replace: paths(self.replace.iter().cloned()),
             devices: Some(self.devices),
             net: (self.net != Net::default()).then_some(self.net),
@@ -38,6 +39,7 @@ impl Recipe {
             policy: file::Policy {
                 unknown: Some(unknown),
                 keep: self.keep.iter().map(plain).collect(),
+                edited: self.edited.iter().map(plain).collect(),
                 volatile: self.volatile.iter().map(plain).collect(),
             },
             record: file::Record {
@@ -47,6 +49,7 @@ impl Recipe {
             environment: table(&self.environment),
             closure: self.closure.as_ref().map(closure),
             sources: self.sources.iter().map(source).collect::<Result<_>>()?,
+            made: self.made.iter().map(make).collect(),
             accounts: self.accounts.iter().map(account).collect(),
         };
         toml::to_string(&file).map_err(|error| Error::new(ErrorKind::Usage, error.to_string()))
@@ -79,6 +82,17 @@ fn source(source: &Source) -> Result<Spanned<file::Source>> {
             made.key = verify.as_ref().and_then(|verify| verify.key.as_deref()).map(host_path).transpose()?;
         }
         Origin::Directory(path) => made.directory = Some(host_path(path)?),
+        Origin::Sets { directory, names, key, unsigned } => {
+            made.directory = Some(host_path(directory)?);
+            made.sets = Some(names.iter().map(spot).collect());
+            made.key = key.as_deref().map(host_path).transpose()?;
+            made.unsigned = unsigned.then(|| Spanned::new(0..0, true));
+        }
+        Origin::Listed { directory, locate, sets } => {
+            made.directory = Some(host_path(directory)?);
+            made.locate = Some(locate.iter().map(|path| host_path(path)).collect::<Result<_>>()?);
+            made.sets = (!sets.is_empty()).then(|| sets.iter().map(spot).collect());
+        }
         Origin::Packages { names, modified } => {
             made.packages = Some(names.iter().map(spot).collect());
             made.modified_conffiles = (*modified != Conffiles::default()).then(|| Spanned::new(0..0, *modified));
@@ -86,6 +100,23 @@ fn source(source: &Source) -> Result<Spanned<file::Source>> {
     }
     made.into = paths([source.into.clone()].into_iter().filter(|into| !into.is_root())).pop();
     Ok(Spanned::new(0..0, made))
+}
+
+fn make(make: &Make) -> Spanned<file::Make> {
+    let (text, link) = match &make.what {
+        Made::File(text) => (Some(spot(text)), None),
+        Made::Link(target) => (None, Some(spot(target))),
+        Made::Directory => (None, None),
+    };
+    let made = file::Make {
+        path: spot(String::from_utf8_lossy(make.path.as_bytes())),
+        text,
+        link,
+        mode: make.mode.map(|mode| spot(format!("{mode:04o}"))),
+        owner: make.owner.as_ref().map(spot),
+        group: make.group.as_ref().map(spot),
+    };
+    Spanned::new(0..0, made)
 }
 
 fn account(account: &Account) -> file::Account {

@@ -29,6 +29,8 @@ pub struct Policy {
     pub unknown: Unknown,
     /// Paths that are installed if absent and never changed afterwards, with all below them.
     pub keep: PathSet,
+    /// Paths whose edited files stay under [`Unknown::Remove`] too: silently, unless what is wanted changed as well.
+    pub edited: PathSet,
     /// Kept paths of which `check` says nothing: logs, caches, run-time state.
     pub volatile: PathSet,
     /// Mount points in the root: kept, with all below them.
@@ -136,7 +138,17 @@ impl Settler<'_> {
     }
 
     fn both(&mut self, have: &Node, want: &Node) {
-        let known = self.was(&have.path).is_some_and(|was| have.same_but_dir_time(was));
+        let was = self.was(&have.path);
+        let known = was.is_some_and(|was| have.same_but_dir_time(was));
+        if let Some(was) = was.filter(|_| !known && self.policy.edited.covers(&have.path) && !have.kind.is_dir())
+            && !self.policy.ours.covers(&have.path)
+            && !have.same(want)
+        {
+            if !was.same(want) {
+                self.leave(have, Left::Edited);
+            }
+            return self.keep(have);
+        }
         let free = known || self.policy.unknown == Unknown::Remove || self.policy.ours.covers(&have.path);
         if free || have.same_but_dir_time(want) {
             // Under `keep`, a directory's time tells of the user's own work in it.
@@ -266,6 +278,23 @@ mod tests {
         ] {
             assert_eq!(settled(have, recorded, want, &keep), kept, "keep {have:?}");
             assert_eq!(settled(have, recorded, want, &remove), removed, "remove {have:?}");
+        }
+    }
+
+    #[test]
+    fn edited_files_stay_where_they_may() {
+        let policy = Policy { unknown: Unknown::Remove, edited: PathSet::new(["e"]).unwrap(), ..Policy::default() };
+        for (have, recorded, want, expect) in [
+            // edited, and the default as it was; and changed; and changed to the same
+            (&["d e", "f e/a y"][..], &["d e", "f e/a x"][..], &["d e", "f e/a x"][..], "e=dir e/a=y | "),
+            (&["d e", "f e/a y"], &["d e", "f e/a x"], &["d e", "f e/a z"], "e=dir e/a=y | e/a:edited"),
+            (&["d e", "f e/a y"], &["d e", "f e/a x"], &["d e", "f e/a y"], "e=dir e/a=y | "),
+            // not edited; unknown; not there
+            (&["d e", "f e/a x"], &["d e", "f e/a x"], &["d e", "f e/a z"], "e=dir e/a=z | "),
+            (&["d e", "f e/a y", "f e/b y"], &["d e"], &["d e", "f e/a z"], "e=dir e/a=z | "),
+            (&["d e"], &["d e", "f e/a x"], &["d e", "f e/a x"], "e=dir e/a=x | "),
+        ] {
+            assert_eq!(settled(have, recorded, want, &policy), expect, "{have:?} {want:?}");
         }
     }
 

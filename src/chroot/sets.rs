@@ -1,0 +1,151 @@
+// SPDX-License-Identifier: ISC
+//! Release sets in a directory, as they lie on a mirror and as sysupgrade(8) leaves them (decision 30).
+#![forbid(unsafe_code)]
+
+use std::path::{Path, PathBuf};
+
+use super::place::bytes;
+use crate::bail;
+use crate::error::{Error, ErrorKind, IoContext, Result};
+use crate::recipe::{Origin, Verify};
+
+/// Where the keys of releases are.
+const KEYS: &str = "/etc/signify";
+/// What lists and signs the sets.
+const LIST: &str = "SHA256.sig";
+
+/// The sets that a source names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Sets {
+    /// The release in their names: `7.8`.
+    pub(crate) release: String,
+    /// The archives, in the order of the recipe.
+    pub(crate) archives: Vec<PathBuf>,
+    /// What verifies each; none: they are trusted as they are.
+    pub(crate) verify: Option<Verify>,
+}
+
+impl Sets {
+    /// Finds the sets of `origin`; none if it is no such source.
+    pub(crate) fn of(origin: &Origin) -> Result<Option<Sets>> {
+        let Origin::Sets { directory, names, key, unsigned } = origin else { return Ok(None) };
+        let mut found = Vec::new();
+        for entry in std::fs::read_dir(directory).on("open", bytes(directory))? {
+            let name = entry.on("getdents", bytes(directory))?.file_name();
+            found.extend(name.to_str().and_then(set_name).map(|(set, digits)| (set.to_owned(), digits.to_owned())));
+        }
+        let digits = choose(&found, names).map_err(|error| error.at(bytes(directory)))?;
+        let list = directory.join(LIST);
+        let verify = match (unsigned, list.is_file()) {
+            (true, _) => None,
+            (false, true) => {
+                let key = key.clone().unwrap_or_else(|| Path::new(KEYS).join(format!("openbsd-{digits}-base.pub")));
+                Some(Verify { list, key: Some(key) })
+            }
+            (false, false) => {
+                let error =
+                    Error::new(ErrorKind::Unverified, "nobody signed the sets: there is no SHA256.sig beside them");
+                return Err(error.at(bytes(directory)).hint("fetch it from the mirror, or trust them with --unsigned"));
+            }
+        };
+        let archives = names.iter().map(|set| directory.join(format!("{set}{digits}.tgz"))).collect();
+        Ok(Some(Sets { release: release(&digits), archives, verify }))
+    }
+}
+
+/// Takes `base78.tgz` apart.
+fn set_name(name: &str) -> Option<(&str, &str)> {
+    let stem = name.strip_suffix(".tgz")?;
+    let (set, digits) = stem.split_at(stem.find(|c: char| c.is_ascii_digit())?);
+    let plain = !set.is_empty() && set.bytes().all(|b| b.is_ascii_lowercase());
+    (plain && digits.len() >= 2 && digits.bytes().all(|b| b.is_ascii_digit())).then_some((set, digits))
+}
+
+/// The digits of the one release of which all `names` are `found`.
+fn choose(found: &[(String, String)], names: &[String]) -> Result<String> {
+    let mut all: Option<&str> = None;
+    for name in names {
+        let mut digits = found.iter().filter(|(set, _)| set == name).map(|(_, digits)| digits.as_str());
+        let Some(one) = digits.next() else {
+            bail!(NotFound, "there is no set {name}: no {name}NN.tgz");
+        };
+        if let Some(other) = digits.next().or(all).filter(|other| *other != one) {
+            let reason = format!("sets of two releases lie there: {other} and {one}");
+            return Err(Error::new(ErrorKind::Refused, reason).hint("keep each release in a directory of its own"));
+        }
+        all = Some(one);
+    }
+    all.map(str::to_owned).ok_or_else(|| Error::new(ErrorKind::Usage, "the recipe names no set"))
+}
+
+/// `78` is 7.8, `100` is 10.0.
+fn release(digits: &str) -> String {
+    let (major, minor) = digits.split_at(digits.len() - 1);
+    format!("{major}.{minor}")
+}
+
+/// Refuses what is newer than the running kernel (decision 31): its programs would make system calls that this does not
+/// know. Where the kernel is another system's, nothing of the chroot runs by itself and there is nothing to compare.
+///
+/// # Errors
+/// [`ErrorKind::Refused`] naming both releases.
+pub(crate) fn may_run(release: &str, (system, kernel): (&str, &str)) -> Result<()> {
+    let number = |text: &str| -> Option<(u32, u32)> {
+        let (major, minor) = text.split_once('.')?;
+        Some((major.parse().ok()?, minor.parse().ok()?))
+    };
+    match (number(release), number(kernel)) {
+        (Some(wanted), Some(running)) if system == "OpenBSD" && wanted > running => {
+            let reason = format!("release {release} is newer than the running kernel, OpenBSD {kernel}");
+            Err(Error::new(ErrorKind::Refused, reason).hint("upgrade the host first, or take the sets of its release"))
+        }
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_release_is_found() {
+        for (files, names, expect) in [
+            (&["base78.tgz", "comp78.tgz", "bsd", "game77.tgz", "SHA256"][..], &["base", "comp"][..], Ok("78")),
+            (&["base100.tgz"], &["base"], Ok("100")),
+            (&["base78.tgz"], &["base", "man"], Err("there is no set man: no manNN.tgz")),
+            (&["base78.tgz", "base79.tgz"], &["base"], Err("sets of two releases lie there: 79 and 78")),
+            (&["base78.tgz", "man79.tgz"], &["base", "man"], Err("sets of two releases lie there: 78 and 79")),
+            (
+                &["base8.tgz", "base78.tar", "Base78.tgz", "78.tgz", "base78x.tgz"],
+                &["base"],
+                Err("there is no set base"),
+            ),
+            (&["base78.tgz"], &[], Err("the recipe names no set")),
+        ] {
+            let owned = |(set, digits): (&str, &str)| (set.to_owned(), digits.to_owned());
+            let found: Vec<_> = files.iter().filter_map(|name| set_name(name)).map(owned).collect();
+            let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+            let chosen = choose(&found, &names).map_err(|e| e.to_string());
+            match expect {
+                Ok(digits) => assert_eq!(chosen.as_deref(), Ok(digits)),
+                Err(words) => assert!(chosen.as_ref().is_err_and(|said| said.starts_with(words)), "{chosen:?}"),
+            }
+        }
+        assert_eq!([release("78"), release("100")], ["7.8", "10.0"]);
+    }
+
+    #[test]
+    fn nothing_newer_than_the_kernel_runs() {
+        for (release, kernel, may) in [
+            ("7.8", ("OpenBSD", "7.8"), true),
+            ("7.7", ("OpenBSD", "7.8"), true),
+            ("7.9", ("OpenBSD", "7.8"), false),
+            ("10.0", ("OpenBSD", "9.9"), false),
+            ("9.9", ("OpenBSD", "10.0"), true),
+            ("7.9", ("Linux", "6.12.48"), true),
+            ("13", ("OpenBSD", "7.8"), true),
+        ] {
+            assert_eq!(may_run(release, kernel).is_ok(), may, "{release} {kernel:?}");
+        }
+    }
+}

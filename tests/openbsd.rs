@@ -1,0 +1,325 @@
+// SPDX-License-Identifier: ISC
+//! The recipes of OpenBSD, built on Linux out of a synthetic release and compared with what an administrator makes by hand.
+
+mod common;
+mod openbsd_release;
+
+use std::fs;
+
+use common::{World, able};
+use openbsd_release::{DEVICES, TOOLS, by_hand, differences, release, snapshot};
+
+/// Taken from the host, or written by actions.
+const NOT_OF_SETS: [&str; 9] = [
+    "etc/resolv.conf",
+    "etc/hosts",
+    "etc/localtime",
+    "etc/installurl",
+    "etc/*.db",
+    "etc/mail/aliases.db",
+    "usr/share/man/mandoc.db",
+    "var/run/*",
+    "var/log/actions",
+];
+
+/// On Linux a session mounts on this.
+const MOUNTED_ON: [&str; 1] = ["proc"];
+
+/// The recipe `name`, with the sets and the key of the test's release, and what its programs need to run on Linux.
+fn recipe(world: &World, name: &str, more: &str) {
+    let points = MOUNTED_ON.map(|path| format!("[[make]]\npath = \"{path}\"\n")).concat();
+    let from = "[[source]]\nsets = []\ndirectory = \"sets\"\nkey = \"sets/key.pub\"\n";
+    world.write(&format!("{name}.toml"), &format!("extends = \"{name}\"\n{more}\n{points}{from}"));
+}
+
+fn build(world: &World, name: &str) -> String {
+    world.ok(&["build", "b0", "-f", &format!("{name}.toml")])
+}
+
+/// What the actions said since this was asked last.
+fn log(world: &World) -> Vec<String> {
+    let path = world.root("b0").join("var/log/actions");
+    let text = fs::read_to_string(&path).unwrap_or_default();
+    fs::write(path, "").unwrap();
+    text.lines().map(str::to_owned).collect()
+}
+
+const BUILD: [&str; 3] = ["base", "comp", "man"];
+
+/// All actions, in their order.
+const ACTIONS: [&str; 6] = [
+    "ldconfig /usr/lib /usr/X11R6/lib /usr/local/lib",
+    "pwd_mkdb -p -d /etc /etc/master.passwd",
+    "dev_mkdb ",
+    "cap_mkdb /etc/login.conf",
+    "mailwrapper ",
+    "makewhatis /usr/share/man",
+];
+
+const DOAS: &str = r"mkdir proc; printf 'permit nopass keepenv :wheel\npermit nopass keepenv root\n' > etc/doas.conf; chmod 600 etc/doas.conf; touch -d @0 etc/doas.conf";
+
+#[test]
+fn a_place_to_build_in() {
+    if !able(&TOOLS) {
+        return;
+    }
+    let world = release();
+    recipe(&world, "openbsd-build", "");
+    let planned = world.ok(&["build", "b0", "-f", "openbsd-build.toml", "--dry-run"]);
+    assert!(
+        planned.contains("actions to run: ldconfig-hints, pwd_mkdb, dev_mkdb, cap_mkdb, newaliases, makewhatis\n"),
+        "{planned}"
+    );
+    let said = build(&world, "openbsd-build");
+    assert!(said.contains("actions run: ldconfig-hints, pwd_mkdb"), "{said}");
+    assert_eq!(log(&world), ACTIONS);
+    by_hand(&world, &BUILD, &format!("{DEVICES}\n{DOAS}"));
+    assert_eq!(differences(&world, "b0", &NOT_OF_SETS), "");
+    let read = |path: &str| fs::read_to_string(world.root("b0").join(path)).unwrap();
+    assert_eq!(read("var/run/ld.so.hints"), "/usr/lib/libc.so.100.1\n/usr/lib/libm.so.10.1\n/usr/lib/libz.so.7.0\n");
+    assert_eq!(read("etc/pwd.db").lines().count(), 7);
+    assert_eq!(read("etc/hosts"), fs::read_to_string("/etc/hosts").unwrap());
+    // Nothing changed: nothing runs.
+    let said = build(&world, "openbsd-build");
+    assert!(said.contains("nothing to do"), "{said}");
+    assert_eq!(log(&world), Vec::<String>::new());
+    world.ok(&["check", "b0"]);
+    world.assert_tidy();
+}
+
+#[test]
+fn a_newer_snapshot_and_what_was_edited() {
+    if !able(&TOOLS) {
+        return;
+    }
+    let world = release();
+    recipe(&world, "openbsd-build", "");
+    build(&world, "openbsd-build");
+    log(&world);
+    world.sh(
+        "cd home/b0; echo 'mine' > etc/motd; echo 'Port 23' >> etc/ssh/sshd_config; echo tuned >> etc/login.conf
+        echo x > usr/bin/unknown; mkdir -p usr/local/bin; echo x > usr/local/bin/mine; echo alias >> root/.profile
+        echo 'me:*:1000:1000::0:0:me:/home/me:/bin/ksh' >> etc/master.passwd; echo 'me:*:1000:1000:me:/home/me:/bin/ksh' >> etc/passwd
+        echo 'edited' > bin/cat",
+    );
+    snapshot(&world);
+    let planned = world.run(&["build", "b0", "--dry-run"]);
+    assert!(planned.out.contains("actions to run: ldconfig-hints, pwd_mkdb, newaliases\n"), "{planned:?}");
+    let said = world.run(&["build", "b0"]);
+    // Edited here, and changed there: named, and left.
+    assert_eq!(said.status, Some(2), "{said:?}");
+    assert!(said.out.contains("left alone: etc/motd: edited\n"), "{said:?}");
+    assert!(said.out.contains("left alone: etc/ssh/sshd_config: edited\n"), "{said:?}");
+    assert!(!said.out.contains("login.conf") && !said.out.contains(".profile"), "{said:?}");
+    let ran: Vec<String> = log(&world).iter().map(|line| line.split(' ').next().unwrap().to_owned()).collect();
+    assert_eq!(ran, ["ldconfig", "pwd_mkdb", "mailwrapper"]);
+    by_hand(&world, &BUILD, &format!("{DEVICES}\n{DOAS}"));
+    world
+        .sh("for p in etc/motd etc/ssh/sshd_config etc/login.conf root/.profile usr/local etc/passwd etc/master.passwd
+        do rsync -aR home/b0/./$p want/; done");
+    assert_eq!(differences(&world, "b0", &NOT_OF_SETS), "");
+    let read = |path: &str| fs::read_to_string(world.root("b0").join(path)).unwrap();
+    for (path, has) in [
+        ("var/run/ld.so.hints", "libc.so.100.2"),
+        ("etc/passwd", "me:*:1000:"),
+        ("etc/passwd", "_new:*:99:"),
+        ("etc/master.passwd", "me:*:1000:"),
+        ("etc/master.passwd", "_new:*:99:99::0:0:new:"),
+        ("etc/motd", "mine"),
+        ("etc/login.conf", "tuned"),
+        ("etc/pwd.db", "me"),
+    ] {
+        assert!(read(path).contains(has), "{path}: {}", read(path));
+    }
+    world.assert_tidy();
+}
+
+#[test]
+fn an_action_that_fails_is_due_again() {
+    if !able(&TOOLS) {
+        return;
+    }
+    let world = release();
+    recipe(&world, "openbsd-build", "");
+    build(&world, "openbsd-build");
+    log(&world);
+    // Each reads something that changed; the second fails.
+    world.sh(
+        r#"cd sets; echo libz2 > base/usr/lib/libz.so.7.1; echo '_x:*:98:98::0:0:x:/:/sbin/nologin' >> etc/etc/master.passwd
+        echo more >> etc/etc/login.conf; printf '#!/bin/sh\necho out of luck >&2; exit 3\n' > base/usr/sbin/pwd_mkdb"#,
+    );
+    world.sh("cd sets; tar --numeric-owner -C etc -czf base/var/sysmerge/etc.tgz .; tar --numeric-owner -C base -czf base77.tgz .
+        sha256sum --tag *77.tgz > SHA256; signify-openbsd -S -e -s key.sec -m SHA256 -x SHA256.sig");
+    world.refused(
+        &["build", "b0"],
+        &["action pwd_mkdb", "/usr/sbin/pwd_mkdb", "out of luck", "actions = [\"-pwd_mkdb\"]"],
+    );
+    let ran =
+        |world: &World| log(world).iter().map(|line| line.split(' ').next().unwrap().to_owned()).collect::<Vec<_>>();
+    assert_eq!(ran(&world), ["ldconfig"]);
+    world.refused(&["build", "b0"], &["action pwd_mkdb"]);
+    assert_eq!(ran(&world), Vec::<String>::new(), "what ran is done with, what comes later waits");
+    // Left out, the others go on.
+    recipe(&world, "openbsd-build", "actions = [\"-pwd_mkdb\"]");
+    build(&world, "openbsd-build");
+    assert_eq!(ran(&world), ["cap_mkdb"]);
+    // A program that is not there is nothing to run.
+    world.sh("cd sets; rm base/usr/sbin/pwd_mkdb; tar --numeric-owner -C base -czf base77.tgz .
+        sha256sum --tag *77.tgz > SHA256; signify-openbsd -S -e -s key.sec -m SHA256 -x SHA256.sig");
+    recipe(&world, "openbsd-build", "");
+    build(&world, "openbsd-build");
+    assert_eq!(ran(&world), Vec::<String>::new());
+    world.assert_tidy();
+}
+
+#[test]
+fn sets_are_one_release_and_signed() {
+    if !able(&TOOLS) {
+        return;
+    }
+    let world = release();
+    recipe(&world, "openbsd-build", "");
+    for (spoil, mend, words) in [
+        ("mv SHA256.sig s", "mv s SHA256.sig", &["nobody signed the sets", "--unsigned"][..]),
+        ("cp key.pub s; cp other.pub key.pub", "mv s key.pub", &["SHA256.sig", "key"]),
+        ("cp base77.tgz s; echo x >> base77.tgz", "mv s base77.tgz", &["base77.tgz", "checksum"]),
+        ("cp man77.tgz man76.tgz", "rm man76.tgz", &["two releases lie there"]),
+        ("mv comp77.tgz s", "mv s comp77.tgz", &["there is no set comp"]),
+    ] {
+        world.sh(&format!("cd sets; {spoil}"));
+        world.refused(&["build", "b0", "-f", "openbsd-build.toml"], words);
+        assert!(!world.root("b0").exists(), "{spoil}: something was made");
+        world.sh(&format!("cd sets; {mend}"));
+    }
+    world.assert_tidy();
+}
+
+/// Every entry that the recipe for ports adds: what proot makes for these users.
+const PORTS: &str = r"
+mkdir -p usr/ports/distfiles/build-stats usr/ports/logs usr/ports/packages usr/ports/plist usr/ports/pobj/locks
+chown 56:56 usr/ports/distfiles; chown 55:55 usr/ports/distfiles/build-stats usr/ports/logs usr/ports/packages
+chown -R 55:55 usr/ports/plist usr/ports/pobj
+printf '# Made by stockade: put changes into the recipe.\n\nPORTS_PRIVSEP = Yes\nSUDO = doas\n' > etc/mk.conf
+touch -d @0 etc/mk.conf";
+
+#[test]
+fn a_place_to_build_ports_in() {
+    if !able(&TOOLS) {
+        return;
+    }
+    let world = release();
+    recipe(&world, "openbsd-ports", "");
+    build(&world, "openbsd-ports");
+    by_hand(&world, &["base", "comp", "man", "xbase", "xfont", "xshare"], &format!("{DEVICES}\n{DOAS}\n{PORTS}"));
+    assert_eq!(differences(&world, "b0", &NOT_OF_SETS), "");
+    // Between two bulks what was installed goes; what was fetched, built and written down stays.
+    world.sh(
+        "cd home/b0; mkdir -p usr/local/bin var/db/pkg/x-1; echo x > usr/local/bin/x; echo x > var/db/pkg/x-1/+CONTENTS
+        echo d > usr/ports/distfiles/x.tgz; echo l > usr/ports/pobj/locks/cat.port; echo p > usr/ports/packages/x-1.tgz",
+    );
+    build(&world, "openbsd-ports");
+    world.sh("for p in distfiles/x.tgz pobj/locks/cat.port packages/x-1.tgz; do rsync -aR home/b0/./usr/ports/$p want/; done");
+    assert_eq!(differences(&world, "b0", &NOT_OF_SETS), "");
+    world.assert_tidy();
+}
+
+#[test]
+fn a_place_to_build_errata_in() {
+    if !able(&TOOLS) {
+        return;
+    }
+    let world = release();
+    world.sh(
+        "mkdir -p src/usr.sbin/httpd src2/sys/conf; echo main > src/usr.sbin/httpd/main.c; echo conf > src2/sys/conf/newvers.sh
+        chown -R 21:9 src src2; tar --numeric-owner -C src -czf src.tar.gz .; tar --numeric-owner -C src2 -czf sys.tar.gz .",
+    );
+    let source = |name| format!("[[source]]\narchive = \"{name}.tar.gz\"\ninto = \"usr/src\"\n");
+    recipe(&world, "openbsd-errata", "");
+    world.sh("cat openbsd-errata.toml > own.toml");
+    let own = fs::read_to_string(world.path("own.toml")).unwrap() + &source("src") + &source("sys");
+    world.write("openbsd-errata.toml", &own);
+    build(&world, "openbsd-errata");
+    by_hand(&world, &BUILD, &format!("{DEVICES}\n{DOAS}"));
+    world.sh("for s in src sys; do tar --numeric-owner -C want/usr/src -xzpf $s.tar.gz; done
+        cd want/usr; chown 0:9 src; chmod 0775 src; chown 21:21 obj; chmod 0770 obj");
+    assert_eq!(differences(&world, "b0", &NOT_OF_SETS), "");
+    // A tree that was patched and built in stays as it is.
+    world.sh(
+        "cd home/b0/usr; echo patched >> src/usr.sbin/httpd/main.c; mkdir obj/usr.sbin; echo o > obj/usr.sbin/main.o",
+    );
+    build(&world, "openbsd-errata");
+    world.sh("for p in src/usr.sbin/httpd/main.c obj/usr.sbin; do rsync -aR home/b0/./usr/$p want/; done");
+    assert_eq!(differences(&world, "b0", &NOT_OF_SETS), "");
+    world.assert_tidy();
+}
+
+#[test]
+fn what_a_web_server_sees() {
+    if !able(&TOOLS) {
+        return;
+    }
+    let world = World::new();
+    world.sh("mkdir zone; echo TZ > zone/UTC");
+    world.write(
+        "web.toml",
+        "extends = \"openbsd-web\"\n[[source]]\ndirectory = \"zone\"\ninto = \"usr/share/zoneinfo\"\n",
+    );
+    world.ok(&["build", "b0", "-f", "web.toml"]);
+    world.sh("umask 022; mkdir want; cd want; mkdir acme bin cache cgi-bin conf htdocs logs run tmp; chgrp 1 *
+        chown 67:1 cache; chmod 1700 cache; chown 0:0 tmp; chmod 1777 tmp
+        mkdir -p usr/share; rsync -a /usr/share/zoneinfo usr/share/; rsync -a ../zone/ usr/share/zoneinfo/");
+    assert_eq!(differences(&world, "b0", &["etc"]), "");
+    world.assert_tidy();
+}
+
+/// A running system in `host`: the sets by hand, with passwords, and things of its own.
+fn host(world: &World) {
+    by_hand(
+        world,
+        &["base", "comp", "man", "xbase", "xfont"],
+        "sed -i 's/^root:\\*/root:$2b$10$secret/' etc/master.passwd; echo tuned >> etc/login.conf; echo own > usr/bin/own
+        mkdir -p usr/local/bin; echo pkg > usr/local/bin/pkg; echo key > etc/ssh/ssh_host_rsa_key; mkfifo var/db/fifo",
+    );
+    world
+        .sh("rm -rf host; mv want host; mkdir -p host/usr/lib/locate; cp sets/src.db sets/xorg.db host/usr/lib/locate");
+}
+
+#[test]
+fn what_locate_databases_list_is_taken_from_a_system() {
+    if !able(&TOOLS) {
+        return;
+    }
+    let world = release();
+    host(&world);
+    let locate = "locate = [\"host/usr/lib/locate/src.db\", \"host/usr/lib/locate/xorg.db\"]";
+    let recipe = |sets: &str| {
+        let text = format!(
+            "devices = \"none\"\nactions = []\n[[make]]\npath = \"proc\"\n[[source]]\n{locate}\ndirectory = \"host\"\n{sets}"
+        );
+        world.write("listed.toml", &text);
+    };
+    recipe("");
+    world.ok(&["build", "b0", "-f", "listed.toml"]);
+    world.sh(
+        "cp -a host want; cd want; rm -r usr/bin/own usr/local/bin etc/ssh/ssh_host_rsa_key var/db/fifo usr/lib/locate; mkdir proc
+        touch -r etc/master.passwd ../stamp; sed -i 's/secret//; s/^root:[^:]*/root:*/' etc/master.passwd; touch -r ../stamp etc/master.passwd",
+    );
+    assert_eq!(differences(&world, "b0", &NOT_OF_SETS), "");
+    // No inode of the host is in the chroot.
+    let links = world.sh("cd home/b0; find . -type f -links +1 | sort | tr '\\n' ' '");
+    assert_eq!(links, "./bin/ksh ./bin/sh ./sbin/ping ./sbin/ping6 ./usr/bin/cc ./usr/bin/clang ");
+    let shadow = fs::read_to_string(world.root("b0").join("etc/master.passwd")).unwrap();
+    assert!(shadow.starts_with("root:*:0:0:") && !shadow.contains("secret"), "{shadow}");
+    // Fewer sets.
+    recipe("sets = [\"base\", \"etc\"]\n");
+    world.ok(&["build", "b0", "-f", "listed.toml", "--yes"]);
+    world.sh("cd want; rm -r usr/bin/cc usr/bin/clang usr/include usr/lib/libc.a usr/share/man/* usr/X11R6/* etc/X11
+        rm var/sysmerge/xetc.tgz");
+    assert_eq!(differences(&world, "b0", &NOT_OF_SETS), "");
+    // A system that was built from source since has other libraries than its database says.
+    world.sh("echo newer > host/usr/lib/libc.so.100.2");
+    world.refused(&["build", "b0"], &["usr/lib/libc.so.100.1", "the system has libc.so.100.2", "locate database"]);
+    world.sh("rm host/usr/lib/libc.so.100.2; head -c 5000 sets/src.db > host/usr/lib/locate/src.db; printf '\\035' >> host/usr/lib/locate/src.db");
+    world.refused(&["build", "b0"], &["src.db", "not a locate database"]);
+    world.assert_tidy();
+}
