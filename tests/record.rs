@@ -309,3 +309,24 @@ fn a_killed_recording_leaves_nothing() {
         }
     }
 }
+
+/// A patch that was made of a chroot is listed there, and a later build does not revert it.
+#[test]
+fn what_became_a_patch_outlasts_a_build() {
+    if !able(&["busybox"]) {
+        return;
+    }
+    let world = World::new();
+    world.sh("mkdir -p src/bin src/etc src/proc src/dev src/sys src/run src/tmp; cp $(command -v busybox) src/bin/busybox
+        ln -s busybox src/bin/sh; echo old > src/etc/conf");
+    world.write("r.toml", "devices = \"none\"\n[policy]\nunknown = \"remove\"\n[[source]]\ndirectory = \"src\"\n");
+    world.ok(&["build", "c", "-f", "r.toml"]);
+    world.ok(&["record", "c", "-o", "one.tgz", "--", "/bin/sh", "-c", "echo new > /etc/conf; echo more > /etc/more"]);
+    assert_eq!(world.ok(&["patch", "list", "--root", "c"]).lines().count(), 1);
+    assert!(world.ok(&["patch", "apply", "--unsigned", "one.tgz", "--root", "c"]).contains("is there already"));
+    world.sh("echo other > src/etc/other");
+    world.ok(&["build", "c"]);
+    world.sh("grep -qx new home/c/etc/conf; grep -qx more home/c/etc/more; grep -qx other home/c/etc/other");
+    world.ok(&["check", "c", "--hash"]);
+    world.assert_tidy();
+}

@@ -40,6 +40,7 @@ pub mod record;
 mod recorded;
 pub mod recover;
 mod register;
+mod release;
 pub mod remove;
 pub mod reset;
 pub mod sessions;

@@ -7,6 +7,7 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use crate::chroot::Home;
+use crate::chroot::patch::apply::list_made;
 use crate::chroot::record::{Recorded, Recording, Request};
 use crate::cli::args::Record;
 use crate::cli::out::{self, Out, shown};
@@ -111,7 +112,8 @@ impl Make<'_> {
             return Ok(());
         }
         let kept = recording.keep(recorded, &contents.head.name, watch).and_then(|()| recording.note_made(&contents));
-        kept.inspect_err(|_| {
+        let listed = kept.and_then(|()| list_made(&recording.chroot, &contents, watch));
+        listed.inspect_err(|_| {
             // The error says more than that this fails too.
             let _ = std::fs::remove_file(self.file);
         })

@@ -15,7 +15,7 @@ use super::store::{self, Undo};
 use super::target::Root;
 use super::{look, store::word};
 use crate::chroot::areas;
-use crate::chroot::open::Locking;
+use crate::chroot::open::{Chroot, Locking};
 use crate::chroot::place::Home;
 use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::patch::resolve::{Here, Ids, OnConflict, Resolved, Why, resolve};
@@ -99,6 +99,30 @@ pub fn apply(home: &Home, name: &OsStr, bundle: Bundle<'_>, options: &Options, w
         Order::Foreign(reason) => Outcome::Foreign(reason),
     };
     Ok(Report::nothing(&root, bundle.contents, outcome))
+}
+
+/// Lists a patch in the chroot in which it was made: its changes are there. So it is laid over what a build brings, and
+/// patches that need it find it.
+///
+/// # Errors
+/// As [`apply`].
+pub fn list_made(chroot: &Chroot, contents: &Contents, watch: &Watch) -> Result<()> {
+    let root = Root::of(chroot)?;
+    let paths = Store::paths(&crate::patch::store(&contents.head.name)?)?;
+    let roots = areas::roots(&root.dir, &areas::below(&root.place, &paths)?)?;
+    let here = look::look(&roots, &paths, watch)?;
+    let state = root.state()?;
+    let work = areas::Areas::new(&root.place, state, &roots)?;
+    work.note(state)?;
+    let change = Change { root: &root, roots: &roots, here: &here, watch };
+    let store = Store { contents, undo: None, enrolled: Vec::new() };
+    let list = || change.commit(&here, HashMap::new(), &store, (&work.target()?, &work.stages()?));
+    let done = list();
+    if !state.is_interrupted() {
+        work.clear(state)?;
+        state.forget_unfinished()?;
+    }
+    done
 }
 
 impl Report {

@@ -4,12 +4,11 @@
 
 use std::collections::HashSet;
 
-use super::look;
 use super::store::Installed;
 use super::target::Root;
+use crate::chroot::release;
 use crate::error::{Error, ErrorKind, Result};
 use crate::patch::{Contents, Head};
-use crate::path::TreePath;
 use crate::sys;
 use crate::tree::Digest;
 
@@ -100,34 +99,15 @@ fn same_machine(a: &str, b: &str) -> bool {
 /// # Errors
 /// As open(2).
 pub(crate) fn system_of(root: &Root) -> Result<String> {
-    Ok(if openbsd_release(root)?.is_some() { "openbsd".to_owned() } else { sys::kernel().0.to_lowercase() })
+    Ok(if release::openbsd(&root.dir)?.is_some() { "openbsd".to_owned() } else { sys::kernel().0.to_lowercase() })
 }
 
-/// The release that a root is of: that of the newest `openbsd-XY-base.pub`, or `VERSION_ID` of os-release(5).
+/// The release that a root is of, if it says.
 ///
 /// # Errors
 /// As open(2).
 pub(crate) fn release_of(root: &Root) -> Result<Option<String>> {
-    if let Some(release) = openbsd_release(root)? {
-        return Ok(Some(release));
-    }
-    let text = match root.text("usr/lib/os-release")? {
-        text if text.is_empty() => root.text("etc/os-release")?,
-        text => text,
-    };
-    let text = String::from_utf8_lossy(&text).into_owned();
-    Ok(text.lines().find_map(|line| line.strip_prefix("VERSION_ID=")).map(|id| id.trim_matches('"').to_owned()))
-}
-
-/// The newest release that the keys in `etc/signify` are of.
-fn openbsd_release(root: &Root) -> Result<Option<String>> {
-    let names = look::names(&root.dir, &TreePath::new(*b"etc/signify")?)?;
-    let release = |path: &TreePath| {
-        let name = std::str::from_utf8(path.name()).ok()?;
-        let digits: u32 = name.strip_prefix("openbsd-")?.strip_suffix("-base.pub")?.parse().ok()?;
-        Some((digits >= 10).then(|| format!("{}.{}", digits / 10, digits % 10)).map(|text| (digits, text))).flatten()
-    };
-    Ok(names.iter().filter_map(release).max().map(|(_, text)| text))
+    release::of(&root.dir).map(|release| Some(release).filter(|release| !release.is_empty()))
 }
 
 /// The number before its own in the series that is neither there nor known not to be.

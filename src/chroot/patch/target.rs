@@ -97,6 +97,18 @@ impl Root {
         self.place.root == Path::new("/")
     }
 
+    /// A chroot that is open already, and locked by whoever opened it.
+    ///
+    /// # Errors
+    /// As dup(2).
+    pub(crate) fn of(chroot: &Chroot) -> Result<Root> {
+        let again = |dir: &Dir| dir.try_clone().on("dup", bytes(&chroot.place.root));
+        let Chroot { place, state: known, root, .. } = chroot;
+        let state = State { dir: again(&known.dir)?, path: known.path.clone(), lasting: known.lasting };
+        let (place, state, dir) = (place.clone(), Some(state), again(root)?);
+        Ok(Root { place, state, dir, managed: true, front: None, _lock: None, _packages: None })
+    }
+
     /// Its state.
     pub(crate) fn state(&self) -> Result<&State> {
         self.state.as_ref().ok_or_else(|| Error::new(ErrorKind::NotFound, "nothing is recorded of it"))

@@ -11,7 +11,6 @@ mod keep;
 mod layer;
 mod needs;
 mod omit;
-mod release;
 mod secrets;
 mod seen;
 mod upper;
@@ -172,7 +171,7 @@ impl Recording {
     /// # Errors
     /// As read(2).
     pub fn release(&self) -> Result<String> {
-        release::of(&self.chroot.root)
+        crate::chroot::release::of(&self.chroot.root)
     }
 
     /// The root as the commands see it.

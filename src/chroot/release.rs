@@ -9,7 +9,7 @@ use crate::path::TreePath;
 use crate::sys::Dir;
 
 /// `7.8`, or `VERSION_ID` of os-release(5); empty if nothing tells.
-pub(super) fn of(root: &Dir) -> Result<String> {
+pub(crate) fn of(root: &Dir) -> Result<String> {
     if let Some(release) = openbsd(root)? {
         return Ok(release);
     }
@@ -26,7 +26,7 @@ pub(super) fn of(root: &Dir) -> Result<String> {
 }
 
 /// As the keys of its sets tell.
-fn openbsd(root: &Dir) -> Result<Option<String>> {
+pub(crate) fn openbsd(root: &Dir) -> Result<Option<String>> {
     let Ok(dir) = root.walk(&TreePath::new(*b"etc/signify")?) else { return Ok(None) };
     let keys = dir.entries().unwrap_or_default();
     let number = release(keys.iter().map(|entry| &*entry.name));
