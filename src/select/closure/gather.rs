@@ -14,7 +14,7 @@ use super::view::{View, absolute, below};
 use super::{Closure, PROGRAM_DIRS, Reason, Request, hints};
 use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::path::{PathSet, TreePath, escape};
-use crate::select::packages::SECRETS;
+use crate::select::packages::{MERGED, SECRETS};
 use crate::sys::FileType;
 use crate::watch::Watch;
 
@@ -111,6 +111,7 @@ pub fn gather(view: &View, request: &Request, watch: &Watch) -> Result<Closure> 
     gatherer.work()?;
     gatherer.preloads()?;
     gatherer.work()?;
+    gatherer.merged()?;
     gatherer.note_left_out();
     Ok(gatherer.closure)
 }
@@ -147,6 +148,19 @@ impl Gatherer<'_> {
             Some(dir) => self.enter(&dir, path, want).map(drop),
             None => self.take(path, want).map(drop),
         }
+    }
+
+    /// The links of merged `/usr`: programs are called by either name.
+    fn merged(&mut self) -> Result<()> {
+        for name in MERGED {
+            let found = self.view.follow(format!("/{name}").as_bytes())?;
+            let Some(dir) = found.dir().filter(|_| !found.links.is_empty()).cloned() else { continue };
+            let below = self.closure.entries.range(dir.clone()..).find(|(path, _)| **path != dir);
+            let Some(first) = below.map(|(path, _)| path.clone()).filter(|path| path.is_within(&dir)) else { continue };
+            let reason = Reason { by: Some(first), why: "another name of its directory".into() };
+            self.enter_links(&found.links, &Want { reason, must: false, in_tree: false })?;
+        }
+        Ok(())
     }
 
     /// Does all the work that there is.

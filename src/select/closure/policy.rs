@@ -129,10 +129,10 @@ impl Policy {
         let prefix = dir.rsplit_once('/').map_or("", |(prefix, _)| prefix);
         let slash = |dir: &str| if dir.is_empty() { String::new() } else { format!("/{dir}") };
         let words = [("{dir}", slash(dir)), ("{prefix}", slash(prefix)), ("{name}", name.to_owned())];
-        let version: String = name.chars().skip_while(|c| !c.is_ascii_digit()).collect();
+        let version = &name[name.trim_end_matches(|c: char| c.is_ascii_digit() || c == '.').len()..];
         let triple = machine.and_then(|machine| triples(machine).first()).unwrap_or(&"");
         let put = |text: &String| {
-            let text = text.replace("{triple}", triple).replace("{version}", &version);
+            let text = text.replace("{triple}", triple).replace("{version}", version);
             words.iter().fold(text, |text, (word, value)| text.replace(word, value))
         };
         let all = |list: &[String]| list.iter().map(put).collect();
