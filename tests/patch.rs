@@ -504,3 +504,94 @@ sys.exit(subprocess.call(sys.argv[1:]) != 1)' $STOCKADE patch apply --unsigned p
     assert!(said.contains("the package manager is at work"), "{said}");
     assert_eq!(apply(&world, "./root", &[]).status, Some(0));
 }
+
+/// What was done before the patch, how it is applied, what is done then; and what must hold after a build that has real work to do.
+const LASTING: &[(&str, &[&str], &str, &str)] = &[
+    ("", &[], "$STOCKADE patch forget p-1 --root c", "grep -qx newer usr/bin/prog; test ! -e gone"),
+    ("chmod 700 home/c/usr/bin/prog", &[], "", "grep -qx newer usr/bin/prog; test $(stat -c %a usr/bin/prog) = 700"),
+    ("echo mine > home/c/usr/bin/prog", &["--replace"], "", "grep -qx newer usr/bin/prog"),
+    ("sed -i s/six/SIX/ home/c/etc/conf", &[], "", "grep -q TWO etc/conf; grep -q SIX etc/conf"),
+    // What came between is neither put back nor vouched for.
+    ("", &[], "echo evil > home/c/usr/bin/prog", "grep -qx evil usr/bin/prog; ! $STOCKADE check c > /dev/null"),
+    ("", &[], "chmod 4777 home/c/usr/bin/prog", "test $(stat -c %a usr/bin/prog) = 644; $STOCKADE check c"),
+    // Clones know what was applied to them.
+    (
+        "",
+        &[],
+        "$STOCKADE clone c d --how copy; $STOCKADE remove c; mv r.toml r2.toml; mv home/d home/c; $STOCKADE adopt c",
+        "grep -qx newer usr/bin/prog",
+    ),
+];
+
+#[test]
+fn a_build_reverts_no_patch() {
+    if !able(&["setfattr"]) {
+        return;
+    }
+    for (before, args, then, expect) in LASTING {
+        let world = world();
+        world.write("r.toml", "devices = \"none\"\n[policy]\nunknown = \"remove\"\n[[source]]\ndirectory = \"old\"\n");
+        world.ok(&["build", "c", "-f", "r.toml"]);
+        world.sh(before);
+        let said = apply(&world, "c", args);
+        assert_eq!(said.status, Some(0), "{before} {args:?}: {said:?}");
+        world.sh(then);
+        world.sh("echo other > old/usr/share/doc/other");
+        let said = world.run(&["build", "c", "--yes"]);
+        assert!(matches!(said.status, Some(0 | 2)), "{before} {then}: {said:?}");
+        world.sh(&format!("cd home/c; test -e usr/share/doc/other; {expect}"));
+    }
+}
+
+/// The root's own word is not taken for what was applied, and cannot stand in the way.
+#[test]
+fn what_a_root_says_of_itself_is_not_believed() {
+    if !able(&["setfattr", "tar"]) {
+        return;
+    }
+    let world = world();
+    world.sh("cp -a old root; tar xzpf p-1.tgz -C root --wildcards '*/+CONTENTS'
+        mkdir root/var/db/stockade/patches/x; echo hi > root/var/db/stockade/patches/x/+CONTENTS");
+    assert_eq!(apply(&world, "./root", &[]).status, Some(0));
+    assert_contents(&world.path("root/usr/bin/prog"), "newer\n");
+    assert!(apply(&world, "./root", &[]).out.contains("is there already"));
+    assert_eq!(world.run(&["patch", "check", "--root", "./root"]).status, Some(0));
+}
+
+/// A clone by links shares inodes with its base: patching the one takes nothing from the other.
+#[test]
+fn a_clone_by_links_is_patched_alone() {
+    if !able(&["setfattr"]) {
+        return;
+    }
+    let world = world();
+    world.write("r.toml", "devices = \"none\"\n[[source]]\ndirectory = \"old\"\n");
+    world.ok(&["build", "c", "-f", "r.toml"]);
+    world.ok(&["clone", "c", "d", "--how", "link"]);
+    assert_eq!(apply(&world, "d", &[]).status, Some(0));
+    world.ok(&["check", "c", "--hash"]);
+    world.sh("test $(stat -c %a home/c/usr/bin/suid) = 4750; test $(stat -c %a home/d/usr/bin/suid) = 4750");
+    world.ok(&["patch", "undo", "--root", "d"]);
+    world.sh("test $(stat -c %a home/d/usr/bin/suid) = 4750; grep -qx suid home/d/usr/bin/suid");
+}
+
+/// What cannot be merged is decided by whoever asks, and a merge that somebody is at work on is not written over.
+#[test]
+fn what_cannot_be_merged_is_decided() {
+    if !able(&["setfattr"]) {
+        return;
+    }
+    let world = world();
+    world.sh("cp -a old root; sed -i s/two/2/ root/etc/conf");
+    assert_eq!(apply(&world, "./root", &[]).status, Some(2));
+    world.sh("echo mine > root/etc/conf.stockade-new");
+    assert_eq!(apply(&world, "./root", &[]).status, Some(2));
+    assert_contents(&world.path("root/etc/conf.stockade-new"), "mine\n");
+    world.sh("rm root/etc/conf.stockade-new; cp -a root other");
+    let said = apply(&world, "./root", &["--keep"]);
+    assert!(said.status == Some(2) && said.out.contains("kept as it was, not fixed: etc/conf"), "{said:?}");
+    world.sh("grep -qx 2 root/etc/conf; grep -qx newer root/usr/bin/prog; $STOCKADE patch list --root ./root | grep -q 'NOT FIXED'");
+    let said = apply(&world, "./other", &["--replace"]);
+    assert!(said.status == Some(0) && said.out.contains("replaced: etc/conf"), "{said:?}");
+    world.sh("grep -qx TWO other/etc/conf; $STOCKADE patch undo --root ./other; grep -qx 2 other/etc/conf");
+}

@@ -317,8 +317,10 @@ fn what_became_a_patch_outlasts_a_build() {
         return;
     }
     let world = World::new();
-    world.sh("mkdir -p src/bin src/etc src/proc src/dev src/sys src/run src/tmp; cp $(command -v busybox) src/bin/busybox
-        ln -s busybox src/bin/sh; echo old > src/etc/conf");
+    world.sh(
+        "mkdir -p src/bin src/etc src/proc src/dev src/sys src/run src/tmp; cp $(command -v busybox) src/bin/busybox
+        ln -s busybox src/bin/sh; echo old > src/etc/conf",
+    );
     world.write("r.toml", "devices = \"none\"\n[policy]\nunknown = \"remove\"\n[[source]]\ndirectory = \"src\"\n");
     world.ok(&["build", "c", "-f", "r.toml"]);
     world.ok(&["record", "c", "-o", "one.tgz", "--", "/bin/sh", "-c", "echo new > /etc/conf; echo more > /etc/more"]);

@@ -72,6 +72,11 @@ pub(crate) fn below(place: &Place, paths: &[TreePath]) -> Result<Vec<TreePath>> 
             let reason = format!("a filesystem of type {} is mounted there: it is no disk of this machine", mount.kind);
             return Err(Error::new(ErrorKind::Refused, reason).at(&mount.target).hint("unmount it for the time being"));
         }
+        if place.root != Path::new("/") && mount.root != b"/" && mount.kind != "btrfs" {
+            let error =
+                Error::new(ErrorKind::Refused, "a directory from elsewhere is bound there, and would change too");
+            return Err(error.at(&mount.target).hint("unmount it for the time being"));
+        }
         found.push(at);
     }
     found.sort();

@@ -224,7 +224,7 @@ impl Job<'_> {
         };
         read += prove_wanted(&mut wanted, recorded.as_ref(), have, watch)?;
         if let (Some(state), Some(root)) = (self.state, root) {
-            lasting::lay_over(&mut wanted, (state, root), have)?;
+            lasting::lay_over(&mut wanted, (state, root), (have, recorded.as_ref()), policy)?;
         }
         let Settled { want, left } = settle(have, recorded.as_ref(), &wanted.tree, policy)?;
         let mut plan = diff(have, &want);

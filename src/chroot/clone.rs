@@ -15,6 +15,7 @@ use super::identity::IDENTITY;
 use super::numbers::NUMBERS;
 use super::open::{Chroot, Locking, WORK_INSIDE};
 use super::origin::{How, Origin};
+use super::patch::copy_notes;
 use super::place::{Home, Place, bytes};
 use super::remove::OLD;
 use super::state::State;
@@ -274,6 +275,7 @@ impl Job<'_> {
         files.extend(numbers.as_deref().map(|text| ("numbers.next", text)));
         files.extend(manifest.as_deref().map(|text| ("manifest.next", text)));
         files.extend([("origin.next", &*origin), ("identity.next", &identity)]);
+        copy_notes(&self.base.state, self.state)?;
         self.state.write_all(&files)
     }
 }

@@ -24,7 +24,7 @@ use crate::path::TreePath;
 use crate::plan::{self, Plan};
 use crate::sys::{Dir, Mapping};
 use crate::tree::diff::diff;
-use crate::tree::{Node, Tree};
+use crate::tree::{Meta, Node, Tree};
 use crate::watch::Watch;
 
 /// What the user asks of `patch apply`.
@@ -90,7 +90,7 @@ pub struct Report {
 pub fn apply(home: &Home, name: &OsStr, bundle: Bundle<'_>, options: &Options, watch: &Watch) -> Result<Report> {
     let locking = Locking { shared: options.dry_run, wait: options.wait, verb: "patch apply" };
     let root = Root::open(home, name, locking)?;
-    let installed = store::installed(&root.dir)?;
+    let installed = store::installed(&root.dir, root.state.as_ref())?;
     let known = Known { skip: options.skip.clone(), release: options.release.clone() };
     let outcome = match order(&bundle.contents, &root, &installed, &known)? {
         Order::Next => return Job { root: &root, installed: &installed, options, watch }.apply(bundle),
@@ -171,7 +171,7 @@ impl Job<'_> {
             report.outcome = Outcome::Conflicts;
             return Ok(report);
         }
-        if plan.changes.iter().all(is_time_of_dir) && enrolled.is_empty() {
+        if plan.changes.iter().all(is_time_of_dir) && enrolled.is_empty() && resolved.noted.is_empty() {
             report.outcome = Outcome::Adopted;
         }
         let change = Change { root: self.root, roots: &roots, here: &here, watch: self.watch };
@@ -222,7 +222,13 @@ impl Job<'_> {
         report: &mut Report,
     ) -> Result<()> {
         let (target, stages) = (work.target()?, work.stages()?);
-        let mut bodies = Bodies::new((&target, &stages), &report.plan, change.here, resolved.merges(), self.watch);
+        let mut bodies = Bodies::new(
+            (&target, &stages),
+            &report.plan,
+            change.here,
+            (resolved.merges(), self.options.on_conflict),
+            self.watch,
+        );
         self.watch.begin("staging", bundle.contents.bytes());
         let contents = bundle.read(&mut |contents, member, body| bodies.take(contents, member, body), self.watch)?;
         if let Some(node) = bodies.missing() {
@@ -239,7 +245,12 @@ impl Job<'_> {
                 .zip(&report.torn)
                 .try_for_each(|((node, text), path)| write_torn(&target, node, path, text));
         }
-        let want = with_merged(resolved.want, &bodies.merged)?;
+        for (node, why) in &bodies.decided {
+            report.noted.retain(|(path, _)| path != &node.path);
+            report.noted.push((node.path.clone(), why.clone()));
+        }
+        let decided = bodies.decided.iter().map(|(node, _)| node);
+        let want = with_merged(resolved.want, bodies.merged.iter().chain(decided))?;
         report.plan = diff(change.here, &want);
         let slots: HashMap<_, _> = bodies.slots;
         let undo = Undo {
@@ -263,10 +274,10 @@ fn is_time_of_dir(change: &plan::Change) -> bool {
 }
 
 /// The wanted tree with the merged files as they turned out.
-fn with_merged(mut want: Tree, merged: &[Node]) -> Result<Tree> {
+fn with_merged<'a>(mut want: Tree, merged: impl Iterator<Item = &'a Node>) -> Result<Tree> {
     for node in merged {
         if let Some(wanted) = want.get_mut(node.path.as_bytes()) {
-            (wanted.kind, wanted.meta.mtime) = (node.kind.clone(), node.meta.mtime);
+            (wanted.kind, wanted.meta) = (node.kind.clone(), Meta { mtime: node.meta.mtime, ..wanted.meta.clone() });
         }
     }
     Tree::new(want.into_nodes())
@@ -284,9 +295,9 @@ fn leave_torn(_target: &crate::apply::Target, node: &Node) -> Result<TreePath> {
 fn write_torn(target: &crate::apply::Target, node: &Node, path: &TreePath, text: &[u8]) -> Result<()> {
     use std::io::Write;
     let Some((dir, name)): Option<(Dir, _)> = super::bodies::spot(target, path)? else { return Ok(()) };
-    match dir.unlink(&name) {
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
-        done => done.on("unlink", path)?,
+    // Somebody may be at work on the one of an earlier try.
+    if dir.find(&name).on("stat", path)?.is_some() {
+        return Ok(());
     }
     let mut file = dir.create_file(&name, 0o600).on("create", path)?;
     file.write_all(text).on("write", path)?;

@@ -7,11 +7,12 @@ use std::io::{BufReader, Read};
 
 use crate::apply::{self, Body, Slot, Stage, Target};
 use crate::error::{Error, ErrorKind, IoContext, Result};
+use crate::patch::resolve::{OnConflict, Why};
 use crate::patch::{Contents, Member, What, delta};
 use crate::path::TreePath;
 use crate::plan::{Change, Plan};
 use crate::sys::is_stale;
-use crate::tree::{Digest, Kind, Node, Tree};
+use crate::tree::{Digest, Kind, Meta, Node, Tree};
 use crate::watch::Watch;
 
 /// What is brought where.
@@ -21,6 +22,7 @@ pub(crate) struct Bodies<'a> {
     here: &'a Tree,
     /// Nodes whose content is still to come, by its digest.
     wanted: HashMap<Digest, Vec<Node>>,
+    on_conflict: OnConflict,
     /// Files whose content is made of what was, what is here and what comes.
     merges: HashSet<TreePath>,
     bases: HashMap<TreePath, Vec<u8>>,
@@ -28,6 +30,8 @@ pub(crate) struct Bodies<'a> {
     pub(crate) slots: HashMap<TreePath, Slot>,
     /// Merged files as they are now.
     pub(crate) merged: Vec<Node>,
+    /// Files that could not be merged, as they will be, and why.
+    pub(crate) decided: Vec<(Node, Why)>,
     /// Files that could not be merged, with the marks of what is at odds.
     pub(crate) torn: Vec<(Node, Vec<u8>)>,
     watch: &'a Watch,
@@ -38,7 +42,7 @@ impl<'a> Bodies<'a> {
         (target, stages): (&'a Target, &'a [&'a Stage]),
         plan: &Plan,
         here: &'a Tree,
-        merges: HashSet<TreePath>,
+        (merges, on_conflict): (HashSet<TreePath>, OnConflict),
         watch: &'a Watch,
     ) -> Bodies<'a> {
         let mut wanted: HashMap<Digest, Vec<Node>> = HashMap::new();
@@ -48,8 +52,8 @@ impl<'a> Bodies<'a> {
                 wanted.entry(digest).or_default().push(node.clone());
             }
         }
-        let (bases, slots, merged, torn) = Default::default();
-        Bodies { target, stages, here, wanted, merges, bases, slots, merged, torn, watch }
+        let (bases, slots, merged, decided, torn) = Default::default();
+        Bodies { target, stages, here, wanted, merges, on_conflict, bases, slots, merged, decided, torn, watch }
     }
 
     /// Takes one body of the patch.
@@ -132,10 +136,7 @@ impl<'a> Bodies<'a> {
         let ours = self.read(&change.path, here.size())?;
         let merged = match diffy::merge_bytes(&base, &ours, theirs) {
             Ok(merged) => merged,
-            Err(marked) => {
-                self.torn.push((here.clone(), marked));
-                return Ok(());
-            }
+            Err(marked) => return self.at_odds(change, here, marked, theirs),
         };
         let digest = apply::digest(&merged);
         let mut node = Node { group: None, here: None, ..here.clone() };
@@ -144,6 +145,25 @@ impl<'a> Bodies<'a> {
         let staged = self.stage(&node.path)?.file(&node, Body::Bytes(&merged), self.watch)?;
         self.slots.insert(node.path.clone(), staged.slot);
         self.merged.push(node);
+        Ok(())
+    }
+}
+
+impl Bodies<'_> {
+    /// What is here and what the patch makes of it cannot be merged.
+    fn at_odds(&mut self, change: &Change, here: &Node, marked: Vec<u8>, theirs: &[u8]) -> Result<()> {
+        let Some(after) = &change.after else { return Ok(()) };
+        match self.on_conflict {
+            OnConflict::Refuse => self.torn.push((here.clone(), marked)),
+            OnConflict::Keep => self.decided.push((here.clone(), Why::Kept("it was changed here, too"))),
+            OnConflict::Replace => {
+                let node = Node { kind: after.kind.clone(), group: None, here: None, ..here.clone() };
+                let node = Node { meta: Meta { mtime: after.meta.mtime, ..node.meta.clone() }, ..node };
+                let staged = self.stage(&node.path)?.file(&node, Body::Bytes(theirs), self.watch)?;
+                self.slots.insert(node.path.clone(), staged.slot);
+                self.decided.push((node, Why::Replaced("it was changed here, too")));
+            }
+        }
         Ok(())
     }
 }

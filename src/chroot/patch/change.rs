@@ -170,7 +170,14 @@ impl Change<'_> {
             let twins = self.here.nodes().iter().filter(|n| n.group.is_some() && n.group == before.group);
             let stays = before.group.is_some() && !twins.into_iter().all(|node| leaves(&node.path));
             let path = home.join(KEPT.as_bytes())?.join(format!("{:06}", keeps.len()).as_bytes())?;
-            let copied = stays || target.locate(&change.path)?.0 != store;
+            // Of a chroot other names may be those of a clone by links, which nobody patches here: their inode stays as it is.
+            let own = if before.group.is_some() {
+                self.here.nodes().iter().filter(|n| n.group == before.group).count()
+            } else {
+                1
+            };
+            let shared = self.root.managed && links(target, &change.path)? > own as u64;
+            let copied = stays || shared || target.locate(&change.path)?.0 != store;
             keeps.push(Keep { from: before.clone(), path, copied });
         }
         Ok(keeps)
@@ -202,6 +209,12 @@ impl Change<'_> {
         let node = Node { path: keep.path.clone(), group: None, here: None, ..keep.from.clone() };
         Ok(stage.file(&node, Body::File(&file), self.watch)?.slot)
     }
+}
+
+/// How many names the file at `path` has.
+fn links(target: &Target, path: &TreePath) -> Result<u64> {
+    let Some((dir, name)) = bodies::spot(target, path)? else { return Ok(0) };
+    Ok(dir.find(&name).on("stat", path)?.map_or(0, |stat| stat.links))
 }
 
 /// Does the undo need the content of what was there?

@@ -5,7 +5,6 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use super::record;
 use super::store::{Installed, installed};
 use crate::chroot::compose::Wanted;
 use crate::chroot::layer::Content;
@@ -16,19 +15,26 @@ use crate::path::TreePath;
 use crate::plan::{Action, Change};
 use crate::sys::Dir;
 use crate::tree::overlay::Provenance;
-use crate::tree::{Node, Tree};
+use crate::tree::{Node, Policy, Tree};
 
 /// Lays the patches of `root` over what its sources want. What a patch brought is in the root, and nowhere else: a file
 /// that was changed since stays as it is.
 ///
 /// # Errors
 /// As [`installed`].
-pub(crate) fn lay_over(wanted: &mut Wanted, (state, root): (&State, &Dir), have: &Tree) -> Result<()> {
-    let mut patches = Vec::new();
-    for patch in installed(root)? {
-        // What runs inside could list others.
-        let noted = record::noted(state, &patch.contents.head.name)?;
-        patches.extend(noted.is_some_and(|noted| noted.contents == patch.digest).then_some(patch));
+pub(crate) fn lay_over(
+    wanted: &mut Wanted,
+    (state, root): (&State, &Dir),
+    (have, recorded): (&Tree, Option<&Tree>),
+    policy: &mut Policy,
+) -> Result<()> {
+    let mut patches = installed(root, Some(state))?;
+    for patch in patches.extract_if(.., |patch| !patch.vouched) {
+        // What runs inside could list others; plain tar does.
+        let name = patch.contents.head.name;
+        wanted
+            .notes
+            .push(format!("{name}: listed in the root, but not applied from here: `stockade patch apply` it again"));
     }
     if patches.is_empty() {
         return Ok(());
@@ -38,8 +44,13 @@ pub(crate) fn lay_over(wanted: &mut Wanted, (state, root): (&State, &Dir), have:
     let root = root.try_clone().on("open", "/")?;
     wanted.layers.push(Content::Directory { root, moved: HashMap::new() });
     let nodes = std::mem::take(&mut wanted.tree).into_nodes();
-    let mut work =
-        Work { entries: nodes.into_iter().zip(std::mem::take(&mut wanted.from)).map(keyed).collect(), have, layer };
+    let mut work = Work {
+        entries: nodes.into_iter().zip(std::mem::take(&mut wanted.from)).map(keyed).collect(),
+        have,
+        recorded,
+        policy,
+        layer,
+    };
     for patch in &patches {
         wanted.notes.extend(work.lay(patch));
     }
@@ -56,6 +67,8 @@ fn keyed(entry: (Node, Provenance)) -> (TreePath, (Node, Provenance)) {
 struct Work<'a> {
     entries: BTreeMap<TreePath, (Node, Provenance)>,
     have: &'a Tree,
+    recorded: Option<&'a Tree>,
+    policy: &'a mut Policy,
     layer: u32,
 }
 
@@ -76,7 +89,7 @@ impl Work<'_> {
         let name = &patch.contents.head.name;
         let passed = |path: &TreePath| {
             let mut noted = patch.undo.iter().flat_map(|undo| &undo.noted);
-            noted.any(|(_, at)| at == path)
+            noted.any(|(word, at)| at == path && matches!(word.as_str(), "not-installed" | "kept" | "not-empty"))
         };
         let changes = patch.contents.entries.iter().map(|entry| &entry.change);
         let mut notes = Vec::new();
@@ -116,6 +129,12 @@ impl Work<'_> {
         // Owners have the numbers that they have here, and what was changed locally counts.
         let Some(here) = self.have.get(change.path.as_bytes()) else { return Placed::Edited };
         let edited = !here.kind.same(&after.kind);
+        if edited {
+            // Nobody has what the patch made of it: it is neither touched nor vouched for.
+            self.policy.keep.insert(change.path.clone());
+        }
+        let was = self.recorded.and_then(|tree| tree.get(change.path.as_bytes()));
+        let here = was.filter(|was| was.kind.same(&after.kind)).unwrap_or(here);
         let known = want.and_then(|node| node.origin.as_deref());
         let origin = Some(origin_after(known, &format!("patch {name}")).into());
         let node = Node { origin, here: None, from: None, ..here.clone() };

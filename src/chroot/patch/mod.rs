@@ -27,6 +27,7 @@ use super::register;
 use crate::error::Result;
 
 pub use follow::{Done, Followed};
+pub(crate) use record::copy_notes;
 pub use store::{Installed, Undo, installed, word};
 
 /// The running system and all chroots of `home`.

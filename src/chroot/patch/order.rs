@@ -38,11 +38,12 @@ pub(crate) struct Known {
 pub(crate) fn order(contents: &Contents, root: &Root, installed: &[Installed], known: &Known) -> Result<Order> {
     let head = &contents.head;
     let digest = contents.digest();
-    let provided: HashSet<Digest> = installed.iter().flat_map(provides).collect();
+    let provided: HashSet<Digest> = installed.iter().filter(|other| other.vouched).flat_map(provides).collect();
     if provided.contains(&digest) {
         return Ok(Order::Installed);
     }
-    if let Some(same) = installed.iter().find(|other| other.contents.head.name == head.name) {
+    let another = |other: &&Installed| other.contents.head.name == head.name && other.digest != digest;
+    if let Some(same) = installed.iter().find(another) {
         let reason = format!("another patch of this name is there: {}", same.digest);
         return Ok(Order::Foreign(reason));
     }

@@ -65,6 +65,25 @@ pub(crate) fn noted(state: &State, name: &str) -> Result<Option<Digests>> {
     Ok(digest("contents").map(|contents| Digests { contents, undo: digest("undo") }))
 }
 
+/// Notes in `to` what was noted in `from`: the root that it is of is a copy.
+pub(crate) fn copy_notes(from: &State, to: &State) -> Result<()> {
+    let dir = match from.dir.open_dir(PATCHES.as_bytes()) {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        dir => dir.on("open", PATCHES)?,
+    };
+    let new = to.subdir(PATCHES)?;
+    for entry in dir.entries().on("readdir", PATCHES)? {
+        let mut text = Vec::new();
+        let copy = || -> std::io::Result<()> {
+            dir.open_file(&entry.name)?.take(4096).read_to_end(&mut text)?;
+            new.open_or_create(&entry.name, 0o600)?.write_all(&text)
+        };
+        let mut copy = copy;
+        copy().on("copy", &entry.name)?;
+    }
+    Ok(())
+}
+
 /// Forgets the digests of the patch `name`.
 pub(crate) fn forget(root: &Root, name: &str) -> Result<()> {
     match root.state()?.subdir(PATCHES)?.unlink(name.as_bytes()) {

@@ -16,6 +16,8 @@ use std::io::Read;
 
 use sha2::{Digest as _, Sha256};
 
+use super::record;
+use crate::chroot::state::State;
 use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::patch::resolve::Why;
 use crate::patch::{CONTENTS, Contents, STORE, check_name, store};
@@ -33,7 +35,7 @@ pub(crate) const UNDO: &str = "+UNDO";
 pub(crate) const KEPT: &str = "undo";
 const FIRST: &str = "stockade undo 1";
 /// The largest text that is read from a root.
-const MAX_TEXT: u64 = 1 << 30;
+const MAX_TEXT: u64 = 512 << 20;
 
 /// A patch that a root lists.
 #[derive(Debug)]
@@ -44,6 +46,9 @@ pub struct Installed {
     pub digest: Digest,
     /// What was really changed; none: it was unpacked by tar, or what undoes it was forgotten.
     pub undo: Option<Undo>,
+    /// The host noted just this manifest when it applied the patch. The root's own word is not enough: whoever is
+    /// inside, or a tar that was interrupted, may have put it there.
+    pub vouched: bool,
 }
 
 /// What was really changed by a patch.
@@ -136,14 +141,23 @@ pub fn word(why: &Why) -> &'static str {
 ///
 /// # Errors
 /// [`ErrorKind::BadInput`] naming what is malformed; as open(2).
-pub fn installed(root: &Dir) -> Result<Vec<Installed>> {
+pub fn installed(root: &Dir, state: Option<&State>) -> Result<Vec<Installed>> {
     let mut found = Vec::new();
     let Some(dir) = open(root, STORE)? else { return Ok(found) };
     for entry in dir.entries().on("readdir", STORE)? {
         let Some(name) = std::str::from_utf8(&entry.name).ok().filter(|name| check_name(name).is_ok()) else {
             continue;
         };
-        found.extend(read(root, name)?);
+        let noted = state.map(|state| record::noted(state, name)).transpose()?.flatten();
+        match (read(root, name), noted) {
+            (Ok(Some(patch)), noted) => {
+                let vouched = noted.is_some_and(|noted| noted.contents == patch.digest);
+                found.push(Installed { vouched, ..patch });
+            }
+            (Err(error), Some(_)) => return Err(error),
+            // Nobody applied that.
+            (Ok(None) | Err(_), _) => {}
+        }
     }
     let key = |patch: &Installed| {
         let head = &patch.contents.head;
@@ -167,7 +181,7 @@ pub(crate) fn read(root: &Dir, name: &str) -> Result<Option<Installed>> {
     }
     let digest = Digest(Sha256::digest(&text).into());
     let undo = text_of(&dir, UNDO)?.map(|text| Undo::parse(&text)).transpose().map_err(|e| e.at(&at))?;
-    Ok(Some(Installed { contents, digest, undo }))
+    Ok(Some(Installed { contents, digest, undo, vouched: false }))
 }
 
 /// The directory at `path` of a root, wherever it is mounted; none if there is none.

@@ -14,6 +14,9 @@ use crate::path::TreePath;
 use crate::sys::{Dir, FileType, Front, Held, is_stale, take_record_lock};
 use crate::watch::Watch;
 
+/// Account files and the like are smaller.
+const LARGEST_TEXT: u64 = 16 << 20;
+
 /// The lock that dpkg(1) takes before it changes anything.
 const PACKAGES: &str = "var/lib/dpkg/lock-frontend";
 
@@ -118,16 +121,22 @@ impl Root {
     pub(crate) fn text(&self, path: &str) -> Result<Vec<u8>> {
         use std::io::Read;
         let path = TreePath::new(path.as_bytes())?;
-        let above = match self.dir.walk_parent(&path) {
+        let above = match self.dir.try_clone().on("open", &path)?.crossing().walk_parent(&path) {
             Err(e) if is_stale(&e) => return Ok(Vec::new()),
             above => above.on("open", &path)?,
         };
         match above.find(path.name()).on("stat", &path)? {
-            Some(stat) if stat.kind == FileType::File => {}
+            Some(stat) if stat.kind == FileType::File && stat.size <= LARGEST_TEXT => {}
+            Some(stat) if stat.kind == FileType::File => {
+                return Err(Error::new(ErrorKind::BadInput, "larger than such a file can be").at(&path));
+            }
             _ => return Ok(Vec::new()),
         }
         let mut text = Vec::new();
-        above.open_file(path.name()).and_then(|file| file.take(16 << 20).read_to_end(&mut text)).on("read", &path)?;
+        above
+            .open_file(path.name())
+            .and_then(|file| file.take(LARGEST_TEXT).read_to_end(&mut text))
+            .on("read", &path)?;
         Ok(text)
     }
 }

@@ -78,10 +78,10 @@ pub fn undo(home: &Home, name: &OsStr, which: &Which, options: Options, watch: &
     let locking = Locking { shared: options.dry_run, wait: options.wait, verb: "patch undo" };
     let root = Root::open(home, name, locking)?;
     let mut undone = Vec::new();
-    let names = chosen(&store::installed(&root.dir)?, which)?;
+    let names = chosen(&store::installed(&root.dir, root.state.as_ref())?, which)?;
     for name in names {
         // What is undone is gone from the list, and in no other's way.
-        let installed = store::installed(&root.dir)?;
+        let installed = store::installed(&root.dir, root.state.as_ref())?;
         let gone = |patch: &&Installed| !undone.iter().any(|done: &Undone| done.name == patch.contents.head.name);
         let installed: Vec<&Installed> = installed.iter().filter(gone).collect();
         let patch = installed.iter().find(|patch| patch.contents.head.name == name).ok_or_else(|| no_patch(&name))?;

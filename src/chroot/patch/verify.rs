@@ -80,7 +80,8 @@ pub struct Checked {
 /// [`ErrorKind::BadInput`] naming what is malformed.
 pub fn list(home: &Home, name: &OsStr, wait: bool) -> Result<Listed> {
     let root = Root::open(home, name, Locking { shared: true, wait, verb: "patch list" })?;
-    let (patches, system, release) = (store::installed(&root.dir)?, system_of(&root)?, release_of(&root)?);
+    let (patches, system, release) =
+        (store::installed(&root.dir, root.state.as_ref())?, system_of(&root)?, release_of(&root)?);
     Ok(Listed { patches, system, release, root: root.place.root })
 }
 
@@ -90,7 +91,7 @@ pub fn list(home: &Home, name: &OsStr, wait: bool) -> Result<Listed> {
 /// As [`list`].
 pub fn check(home: &Home, name: &OsStr, wait: bool, watch: &Watch) -> Result<Checked> {
     let root = Root::open(home, name, Locking { shared: true, wait, verb: "patch check" })?;
-    let installed = store::installed(&root.dir)?;
+    let installed = store::installed(&root.dir, root.state.as_ref())?;
     let ids = Ids::parse(&root.text("etc/passwd")?, &root.text("etc/group")?);
     let mut last: BTreeMap<TreePath, Wanted<'_>> = BTreeMap::new();
     let mut order: Vec<&Installed> = installed.iter().collect();
@@ -98,15 +99,21 @@ pub fn check(home: &Home, name: &OsStr, wait: bool, watch: &Watch) -> Result<Che
     for patch in order {
         let left = |path: &TreePath| {
             let noted = patch.undo.iter().flat_map(|undo| &undo.noted);
-            noted
-                .into_iter()
-                .any(|(word, at)| at == path && matches!(word.as_str(), "not-installed" | "merged" | "not-empty"))
+            noted.into_iter().any(|(word, at)| at == path && matches!(word.as_str(), "merged" | "not-empty"))
+        };
+        let passed_over = |path: &TreePath| {
+            let mut noted = patch.undo.iter().flat_map(|undo| &undo.noted);
+            noted.any(|(word, at)| at == path && word == "not-installed")
         };
         for change in patch.contents.entries.iter().map(|entry| &entry.change) {
             let is_time =
                 matches!((&change.before, &change.after), (Some(before), Some(after)) if is_time(before, after));
             if change.action() != Action::Touch && !is_time && !left(&change.path) {
-                last.insert(change.path.clone(), Wanted { patch, before: &change.before, after: &change.after });
+                let absent = passed_over(&change.path);
+                last.insert(
+                    change.path.clone(),
+                    Wanted { patch, before: &change.before, after: &change.after, absent },
+                );
             }
         }
     }
@@ -126,6 +133,8 @@ struct Wanted<'a> {
     patch: &'a Installed,
     before: &'a Option<Node>,
     after: &'a Option<Node>,
+    /// It was not installed here: it need not be.
+    absent: bool,
 }
 
 impl Wanted<'_> {
@@ -134,7 +143,7 @@ impl Wanted<'_> {
             (None, None) => return None,
             (None, Some(here)) if here.kind.is_dir() => return None,
             (None, Some(_)) => return Some(Fault::NotRemoved),
-            (Some(_), None) => return Some(Fault::Missing),
+            (Some(_), None) => return (!self.absent).then_some(Fault::Missing),
             (Some(after), Some(here)) => (after, here),
         };
         let head = &self.patch.contents.head;
@@ -164,6 +173,9 @@ pub fn forget(home: &Home, name: &OsStr, patch: &str, wait: bool) -> Result<bool
         return Err(Error::new(ErrorKind::NotFound, "no such patch is listed there").at(patch));
     }
     let found = store::forget(&root.dir, patch)?;
-    record::forget(&root, patch)?;
+    // The patch stays, and builds still lay it over their sources.
+    if let Some(noted) = record::noted(root.state()?, patch)? {
+        record::note(&root, patch, &record::Digests { undo: None, ..noted })?;
+    }
     Ok(found)
 }

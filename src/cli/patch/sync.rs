@@ -36,6 +36,7 @@ pub(super) fn run(args: &Sync, out: &mut Out) -> Result<Exit> {
     let there: HashSet<Digest> = installed
         .patches
         .iter()
+        .filter(|patch| patch.vouched)
         .flat_map(|patch| patch.contents.head.provides.iter().map(|(_, digest)| *digest).chain([patch.digest]))
         .collect();
     let target = Target { system: installed.system, release: args.release.clone().or(installed.release), arch: None };
@@ -79,7 +80,11 @@ pub(super) fn run(args: &Sync, out: &mut Out) -> Result<Exit> {
     let files: Vec<PathBuf> = fetched.into_iter().filter_map(|(.., path)| Some(path?.0)).collect();
     match (files.is_empty(), args.apply) {
         (true, _) if !args.dry_run => Ok(Exit::Differs),
-        (false, true) => apply::run(&as_apply(args, files), out),
+        // For cron: 2 is that there was nothing new, and this is not that.
+        (false, true) => match apply::run(&as_apply(args, files), out)? {
+            Exit::Done => Ok(Exit::Done),
+            _ => Ok(Exit::Command(1)),
+        },
         _ => Ok(Exit::Done),
     }
 }

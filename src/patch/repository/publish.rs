@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use super::{INDEX, Index, LIST, Listed, file_name};
 use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::patch::{Bundle, Keys, New, Pen, Trust, digest_of, verify_body};
-use crate::sign::verify_embedded;
+use crate::sign::{CheckList, verify_embedded};
 use crate::watch::Watch;
 
 /// The largest index and list that are read.
@@ -72,7 +72,8 @@ pub fn publish(
         index.patches.insert(name.clone(), listed);
         added.push(name);
     }
-    index.counter += 1;
+    let highest = || Error::new(ErrorKind::Refused, "its counter cannot go higher").at(bytes(dir));
+    index.counter = index.counter.checked_add(1).ok_or_else(highest)?;
     index.date = date;
     seal(dir, &index, pen)?;
     Ok(Published { index, added, gone })
@@ -85,9 +86,16 @@ fn current(dir: &Path, pen: &Pen) -> Result<Index> {
         return Ok(Index::default());
     }
     let signed = read(&list)?;
-    verify_embedded(&signed, &pen.key.public()).map_err(|error| error.at(bytes(&list)))?;
-    // The list may be older than the index, if publishing was interrupted.
-    Index::parse(&read(&index)?).map_err(|error| error.at(bytes(&index)))
+    let known = verify_embedded(&signed, &pen.key.public()).and_then(CheckList::parse);
+    let known = known.map_err(|error| error.at(bytes(&list)))?;
+    // The one that is to come is there if publishing was interrupted before the list was signed.
+    let text = read(&index)?;
+    let digest = digest_of(&mut text.as_slice()).on("read", INDEX)?;
+    if known.find(INDEX.as_bytes()) != Some(digest) {
+        let error = Error::new(ErrorKind::Unverified, "it is not the one that was signed").at(bytes(&index));
+        return Err(error.hint("somebody changed it, or publishing was interrupted: take it back from a copy"));
+    }
+    Index::parse(&text).map_err(|error| error.at(bytes(&index)))
 }
 
 fn look(file: &Path, keys: &Keys, watch: &Watch) -> Result<(String, Listed)> {
@@ -120,13 +128,16 @@ fn seal(dir: &Path, index: &Index, pen: &Pen) -> Result<()> {
         }
     }
     let signed = pen.key.sign(list.as_bytes(), &pen.comment())? + &list;
-    for (name, text) in [(INDEX, text), (LIST, signed)] {
+    let ready = |name: &str, text: &str| -> Result<New> {
         let path = dir.join(name);
         let mut new = New::create(&path, 0o644)?;
         new.file().write_all(text.as_bytes()).on("write", bytes(&path))?;
-        new.commit()?;
-    }
-    Ok(())
+        Ok(new)
+    };
+    // Both are whole before the first is renamed, so that little can come between.
+    let (index, list) = (ready(INDEX, &text)?, ready(LIST, &signed)?);
+    index.commit()?;
+    list.commit()
 }
 
 fn read(file: &Path) -> Result<Vec<u8>> {

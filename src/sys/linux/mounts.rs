@@ -6,6 +6,8 @@ use std::io;
 /// One mount.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mount {
+    /// What of the filesystem is mounted: `/` for all of it, else a directory that is bound there, or a subvolume.
+    pub root: Vec<u8>,
     /// Where it is mounted: an absolute path.
     pub target: Vec<u8>,
     /// The filesystem's type: `ext4`, `tmpfs`.
@@ -34,6 +36,7 @@ fn line(line: &[u8]) -> Option<Mount> {
     let dash = fields.iter().position(|f| *f == b"-")?;
     let text = |field: &[u8]| String::from_utf8_lossy(field).into_owned();
     Some(Mount {
+        root: unescape(fields.get(3)?),
         target: unescape(fields.get(4)?),
         kind: text(fields.get(dash + 1)?),
         source: unescape(fields.get(dash + 2)?),
@@ -63,6 +66,7 @@ mod tests {
     fn a_line_of_mountinfo() {
         let table = b"36 35 98:0 / /mnt\\0402 rw,noatime master:1 - ext3 /dev/root rw,errors=continue\n";
         let want = Mount {
+            root: b"/".to_vec(),
             target: b"/mnt 2".to_vec(),
             kind: "ext3".into(),
             source: b"/dev/root".to_vec(),

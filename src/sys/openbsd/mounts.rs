@@ -7,6 +7,8 @@ use std::mem::MaybeUninit;
 /// One mount.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mount {
+    /// What of the filesystem is mounted: always all of it.
+    pub root: Vec<u8>,
     /// Where it is mounted: an absolute path.
     pub target: Vec<u8>,
     /// The filesystem's type: `ffs`, `mfs`.
@@ -55,6 +57,7 @@ pub fn mounts() -> io::Result<Vec<Mount>> {
 fn mount(entry: &libc::statfs) -> Mount {
     let set = OPTIONS.iter().filter(|(flag, _)| entry.f_flags & *flag as u32 != 0);
     Mount {
+        root: b"/".to_vec(),
         target: text(&entry.f_mntonname).to_vec(),
         kind: String::from_utf8_lossy(text(&entry.f_fstypename)).into_owned(),
         source: text(&entry.f_mntfromname).to_vec(),
