@@ -323,3 +323,49 @@ fn what_locate_databases_list_is_taken_from_a_system() {
     world.refused(&["build", "b0"], &["src.db", "not a locate database"]);
     world.assert_tidy();
 }
+
+#[test]
+fn a_configuration_of_proot_is_built() {
+    if !able(&TOOLS) {
+        return;
+    }
+    let world = release();
+    host(&world);
+    let tail = world.path("tail");
+    let at = tail.parent().unwrap().display();
+    world.write("tail", "TAIL = 1\n");
+    world.write(
+        "proot.conf",
+        &format!(
+            "# ports\nchroot = {at}/home/b0\nsrcroot={at}/host\nsets = base comp\n  etc\nactions = -devs -ldconfig -resolv\n\
+            BUILD_USER=_pbuild\nLOCALDIR=/usr/local/work\nextra=/usr/bin/own\nextra=/proc\npreserve=/usr/kept\n\
+            mkconf_lines=USE_CCACHE = Yes # mine\nmkconf_tail={at}/tail\n"
+        ),
+    );
+    world.sh("mkdir host/proc; mkdir -m 700 home");
+    let printed = world.ok(&["build", "--proot", "proot.conf", "--print-recipe"]);
+    assert!(!world.root("b0").exists());
+    world.write("same.toml", &printed);
+    world.ok(&["build", "--proot", "proot.conf"]);
+    world.sh(
+        "umask 022; cp -a host want; cd want; rm -r usr/X11R6/* usr/share/man/* usr/local/bin etc/ssh/ssh_host_rsa_key
+        rm -r var/db/fifo usr/lib/locate etc/X11 var/sysmerge/xetc.tgz; touch -r etc/master.passwd ../stamp
+        sed -i 's/^root:[^:]*/root:*/' etc/master.passwd; touch -r ../stamp etc/master.passwd
+        mkdir -p usr/ports/distfiles/build-stats usr/ports/logs usr/ports/packages usr/ports/plist usr/local/work/pobj
+        mkdir usr/local/work/locks; chown 56:56 usr/ports/distfiles; chown 55:55 usr/ports/distfiles/build-stats
+        chown -R 55:55 usr/ports/logs usr/ports/packages usr/ports/plist usr/local/work
+        printf '# Made by stockade: put changes into the recipe.\\n\\nBUILD_USER = _pbuild\\nLOCKDIR = /usr/local/work/locks\\n' > etc/mk.conf
+        printf 'PORTS_PRIVSEP = Yes\\nSUDO = doas\\nWRKOBJDIR = /usr/local/work/pobj\\n' >> etc/mk.conf
+        printf '\\nUSE_CCACHE = Yes\\n\\n# %s/tail\\nTAIL = 1\\n' $(cd ..; pwd) >> etc/mk.conf; touch -d @0 etc/mk.conf",
+    );
+    assert_eq!(differences(&world, "b0", &NOT_OF_SETS), "");
+    // Kept: what is preserved. Gone: what nobody knows. The recipe that was printed finds nothing to do.
+    world.sh("cd home/b0; mkdir usr/kept; echo k > usr/kept/k; echo u > usr/unknown");
+    world.ok(&["build", "b0", "-f", "same.toml"]);
+    world.sh("rsync -aR home/b0/./usr/kept want/");
+    assert_eq!(differences(&world, "b0", &NOT_OF_SETS), "");
+    assert!(world.ok(&["build", "b0", "-f", "same.toml"]).contains("nothing to do"));
+    world.write("bad.conf", "chrot = /x\n");
+    world.refused(&["build", "--proot", "bad.conf"], &["bad.conf", "line 1", "did you mean `chroot`"]);
+    world.assert_tidy();
+}

@@ -10,11 +10,12 @@ use std::time::{Duration, Instant};
 
 use sha2::{Digest as _, Sha256};
 
+use super::devices;
 use super::place::bytes;
 use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::path::{TreePath, escape};
 use crate::plan::Plan;
-use crate::recipe::{self, Devices, Recipe};
+use crate::recipe::{self, Recipe};
 use crate::sys::{Calls, Dir};
 use crate::tree::resolve::{Resolved, resolve};
 use crate::tree::{Digest, Kind, Node, Time, Tree};
@@ -129,7 +130,7 @@ const ACTIONS: &[Action] = &[
 /// A directory that an action writes to: the one above it, its name, its time before.
 type Written = (Dir, Box<[u8]>, Time);
 
-/// It runs only where the recipe leaves the devices to it.
+/// It runs only where there is no table of the devices that the recipe wants.
 const MAKEDEV: &str = "makedev";
 
 fn is_library(path: &[u8]) -> bool {
@@ -140,7 +141,7 @@ fn is_library(path: &[u8]) -> bool {
 impl Action {
     fn is_wanted(&self, recipe: &Recipe) -> bool {
         match self.name {
-            MAKEDEV => recipe.devices == Devices::Makedev,
+            MAKEDEV => devices::by_script(recipe.devices),
             _ => recipe.actions.contains(&self.recipe),
         }
     }

@@ -47,6 +47,8 @@ pub struct Request {
     pub packages: Vec<String>,
     /// Programs of the host to add, with what they need.
     pub closure: Option<Closure>,
+    /// The recipe itself, where it is no file.
+    pub given: Option<Recipe>,
     /// The key of the release sets of a directory in `from`, if not that of their release.
     pub key: Option<PathBuf>,
     /// Trust the recipe's release sets without a signature.

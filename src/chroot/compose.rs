@@ -17,7 +17,7 @@ use super::work::Work;
 use super::{closure, devices, host, login};
 use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::path::{PathSet, TreePath};
-use crate::recipe::{Closure, Conffiles, Devices, Origin, Recipe, Source};
+use crate::recipe::{Closure, Conffiles, Origin, Recipe, Source};
 use crate::source::dir::{ScanOptions, scan};
 use crate::sys::{self, Calls, Dir};
 use crate::tree::overlay::{Overlay, Provenance};
@@ -135,8 +135,8 @@ impl<'a> Composer<'a> {
             let (system, kernel) = sys::kernel();
             sets::may_run(release, (&system, &kernel))?;
         }
-        if let (Some(set), true) = (device_set(self.recipe.devices), self.devices) {
-            let mut missing = devices::nodes(set)?;
+        if self.devices {
+            let mut missing = devices::nodes(self.recipe.devices)?;
             missing.retain(|node| self.overlay.get(&node.path).is_none());
             self.lay(missing, Content::Made(HashMap::new()), &TreePath::root())?;
         }
@@ -192,7 +192,9 @@ impl<'a> Composer<'a> {
                 Some(sets) => self.sets(&sets, &source.into),
                 None => Ok(()),
             },
-            Origin::Listed { directory, locate, sets } => self.listed(directory, (locate, sets), &source.into),
+            Origin::Listed { directory, locate, sets, paths } => {
+                self.listed(directory, (locate, sets, paths), &source.into)
+            }
             Origin::Packages { names, modified } => self.packages(names, *modified),
         }
     }
@@ -304,14 +306,5 @@ impl<'a> Composer<'a> {
             scan.tree.into_nodes().into_iter().map(take).partition(|n| n.kind == Kind::Socket);
         self.notes.extend(sockets.iter().map(|s| format!("{}/{}: a socket is not copied", path.display(), s.path)));
         self.lay(nodes, Content::Directory { root, moved: HashMap::new() }, into)
-    }
-}
-
-/// The name of the set of devices that are made as entries.
-fn device_set(devices: Devices) -> Option<&'static str> {
-    match devices {
-        Devices::Std => Some("std"),
-        Devices::All => Some("all"),
-        Devices::Makedev | Devices::None => None,
     }
 }

@@ -4,28 +4,39 @@
 
 use std::sync::Arc;
 
-use crate::bail;
 use crate::error::Result;
 use crate::path::TreePath;
-use crate::sys;
+use crate::recipe::Devices;
+use crate::sys::{self, Device};
 use crate::tree::{Meta, Node};
 
-/// The nodes of the device set `name`; `none` is the empty one.
+/// The nodes that are made as entries; none where the system has no table of them.
 ///
 /// # Errors
-/// [`crate::ErrorKind::Usage`] for an unknown set.
-pub(crate) fn nodes(name: &str) -> Result<Vec<Node>> {
-    if name == "none" {
-        return Ok(Vec::new());
-    }
-    let Some(devices) = sys::device_set(name) else {
-        bail!(Usage, "no such device set: {name}");
-    };
-    let origin: Arc<str> = format!("devices {name}").into();
-    let node = |device: sys::Device| -> Result<Node> {
+/// None: the tables' paths are paths.
+pub(crate) fn nodes(devices: Devices) -> Result<Vec<Node>> {
+    let origin: Arc<str> = format!("devices {}", name(devices)).into();
+    let node = |device: Device| -> Result<Node> {
         let path = TreePath::new(device.path.as_bytes())?;
         let meta = Meta { mode: device.mode, gid: device.group, ..Meta::default() };
         Ok(Node { origin: Some(Arc::clone(&origin)), ..Node::new(path, meta, device.kind) })
     };
-    devices.into_iter().map(node).collect()
+    table(devices).unwrap_or_default().into_iter().map(node).collect()
+}
+
+/// Does the chroot's own MAKEDEV make them, for want of a table?
+pub(crate) fn by_script(devices: Devices) -> bool {
+    devices != Devices::None && table(devices).is_none()
+}
+
+fn table(devices: Devices) -> Option<Vec<Device>> {
+    sys::device_set(name(devices))
+}
+
+fn name(devices: Devices) -> &'static str {
+    match devices {
+        Devices::Std => "std",
+        Devices::All => "all",
+        Devices::None => "none",
+    }
 }

@@ -32,6 +32,7 @@ const FILES: [&str; 9] =
 /// packages of the command line added.
 pub(crate) fn recipe(state: Option<&State>, request: &Request) -> Result<Recipe> {
     let mut recipe = match (&request.recipe, state.map(remembered).transpose()?.flatten()) {
+        _ if request.given.is_some() => request.given.clone().unwrap_or_default(),
         (Some(name), _) => recipe::load(name)?,
         (None, Some(remembered)) => remembered,
         (None, None) if request.closure.is_some() => Recipe::default(),

@@ -187,8 +187,14 @@ pub(super) struct Change {
 #[derive(Debug, Args)]
 pub(super) struct Build {
     /// The chroot: a directory, or a name below the stockade home
-    #[arg(default_value = "base", value_hint = ValueHint::DirPath)]
-    pub(super) root: PathBuf,
+    #[arg(value_hint = ValueHint::DirPath)]
+    pub(super) root: Option<PathBuf>,
+    /// Build what this configuration of proot says
+    #[arg(long, value_name = "FILE", conflicts_with = "file", value_hint = ValueHint::FilePath)]
+    pub(super) proot: Option<PathBuf>,
+    /// Print the recipe that the configuration of proot amounts to, and do nothing
+    #[arg(long, requires = "proot")]
+    pub(super) print_recipe: bool,
     /// The recipe: a file, `host` or `sets`; without it the one that the chroot was built with
     #[arg(short = 'f', long = "file", value_name = "RECIPE", value_hint = ValueHint::FilePath)]
     pub(super) file: Option<String>,

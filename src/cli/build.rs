@@ -2,6 +2,8 @@
 //! `stockade build`: makes a chroot, or brings it up to date.
 #![forbid(unsafe_code)]
 
+use std::path::PathBuf;
+
 use indicatif::HumanBytes;
 use serde_json::json;
 
@@ -14,6 +16,7 @@ use crate::cli::{Exit, json};
 use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::path::escape;
 use crate::recipe::Verify;
+use crate::recipe::proot::{self, Proot};
 use crate::tree::policy::Left;
 
 /// How many of the entries that were left alone are named.
@@ -21,7 +24,15 @@ const MAX_NAMED: usize = 20;
 
 pub(super) fn run(args: &Build, out: &mut Out) -> Result<Exit> {
     let home = Home::from_env()?;
-    let request = request(args)?;
+    let proot = args.proot.as_deref().map(proot::load).transpose()?;
+    let told = !out.json && !args.print_recipe;
+    for note in proot.iter().flat_map(|proot| &proot.notes).filter(|_| told) {
+        out.line(format_args!("note: {}", escape(note.as_bytes())))?;
+    }
+    let request = request(args, proot.as_ref())?;
+    if let (Some(proot), true) = (&proot, args.print_recipe) {
+        return print_recipe(proot, out);
+    }
     carry_out(&home, &request, out)
 }
 
@@ -38,7 +49,16 @@ pub(super) fn carry_out(home: &Home, request: &Request, out: &mut Out) -> Result
     Ok(if conflict { Exit::Differs } else { Exit::Done })
 }
 
-fn request(args: &Build) -> Result<Request> {
+/// The recipe, with what it does differently as comments.
+fn print_recipe(proot: &Proot, out: &mut Out) -> Result<Exit> {
+    for note in &proot.notes {
+        out.line(format_args!("# {}", escape(note.as_bytes())))?;
+    }
+    out.line(format_args!("{}", proot.recipe.to_toml()?.trim_end()))?;
+    Ok(Exit::Done)
+}
+
+fn request(args: &Build, proot: Option<&Proot>) -> Result<Request> {
     let absolute =
         |path: &std::path::PathBuf| std::path::absolute(path).on("open", path.as_os_str().as_encoded_bytes());
     let verify = |list| -> Result<Verify> {
@@ -48,9 +68,11 @@ fn request(args: &Build) -> Result<Request> {
         let error = Error::new(ErrorKind::Usage, "a key needs the checksum list that it signed");
         return Err(error.hint("name it with --list"));
     }
+    let root = args.root.clone().or_else(|| proot?.chroot.clone());
     Ok(Request {
-        name: args.root.clone().into_os_string(),
+        name: root.unwrap_or_else(|| PathBuf::from("base")).into_os_string(),
         recipe: args.file.clone(),
+        given: proot.map(|proot| proot.recipe.clone()),
         from: args.from.iter().map(absolute).collect::<Result<_>>()?,
         verify: args.list.as_ref().map(verify).transpose()?,
         key: args.key.as_ref().map(absolute).transpose()?,

@@ -115,6 +115,10 @@ pub(super) struct Source {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<bool>")]
     pub(super) unsigned: Option<Spanned<bool>>,
+    /// Files and directories (not what is in them) of the system in `directory` that are taken besides what `locate` lists.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<Vec<String>>")]
+    pub(super) paths: Option<List>,
     /// Locate databases: of the system in `directory`, what they list is taken.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<Vec<String>>")]

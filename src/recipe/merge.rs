@@ -167,7 +167,7 @@ impl Layer<'_> {
             let error = Error::new(ErrorKind::Usage, "modified_conffiles belongs to packages");
             return Err(self.text.fault(modified.span(), error));
         }
-        if source.sets.is_some() || source.locate.is_some() {
+        if source.sets.is_some() || source.locate.is_some() || source.paths.is_some() {
             return self.of_openbsd(&source, &whole);
         }
         if let Some(unsigned) = &source.unsigned {
@@ -205,11 +205,14 @@ impl Layer<'_> {
         let key = given.key.as_ref().map(|key| self.host_path(key)).transpose()?;
         let into = optional(self.text, given.into.as_ref(), values::tree_path)?.unwrap_or_default();
         let mut names = Vec::new();
-        if let Some(list) = &given.locate {
+        if given.locate.is_some() || given.paths.is_some() {
+            let list = given.locate.as_deref().unwrap_or_default();
+            let mut paths = Vec::new();
+            amend(self.text, &mut paths, given.paths.as_ref().unwrap_or(&Vec::new()), values::tree_path)?;
             amend(self.text, &mut names, given.sets.as_ref().unwrap_or(&Vec::new()), values::set)?;
             let locate = list.iter().map(|spot| self.host_path(spot)).collect::<Result<_>>()?;
             let directory = directory.unwrap_or_else(|| PathBuf::from("/"));
-            self.recipe.sources.push(Source { origin: Origin::Listed { directory, locate, sets: names }, into });
+            self.recipe.sources.push(Source { origin: Origin::Listed { directory, locate, sets: names, paths }, into });
             return Ok(());
         }
         let unsigned = given.unsigned.as_ref().map(|spot| *spot.get_ref());

@@ -9,6 +9,7 @@ mod closure;
 mod fault;
 mod file;
 mod merge;
+pub mod proot;
 #[cfg(test)]
 mod tests;
 mod values;
@@ -129,6 +130,8 @@ pub enum Origin {
         locate: Vec<PathBuf>,
         /// The sets to take; none: all.
         sets: Vec<String>,
+        /// What is taken besides.
+        paths: Vec<TreePath>,
     },
     /// Installed packages of the host. At most one source of a recipe is this.
     Packages {
@@ -209,10 +212,8 @@ pub enum Devices {
     /// The devices that programs expect anywhere: null, zero, random, tty and the like.
     #[default]
     Std,
-    /// All that OpenBSD's MAKEDEV makes for `all`; on Linux those of `std`.
+    /// On OpenBSD what the chroot's own MAKEDEV makes for `all`: it is run inside. On Linux those of `std`.
     All,
-    /// Whatever the chroot's own MAKEDEV makes for `all`: it is run inside.
-    Makedev,
     /// Only what the sources bring.
     None,
 }

@@ -26,7 +26,7 @@ fn bad_recipes_are_refused_with_their_place() {
         // unknown words
         ("packges = [\"vim\"]", "1:1: unknown key \"packges\"; known: "),
         ("devicse = \"std\"", "1:1: unknown key \"devicse\"; did you mean `devices`?"),
-        ("devices = \"usual\"", "1:11: unknown value \"usual\"; known: std, all, makedev, none"),
+        ("devices = \"usual\"", "1:11: unknown value \"usual\"; known: std, all, none"),
         ("net = \"off\"", "1:7: unknown value \"off\"; known: host, none"),
         ("[policy]\nunknown = \"kep\"", "2:11: unknown value \"kep\"; did you mean `keep`?"),
         ("[policy]\nvoltile = []", "2:1: unknown key \"voltile\"; did you mean `volatile`?"),

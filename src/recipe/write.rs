@@ -88,9 +88,11 @@ fn source(source: &Source) -> Result<Spanned<file::Source>> {
             made.key = key.as_deref().map(host_path).transpose()?;
             made.unsigned = unsigned.then(|| Spanned::new(0..0, true));
         }
-        Origin::Listed { directory, locate, sets } => {
+        Origin::Listed { directory, locate, sets, paths: more } => {
+            made.paths = (!more.is_empty()).then(|| paths(more.iter().cloned()));
             made.directory = Some(host_path(directory)?);
-            made.locate = Some(locate.iter().map(|path| host_path(path)).collect::<Result<_>>()?);
+            let databases = locate.iter().map(|path| host_path(path)).collect::<Result<Vec<_>>>()?;
+            made.locate = (!databases.is_empty()).then_some(databases);
             made.sets = (!sets.is_empty()).then(|| sets.iter().map(spot).collect());
         }
         Origin::Packages { names, modified } => {

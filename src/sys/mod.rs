@@ -14,6 +14,10 @@ mod lock;
 mod occupant;
 #[cfg(target_os = "openbsd")]
 mod openbsd;
+#[cfg(all(test, target_os = "linux"))]
+#[path = "openbsd/devices.rs"]
+#[allow(unreachable_pub, reason = "there it is handed on")]
+mod openbsd_devices;
 mod plain;
 mod stat;
 mod stdin;

@@ -47,8 +47,13 @@ impl Composer<'_> {
     /// Takes what the databases list out of the system at `directory`.
     ///
     /// Passwords stay behind, and nothing is hard-linked: a write inside never reaches the system.
-    pub(super) fn listed(&mut self, directory: &Path, from: (&[PathBuf], &[String]), into: &TreePath) -> Result<()> {
-        let (databases, sets) = from;
+    pub(super) fn listed(
+        &mut self,
+        directory: &Path,
+        from: (&[PathBuf], &[String], &[TreePath]),
+        into: &TreePath,
+    ) -> Result<()> {
+        let (databases, sets, more) = from;
         let root = Dir::open(directory, self.calls).on("open", bytes(directory))?.crossing();
         let mut listing = Listing::default();
         for database in databases {
@@ -69,6 +74,7 @@ impl Composer<'_> {
         listing.check_libraries(&present)?;
         let never = PathSet::new(NEVER_TAKEN)?;
         let mut paths = listing.select(sets)?;
+        paths.extend_from_slice(more);
         paths.retain(|path| !never.covers(path));
         self.take(directory, root, &paths, into)
     }

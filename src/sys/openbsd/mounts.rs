@@ -25,6 +25,7 @@ const OPTIONS: &[(libc::c_int, &str)] = &[
     (libc::MNT_NOEXEC, "noexec"),
     (libc::MNT_NOSUID, "nosuid"),
     (libc::MNT_WXALLOWED, "wxallowed"),
+    (libc::MNT_NOPERM, "noperm"),
     (libc::MNT_NOATIME, "noatime"),
     (libc::MNT_SYNCHRONOUS, "synchronous"),
     (libc::MNT_ASYNC, "asynchronous"),
