@@ -282,7 +282,7 @@ fn the_manual_of_recipes_knows_every_key() {
 #[test]
 fn manuals_are_dated_and_named() {
     let pages: Vec<PathBuf> =
-        ["1", "5", "8"].into_iter().flat_map(|section| files("man", &format!(".{section}"))).collect();
+        ["1", "5", "7", "8"].into_iter().flat_map(|section| files("man", &format!(".{section}"))).collect();
     assert!(pages.len() >= 3);
     for page in pages {
         let text = read(&page);
