@@ -12,6 +12,8 @@ if command -v rustup >/dev/null; then
 fi
 # Its own directory: the flags differ, and would have the native build made anew.
 export CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-target}/openbsd" RUSTC_BOOTSTRAP=1
+# Nobody debugs it here, and a link without that is a fraction of the work.
+export CARGO_PROFILE_DEV_DEBUG=0
 mkdir -p "$CARGO_TARGET_DIR"
 tools="$(cd "$CARGO_TARGET_DIR" && pwd)/zig-$zig"
 
@@ -30,7 +32,7 @@ if [ -e "$tools/done" ]; then
     cat > "$tools/cc" <<WRAPPER
 #!/bin/sh
 for word; do case "\$word" in --target=*) ;; *) set -- "\$@" "\$word";; esac; shift; done
-PYTHONPATH="$tools" exec python3 -m ziglang cc -target x86_64-openbsd.$release "\$@"
+PYTHONPATH="$tools" ZIG_GLOBAL_CACHE_DIR="$tools/cache" exec python3 -m ziglang cc -target x86_64-openbsd.$release "\$@"
 WRAPPER
     chmod +x "$tools/cc"
     export CC_x86_64_unknown_openbsd="$tools/cc" AR_x86_64_unknown_openbsd=ar
