@@ -12,6 +12,7 @@ use flate2::write::GzEncoder;
 
 use super::bundle::LEVEL;
 use super::scratch::{New, Scratch};
+use super::secrets::holds_key;
 use super::{Body, Contents, Entry, Member, Signer, What, delta, sign_gzip, write_bundle};
 use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::sign::SecretKey;
@@ -67,6 +68,9 @@ pub fn make(
     file: &Path,
     watch: &Watch,
 ) -> Result<Contents> {
+    for entry in contents.entries.iter_mut().filter(|entry| entry.base) {
+        entry.base = may_travel(entry, bodies)?;
+    }
     let mut scratch = Scratch::beside(file)?;
     let mut deltas = HashMap::new();
     if small {
@@ -93,6 +97,15 @@ pub fn make(
     };
     write(&contents, &mut source, pen, file, watch)?;
     Ok(contents)
+}
+
+/// May what a file was before travel along, for a merge? Only text can be merged, and a key that goes stays where it is.
+fn may_travel(entry: &Entry, bodies: Bodies<'_>) -> Result<bool> {
+    let Some(before) = &entry.change.before else { return Ok(false) };
+    let mut text = Vec::new();
+    (bodies.before)(before)?.take(before.size()).read_to_end(&mut text).on("read", &before.path)?;
+    let is_text = std::str::from_utf8(&text).is_ok_and(|text| !text.contains('\0'));
+    Ok(is_text && !holds_key(text.as_slice()).on("read", &before.path)?)
 }
 
 /// Writes and signs a patch whose bodies `source` gives.

@@ -18,6 +18,7 @@ mod make;
 pub mod repository;
 pub mod resolve;
 mod scratch;
+pub mod secrets;
 mod side;
 mod signed;
 mod squash;
