@@ -25,6 +25,7 @@ needs='
 /usr/bin/unshare util-linux
 /usr/bin/newuidmap uidmap
 /usr/bin/cc gcc
+/usr/bin/gawk gawk
 /usr/bin/make make
 /usr/bin/patch patch
 /usr/bin/python3 python3
@@ -36,6 +37,7 @@ needs='
 missing=$(echo "$needs" | while read -r sign package; do
     [ -z "$sign" ] || [ -e "$sign" ] || [ -e "${sign#/usr}" ] || echo "$package"
 done)
+python3 -m pip --version >/dev/null 2>&1 || missing="$missing python3-pip"
 if [ -n "$missing" ]; then
     if [ "$(id -u)" -ne 0 ]; then
         echo "ci/test.sh: as root, install:" $missing >&2

@@ -75,7 +75,7 @@ fn completion_scripts_are_accepted() {
     let script = run(temp.path(), &["completions", "ksh"]).stdout;
     let mut lines = BufReader::new(&script[..]).lines().map(Result::unwrap);
     let verbs = lines.next().unwrap();
-    assert!(verbs.starts_with("set -A complete_stockade_1 -- build check run "), "{verbs}");
+    assert!(verbs.starts_with("set -A complete_stockade_1 -- build jail check run "), "{verbs}");
     let flags = lines.next().unwrap();
     assert!(flags.contains(" --dry-run ") && flags.contains(" --file "), "{flags}");
 }

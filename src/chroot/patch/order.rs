@@ -7,7 +7,7 @@ use std::collections::HashSet;
 use super::store::Installed;
 use super::target::Root;
 use crate::chroot::release;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::patch::{Contents, Head};
 use crate::sys;
 use crate::tree::Digest;
@@ -100,7 +100,11 @@ fn same_machine(a: &str, b: &str) -> bool {
 /// # Errors
 /// As open(2).
 pub(crate) fn system_of(root: &Root) -> Result<String> {
-    Ok(if release::openbsd(&root.dir)?.is_some() { "openbsd".to_owned() } else { sys::kernel().0.to_lowercase() })
+    Ok(if release::openbsd(&root.dir.try_clone().on("open", "/")?.crossing())?.is_some() {
+        "openbsd".to_owned()
+    } else {
+        sys::kernel().0.to_lowercase()
+    })
 }
 
 /// The release that a root is of, if it says.
@@ -108,7 +112,8 @@ pub(crate) fn system_of(root: &Root) -> Result<String> {
 /// # Errors
 /// As open(2).
 pub(crate) fn release_of(root: &Root) -> Result<Option<String>> {
-    release::of(&root.dir).map(|release| Some(release).filter(|release| !release.is_empty()))
+    let dir = root.dir.try_clone().on("open", "/")?.crossing();
+    release::of(&dir).map(|release| Some(release).filter(|release| !release.is_empty()))
 }
 
 /// The number before its own in the series that is neither there nor known not to be.
