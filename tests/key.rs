@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: ISC
 //! `stockade key` against signify(1) itself: what the one signs the other verifies, and both write the same bytes.
 
+#![allow(clippy::print_stderr, reason = "a skipped test says so")]
+
 mod common;
 
 use std::fs;
@@ -26,7 +28,8 @@ fn vectors() -> Option<PathBuf> {
     let dir =
         dir.unwrap_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../shared/testdata")).join("vectors");
     if !dir.exists() {
-        skip(&format!("{} is missing (set STOCKADE_TESTDATA)", dir.display()));
+        // It is no part of the project: not in CI either does it have to be there.
+        eprintln!("SKIPPED: {} is missing (set STOCKADE_TESTDATA)", dir.display());
         return None;
     }
     Some(dir)
