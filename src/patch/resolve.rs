@@ -313,14 +313,15 @@ impl Work<'_> {
     /// Names that shall share an inode, with those that have it already; never two that differ.
     fn group(&mut self, entries: &[Entry]) {
         let groups = entries.iter().filter_map(|entry| entry.change.after.as_ref()?.group.clone());
-        for group in groups.collect::<HashSet<_>>() {
+        let mut firsts: HashMap<TreePath, Node> = HashMap::new();
+        for group in groups {
             let Some(first) = self.want.get_mut(&group) else { continue };
             first.group = Some(group.clone());
-            let first = first.clone();
-            for node in self.want.values_mut().filter(|node| node.group.as_ref() == Some(&group)) {
-                if !node.same(&first) {
-                    node.group = None;
-                }
+            firsts.insert(group, first.clone());
+        }
+        for node in self.want.values_mut() {
+            if node.group.as_ref().and_then(|group| firsts.get(group)).is_some_and(|first| !node.same(first)) {
+                node.group = None;
             }
         }
     }

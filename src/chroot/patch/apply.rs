@@ -111,18 +111,9 @@ pub fn list_made(chroot: &Chroot, contents: &Contents, watch: &Watch) -> Result<
     let paths = Store::paths(&crate::patch::store(&contents.head.name)?)?;
     let roots = areas::roots(&root.dir, &areas::below(&root.place, &paths)?)?;
     let here = look::look(&roots, &paths, watch)?;
-    let state = root.state()?;
-    let work = areas::Areas::new(&root.place, state, &roots)?;
-    work.note(state)?;
     let change = Change { root: &root, roots: &roots, here: &here, watch };
     let store = Store { contents, undo: None, enrolled: Vec::new() };
-    let list = || change.commit(&here, HashMap::new(), &store, (&work.target()?, &work.stages()?));
-    let done = list();
-    if !state.is_interrupted() {
-        work.clear(state)?;
-        state.forget_unfinished()?;
-    }
-    done
+    change.within(|work| change.commit(&here, HashMap::new(), &store, (&work.target()?, &work.stages()?)))
 }
 
 impl Report {
@@ -162,22 +153,20 @@ impl Job<'_> {
         let here = look::look(&roots, &paths, self.watch)?;
         let enrolled = enrol::changed(self.root, contents, &here)?;
         let resolved = self.resolve(contents, &here, &enrolled)?;
-        let plan = diff(&here, &resolved.want);
         let mut report = Report::nothing(self.root, bundle.contents.clone(), Outcome::Applied);
-        let has_conflicts = resolved.conflicts().next().is_some();
         report.noted = resolved.noted.clone();
-        report.plan = plan.clone();
-        if has_conflicts {
+        report.plan = diff(&here, &resolved.want);
+        if resolved.conflicts().next().is_some() {
             report.outcome = Outcome::Conflicts;
             return Ok(report);
         }
-        if plan.changes.iter().all(is_time_of_dir) && enrolled.is_empty() && resolved.noted.is_empty() {
+        if report.plan.changes.iter().all(is_time_of_dir) && enrolled.is_empty() && resolved.noted.is_empty() {
             report.outcome = Outcome::Adopted;
         }
         let change = Change { root: self.root, roots: &roots, here: &here, watch: self.watch };
-        change.check(&plan)?;
+        change.check(&report.plan)?;
         if !self.options.dry_run {
-            self.carry_out(bundle, (resolved, enrolled), &change, &mut report)?;
+            change.within(|work| self.make(bundle, (resolved, enrolled), &change, work, &mut report))?;
         }
         Ok(report)
     }
@@ -199,18 +188,6 @@ impl Job<'_> {
         let provided =
             |patch: &&store::Installed| contents.head.provides.iter().any(|(_, digest)| *digest == patch.digest);
         self.installed.iter().filter(provided).map(|patch| &patch.contents).collect()
-    }
-
-    fn carry_out(&self, bundle: Bundle<'_>, wish: Wish, change: &Change<'_>, report: &mut Report) -> Result<()> {
-        let state = self.root.state()?;
-        let work = areas::Areas::new(&self.root.place, state, change.roots)?;
-        work.note(state)?;
-        let done = self.make(bundle, wish, change, &work, report);
-        if !state.is_interrupted() {
-            work.clear(state)?;
-            state.forget_unfinished()?;
-        }
-        done
     }
 
     fn make(
@@ -237,7 +214,7 @@ impl Job<'_> {
         if !bodies.torn.is_empty() {
             report.outcome = Outcome::Conflicts;
             report.plan = Plan::default();
-            report.torn = bodies.torn.iter().map(|(node, _)| leave_torn(&target, node)).collect::<Result<_>>()?;
+            report.torn = bodies.torn.iter().map(|(node, _)| torn_path(node)).collect::<Result<_>>()?;
             // Written once all of them are known.
             return bodies
                 .torn
@@ -252,7 +229,6 @@ impl Job<'_> {
         let decided = bodies.decided.iter().map(|(node, _)| node);
         let want = with_merged(resolved.want, bodies.merged.iter().chain(decided))?;
         report.plan = diff(change.here, &want);
-        let slots: HashMap<_, _> = bodies.slots;
         let undo = Undo {
             applied: now(),
             skipped: self.options.skip.clone(),
@@ -261,7 +237,7 @@ impl Job<'_> {
         };
         let keeps = report.outcome == Outcome::Applied && !self.options.no_undo;
         let store = Store { contents: &contents, undo: keeps.then_some(undo), enrolled };
-        change.commit(&want, slots, &store, (&target, &stages))?;
+        change.commit(&want, bodies.slots, &store, (&target, &stages))?;
         report.in_use = follow::in_use(&report.plan);
         report.followed = follow::follow(self.root, &contents, self.options.restart, self.watch)?;
         Ok(())
@@ -286,7 +262,7 @@ fn with_merged<'a>(mut want: Tree, merged: impl Iterator<Item = &'a Node>) -> Re
 /// Beside a file that could not be merged.
 const TORN: &[u8] = b".stockade-new";
 
-fn leave_torn(_target: &crate::apply::Target, node: &Node) -> Result<TreePath> {
+fn torn_path(node: &Node) -> Result<TreePath> {
     let name = [node.path.name(), TORN].concat();
     node.path.parent().unwrap_or_default().join(&name)
 }

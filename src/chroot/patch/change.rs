@@ -2,12 +2,13 @@
 //! Carrying out the change that a patch, or its undo, makes to a root: one plan with what the root keeps of it.
 #![forbid(unsafe_code)]
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::store::{KEPT, UNDO, Undo};
 use super::target::Root;
 use super::{bodies, record};
 use crate::apply::{self, Body, Slot, Stage, Target, digest};
+use crate::chroot::areas::Areas;
 use crate::chroot::work::owners;
 use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::patch::{CONTENTS, Contents};
@@ -71,6 +72,20 @@ impl Change<'_> {
         }
     }
 
+    /// Does something with a work space on each of the filesystems, of which nothing is left behind: but what an
+    /// interrupted commit needs for its recovery.
+    pub(crate) fn within<T>(&self, work: impl FnOnce(&Areas<'_>) -> Result<T>) -> Result<T> {
+        let state = self.root.state()?;
+        let areas = Areas::new(&self.root.place, state, self.roots)?;
+        areas.note(state)?;
+        let done = work(&areas);
+        if !state.is_interrupted() {
+            areas.clear(state)?;
+            state.forget_unfinished()?;
+        }
+        done
+    }
+
     /// Turns what is here into `want`, and lists the patch with what undoes it, in one step.
     pub(crate) fn commit(
         &self,
@@ -112,17 +127,19 @@ impl Change<'_> {
             nodes.insert(keep.path.clone(), node);
         }
         let want = Tree::new(nodes.into_values().collect())?;
+        let texts: HashMap<&TreePath, &[u8]> = made.iter().map(|(node, text)| (&node.path, *text)).collect();
+        let kept: HashMap<&TreePath, &Keep> = keeps.iter().map(|keep| (&keep.path, keep)).collect();
         let mut slots = slots;
         let mut bring = |change: &plan::Change| -> Result<Slot> {
             if let Some(slot) = slots.remove(&change.path) {
                 return Ok(slot);
             }
             let stage = stages[target.locate(&change.path)?.0];
-            if let Some((_, text)) = made.iter().find(|(node, _)| node.path == change.path) {
+            if let Some(text) = texts.get(&change.path) {
                 let node = change.after.as_ref().ok_or_else(|| unstaged(change))?;
                 return Ok(stage.file(node, Body::Bytes(text), self.watch)?.slot);
             }
-            let keep = keeps.iter().find(|keep| keep.path == change.path).ok_or_else(|| unstaged(change))?;
+            let keep = kept.get(&change.path).ok_or_else(|| unstaged(change))?;
             self.set_aside(keep, target, stage)
         };
         let digests = record::Digests { contents: digest(&contents), undo: text.as_ref().map(|text| digest(text)) };
@@ -159,24 +176,25 @@ impl Change<'_> {
     fn keeps(&self, plan: &Plan, home: &TreePath, target: &Target) -> Result<Vec<Keep>> {
         let going: HashMap<&TreePath, &plan::Change> = plan.changes.iter().map(|c| (&c.path, c)).collect();
         let leaves = |path: &TreePath| going.get(path).is_some_and(|c| c.replace || c.after.is_none());
+        let mut twins: HashMap<&TreePath, Vec<&TreePath>> = HashMap::new();
+        for node in self.here.nodes() {
+            if let Some(group) = &node.group {
+                twins.entry(group).or_default().push(&node.path);
+            }
+        }
         let mut keeps: Vec<Keep> = Vec::new();
-        let mut seen = std::collections::HashSet::new();
+        let mut seen = HashSet::new();
         let store = target.locate(home)?.0;
         for change in &plan.changes {
             let Some(before) = change.before.as_ref().filter(|before| is_needed(before, change)) else { continue };
             if before.group.as_ref().is_some_and(|group| !seen.insert(group.clone())) {
                 continue;
             }
-            let twins = self.here.nodes().iter().filter(|n| n.group.is_some() && n.group == before.group);
-            let stays = before.group.is_some() && !twins.into_iter().all(|node| leaves(&node.path));
+            let names = before.group.as_ref().and_then(|group| twins.get(group)).map_or(&[][..], Vec::as_slice);
+            let stays = !names.iter().all(|path| leaves(path));
             let path = home.join(KEPT.as_bytes())?.join(format!("{:06}", keeps.len()).as_bytes())?;
             // Of a chroot other names may be those of a clone by links, which nobody patches here: their inode stays as it is.
-            let own = if before.group.is_some() {
-                self.here.nodes().iter().filter(|n| n.group == before.group).count()
-            } else {
-                1
-            };
-            let shared = self.root.managed && links(target, &change.path)? > own as u64;
+            let shared = self.root.managed && links(target, &change.path)? > names.len().max(1) as u64;
             let copied = stays || shared || target.locate(&change.path)?.0 != store;
             keeps.push(Keep { from: before.clone(), path, copied });
         }

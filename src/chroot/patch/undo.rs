@@ -185,7 +185,8 @@ impl Job<'_> {
         let want = Tree::new(stays.cloned().collect())?;
         let change = Change { root: self.root, roots: &roots, here: &here, watch: self.watch };
         change.check(&undone.plan)?;
-        self.carry_out(undo, &change, &want)?;
+        change.within(|work| self.restore(undo, &change, &want, work))?;
+        record::forget(self.root, name)?;
         undone.in_use = follow::in_use(&undone.plan);
         follow::follow(self.root, &self.patch.contents, false, self.watch)?;
         Ok(undone)
@@ -230,19 +231,6 @@ impl Job<'_> {
         Ok(found)
     }
 
-    fn carry_out(&self, undo: &Undo, change: &Change<'_>, want: &Tree) -> Result<()> {
-        let state = self.root.state()?;
-        let work = Areas::new(&self.root.place, state, change.roots)?;
-        work.note(state)?;
-        let done = self.restore(undo, change, want, &work);
-        if !state.is_interrupted() {
-            work.clear(state)?;
-            state.forget_unfinished()?;
-        }
-        done?;
-        record::forget(self.root, &self.patch.contents.head.name)
-    }
-
     fn restore(&self, undo: &Undo, change: &Change<'_>, want: &Tree, work: &Areas<'_>) -> Result<()> {
         let (target, stages) = (work.target()?, work.stages()?);
         let kept = self.kept(undo)?;
@@ -257,8 +245,8 @@ impl Job<'_> {
         let name = &self.patch.contents.head.name;
         let dir = store::kept(&self.root.dir, name)?.1;
         let before = |(path, number): (&TreePath, &usize)| {
-            let change = undo.plan.changes.iter().find(|change| change.path == *path)?;
-            Some((change.before.as_ref()?.digest()?, format!("{number:06}").into_bytes()))
+            let at = undo.plan.changes.binary_search_by(|change| change.path.cmp(path)).ok()?;
+            Some((undo.plan.changes[at].before.as_ref()?.digest()?, format!("{number:06}").into_bytes()))
         };
         Ok(Kept { dir, files: undo.kept.iter().filter_map(before).collect() })
     }

@@ -32,9 +32,9 @@ pub(in crate::cli) enum PatchVerb {
     /// Give up undoing a patch, and remove what was kept for that
     Forget(Forget),
     /// Show what a patch changes
-    Show(Show),
+    Show(Reading),
     /// Verify who signed a patch, and that all of it is there
-    Verify(Verify),
+    Verify(Reading),
     /// Make a patch of what differs between two trees, or list it
     Diff(Box<Diff>),
     /// Roll patches up into one
@@ -207,19 +207,9 @@ pub(in crate::cli) fn trust(keys: Option<&Keys>) -> Trust<'_> {
     keys.map_or(Trust::Anyone, Trust::Keys)
 }
 
+/// A patch that is only read.
 #[derive(Debug, Args)]
-pub(in crate::cli) struct Show {
-    /// The patch; `-` reads standard input
-    #[arg(value_hint = ValueHint::FilePath)]
-    pub(in crate::cli) file: PathBuf,
-    #[command(flatten)]
-    pub(in crate::cli) trust: TrustArgs,
-    #[command(flatten)]
-    pub(in crate::cli) json: Json,
-}
-
-#[derive(Debug, Args)]
-pub(in crate::cli) struct Verify {
+pub(in crate::cli) struct Reading {
     /// The patch; `-` reads standard input
     #[arg(value_hint = ValueHint::FilePath)]
     pub(in crate::cli) file: PathBuf,

@@ -8,7 +8,7 @@ use std::os::unix::ffi::OsStrExt;
 use indicatif::HumanBytes;
 use serde_json::{Value, json};
 
-use super::args::{Show, trust};
+use super::args::{Reading, trust};
 use crate::cli::out::Out;
 use crate::cli::{Exit, json};
 use crate::error::Result;
@@ -17,7 +17,7 @@ use crate::path::{TreePath, escape};
 use crate::plan::Action;
 use crate::tree::{Kind, Node};
 
-pub(super) fn run(args: &Show, out: &mut Out) -> Result<Exit> {
+pub(super) fn run(args: &Reading, out: &mut Out) -> Result<Exit> {
     let keys = args.trust.keys()?;
     let name = args.file.as_os_str().as_bytes();
     let bundle = Bundle::open(super::open(&args.file)?, trust(keys.as_ref())).map_err(|error| error.at(name))?;

@@ -6,14 +6,14 @@ use std::os::unix::ffi::OsStrExt;
 
 use serde_json::json;
 
-use super::args::{Verify, trust};
+use super::args::{Reading, trust};
 use crate::cli::Exit;
 use crate::cli::out::{Out, shown};
 use crate::cli::progress::watched;
 use crate::error::Result;
 use crate::patch::{Bundle, verify_body};
 
-pub(super) fn run(args: &Verify, out: &mut Out) -> Result<Exit> {
+pub(super) fn run(args: &Reading, out: &mut Out) -> Result<Exit> {
     let keys = args.trust.keys()?;
     let name = args.file.as_os_str().as_bytes();
     let bundle = Bundle::open(super::open(&args.file)?, trust(keys.as_ref())).map_err(|error| error.at(name))?;
