@@ -595,3 +595,24 @@ fn what_cannot_be_merged_is_decided() {
     assert!(said.status == Some(0) && said.out.contains("replaced: etc/conf"), "{said:?}");
     world.sh("grep -qx TWO other/etc/conf; $STOCKADE patch undo --root ./other; grep -qx 2 other/etc/conf");
 }
+
+/// What is bound into a root belongs to somebody else; a filesystem of its own does not hide what release the root is of.
+#[test]
+fn mounts_below_the_root() {
+    if !able(&["setfattr", "unshare", "mkfs.ext4", "losetup"]) {
+        return;
+    }
+    let world = world();
+    make(&world, "other", &["--release", "99"]);
+    world.sh_apart(
+        "cp -a old root; cp -a old/usr elsewhere; mount --bind elsewhere root/usr
+        if $STOCKADE patch apply --unsigned p-1.tgz --root ./root > said 2>&1; then exit 1; fi
+        grep -q 'root/usr: a directory from elsewhere is bound there' said; grep -q '^hint: ' said
+        grep -qx old elsewhere/bin/prog; grep -qx two root/etc/conf; umount root/usr
+        truncate -s 24M img; mkfs.ext4 -qO ^has_journal img; mkdir root/usr.new; mount -o loop img root/usr.new
+        cp -a old/usr/. root/usr.new; umount root/usr.new; rmdir root/usr.new; mount -o loop img root/usr
+        mkdir -p root/usr/lib; echo VERSION_ID=12 > root/usr/lib/os-release
+        $STOCKADE patch apply --unsigned other.tgz --root ./root > said 2>&1 && exit 1
+        grep -q 'it is for release 99, and this is 12' said; grep -qx old root/usr/bin/prog",
+    );
+}

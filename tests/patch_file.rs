@@ -187,3 +187,25 @@ fn rolled_up() {
     );
     assert!(!world.path("x.tgz").exists());
 }
+
+/// What a file was travels for merges only if it is text, and no key that goes.
+#[test]
+fn what_a_file_was_may_stay_at_home() {
+    if !able(&["tar", "gzip"]) {
+        return;
+    }
+    let world = World::new();
+    world.sh(
+        "mkdir -p t0/etc; printf 'a\\nb\\n' > t0/etc/text; printf 'a\\0b' > t0/etc/data
+        { echo '-----BEGIN PRIVATE KEY-----'; head -c 96 /dev/urandom | base64; echo '-----END PRIVATE KEY-----'; } > t0/etc/key
+        cp -a t0 t1; echo c > t1/etc/text; printf 'a\\0c' > t1/etc/data; echo gone > t1/etc/key
+        $STOCKADE patch diff t0 t1 --name p --unsigned -o p.tgz",
+    );
+    let listed = world.sh("tar tzf p.tgz | grep -c /base/");
+    assert_eq!(listed, "1\n", "only that of the text");
+    assert_eq!(world.sh("tar xzOf p.tgz --wildcards '*/base/*'"), "a\nb\n");
+    assert_eq!(world.sh("gzip -dc p.tgz | grep -ac 'BEGIN PRIVATE' || true"), "0\n");
+    world.sh("cp -a t0 root");
+    world.ok(&["patch", "apply", "--unsigned", "p.tgz", "--root", "./root"]);
+    assert_eq!(world.sh("cat root/etc/key root/etc/text"), "gone\nc\n");
+}

@@ -385,3 +385,39 @@ fn a_mirror_for_syspatch() {
     }
     assert_eq!(world.sh("ls mirror/syspatch/7.8/amd64"), "SHA256.sig\nsyspatch78-901_fix_one.tgz\n");
 }
+
+/// An index that somebody else wrote is not signed again, and a counter does not go round.
+#[test]
+fn only_what_was_signed_is_signed_again() {
+    if !able(&[]) {
+        return;
+    }
+    let world = world();
+    world.ok(&["patch", "publish", "repo", "one.tgz", "two.tgz", "-s", "k-patch.sec"]);
+    let first = world.sh("sed -n /^counter/p repo/INDEX");
+    for harm in ["/one/d", "s/^counter .*/counter 0/", "s/^counter .*/counter 18446744073709551615/"] {
+        world.sh(&format!("rm -rf bad; cp -a repo bad; sed -i '{harm}' bad/INDEX; cp bad/SHA256.sig list"));
+        world.refused(&["patch", "publish", "bad", "-s", "k-patch.sec"], &["INDEX", "not the one that was signed"]);
+        world.sh("cmp bad/SHA256.sig list");
+    }
+    world.ok(&["patch", "publish", "repo", "-s", "k-patch.sec"]);
+    assert_ne!(world.sh("sed -n /^counter/p repo/INDEX"), first);
+}
+
+/// For cron: that a patch could not be applied is another status than that there is none.
+#[test]
+fn what_does_not_go_in_is_a_failure() {
+    if !able(&[]) {
+        return;
+    }
+    let world = world();
+    world.ok(&["patch", "publish", "repo", "one.tgz", "-s", "k-patch.sec"]);
+    world.sh("echo mine > root/usr/bin/a");
+    let sync = ["patch", "sync", "repo", "--key", "k-patch.pub", "--root", "./root", "--apply"];
+    let said = world.run(&sync);
+    assert!(said.status == Some(1) && said.out.contains("conflict: usr/bin/a"), "{said:?}");
+    assert_eq!(fs::read_to_string(world.path("root/usr/bin/a")).unwrap(), "mine\n");
+    world.sh("cp -a t0/usr/bin/a root/usr/bin/a");
+    world.ok(&sync);
+    assert_eq!(world.run(&sync).status, Some(2));
+}

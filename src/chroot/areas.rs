@@ -68,14 +68,14 @@ pub(crate) fn below(place: &Place, paths: &[TreePath]) -> Result<Vec<TreePath>> 
         if at.is_root() || found.contains(&at) || !paths.iter().any(used) {
             continue;
         }
-        if FOREIGN.contains(&mount.kind.as_str()) {
-            let reason = format!("a filesystem of type {} is mounted there: it is no disk of this machine", mount.kind);
-            return Err(Error::new(ErrorKind::Refused, reason).at(&mount.target).hint("unmount it for the time being"));
-        }
         if place.root != Path::new("/") && mount.root != b"/" && mount.kind != "btrfs" {
             let error =
                 Error::new(ErrorKind::Refused, "a directory from elsewhere is bound there, and would change too");
             return Err(error.at(&mount.target).hint("unmount it for the time being"));
+        }
+        if FOREIGN.contains(&mount.kind.as_str()) {
+            let reason = format!("a filesystem of type {} is mounted there: it is no disk of this machine", mount.kind);
+            return Err(Error::new(ErrorKind::Refused, reason).at(&mount.target).hint("unmount it for the time being"));
         }
         found.push(at);
     }
