@@ -30,7 +30,8 @@ impl Sets {
     pub(crate) fn of(origin: &Origin) -> Result<Option<Sets>> {
         let Origin::Sets { directory, names, key, unsigned } = origin else { return Ok(None) };
         let mut found = Vec::new();
-        for entry in std::fs::read_dir(directory).on("open", bytes(directory))? {
+        let opened = std::fs::read_dir(directory).on("open", bytes(directory));
+        for entry in opened.map_err(|error| error.hint("name the directory of the sets with --from"))? {
             let name = entry.on("getdents", bytes(directory))?.file_name();
             found.extend(name.to_str().and_then(set_name).map(|(set, digits)| (set.to_owned(), digits.to_owned())));
         }

@@ -67,15 +67,21 @@ pub fn fetch(url: &str, limit: u64, to: &mut dyn Write, watch: &Watch) -> Result
         (copied, said, warden.join())
     });
     let status = status.unwrap_or_else(|panic| std::panic::resume_unwind(panic)).on("wait", url)?;
-    match copied {
-        Ok(size) if size > limit => {
-            Err(Error::new(ErrorKind::BadInput, format!("it is longer than the {limit} bytes that it may have")))
+    let failed = match copied? {
+        size if size > limit => {
+            Error::new(ErrorKind::BadInput, format!("it is longer than the {limit} bytes that it may have"))
         }
-        Ok(_) if status.0.success() => Ok(()),
-        Ok(_) if status.1 => Err(Error::new(ErrorKind::Io, format!("it took longer than {seconds} seconds"))),
-        Ok(_) => Err(Error::new(ErrorKind::Io, format!("fetching failed: {}", escape(said.trim_ascii())))),
-        Err(error) => Err(error),
-    }
+        _ if status.0.success() => return Ok(()),
+        _ if status.1 => Error::new(ErrorKind::Io, format!("it took longer than {seconds} seconds")),
+        _ => {
+            // The child speaks as any command does.
+            let said = said.trim_ascii();
+            let said = escape(said.strip_prefix(b"stockade: fetch: ").unwrap_or(said));
+            Error::new(ErrorKind::Io, format!("fetching failed: {said}"))
+                .hint("try it with another program: curl -O URL")
+        }
+    };
+    Err(failed.at(url))
 }
 
 /// Copies at most a byte more than `limit`.

@@ -107,7 +107,7 @@ fn chosen(installed: &[Installed], which: &Which) -> Result<Vec<String>> {
     let name = |patch: &&Installed| patch.contents.head.name.clone();
     let find = |wanted: &str| latest.iter().position(|patch| patch.contents.head.name == *wanted);
     match which {
-        Which::Last => latest.first().map(|patch| vec![name(patch)]).ok_or_else(|| no_patch("")),
+        Which::Last => latest.first().map(|patch| vec![name(patch)]).ok_or_else(|| no_patch("the last one")),
         Which::Name(wanted) => find(wanted).map(|at| vec![name(&latest[at])]).ok_or_else(|| no_patch(wanted)),
         Which::To(wanted) => {
             find(wanted).map(|at| latest[..=at].iter().map(name).collect()).ok_or_else(|| no_patch(wanted))
@@ -115,7 +115,8 @@ fn chosen(installed: &[Installed], which: &Which) -> Result<Vec<String>> {
     }
 }
 
-fn no_patch(name: &str) -> Error {
+/// The root does not list the patch `name`.
+pub(super) fn no_patch(name: &str) -> Error {
     let error = Error::new(ErrorKind::NotFound, "no such patch is listed there").at(name);
     error.hint("see which there are: stockade patch list")
 }

@@ -9,11 +9,12 @@ use std::path::PathBuf;
 use super::order::{release_of, system_of};
 use super::store::{self, Installed};
 use super::target::Root;
+use super::undo::no_patch;
 use super::{look, record};
 use crate::chroot::areas;
 use crate::chroot::open::Locking;
 use crate::chroot::place::Home;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::Result;
 use crate::patch::resolve::{Ids, is_time};
 use crate::path::TreePath;
 use crate::plan::Action;
@@ -170,7 +171,7 @@ impl Wanted<'_> {
 pub fn forget(home: &Home, name: &OsStr, patch: &str, wait: bool) -> Result<bool> {
     let root = Root::open(home, name, Locking { shared: false, wait, verb: "patch forget" })?;
     if store::read(&root.dir, patch)?.is_none() {
-        return Err(Error::new(ErrorKind::NotFound, "no such patch is listed there").at(patch));
+        return Err(no_patch(patch));
     }
     let found = store::forget(&root.dir, patch)?;
     // The patch stays, and builds still lay it over their sources.

@@ -13,7 +13,7 @@ use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::patch::{Bodies, Contents, FollowUp, Head, Pen, make, recording_of};
 use crate::path::{PathSet, TreePath};
 use crate::sys::Dir;
-use crate::tree::{Digest, Node};
+use crate::tree::{Digest, Node, Tree};
 use crate::watch::Watch;
 
 /// The state file with the patches that were made here: name and digest of the manifest, a line each.
@@ -41,7 +41,8 @@ impl Recording {
         let view = self.view();
         let lines = recorded.accounts().added.iter().map(|account| account.line());
         let mut head = Head { accounts: lines.collect::<Result<_>>()?, ..head };
-        head.requires = self.predecessors(recorded)?;
+        let manifest = self.chroot.manifest()?;
+        head.requires = self.predecessors(recorded, &manifest)?;
         for (follow_up, patterns, programs) in FOLLOW_UPS {
             let paths = PathSet::new(patterns.iter())?;
             let concerned = recorded.plan.changes.iter().any(|change| change.replace && paths.covers(&change.path));
@@ -52,7 +53,6 @@ impl Recording {
         if !head.accounts.is_empty() && is_there(view, "etc/master.passwd") {
             head.follow_ups.push(FollowUp::PwdMkdb);
         }
-        let manifest = self.chroot.manifest()?;
         let mut plan = recorded.plan.clone();
         for node in plan.changes.iter_mut().flat_map(|change| [&mut change.before, &mut change.after]).flatten() {
             node.origin = manifest.get(node.path.as_bytes()).and_then(|known| known.origin.clone());
@@ -95,9 +95,8 @@ impl Recording {
     }
 
     /// The patches made here that touched what this one touches.
-    fn predecessors(&self, recorded: &Recorded) -> Result<Vec<(String, Digest)>> {
+    fn predecessors(&self, recorded: &Recorded, manifest: &Tree) -> Result<Vec<(String, Digest)>> {
         let made = self.made()?;
-        let manifest = self.chroot.manifest()?;
         let origins = recorded.plan.paths().filter_map(|path| manifest.get(path.as_bytes())?.origin.clone());
         let names: BTreeSet<String> = origins.filter_map(|origin| recording_of(&origin).map(str::to_owned)).collect();
         Ok(names.into_iter().filter_map(|name| Some((name.clone(), *made.get(&name)?))).collect())

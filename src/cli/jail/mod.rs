@@ -76,7 +76,11 @@ fn program(name: &OsStr) -> Result<String> {
     let own = std::env::split_paths(&path).filter(|dir| dir.is_absolute());
     let mut places = PROGRAM_DIRS.iter().map(PathBuf::from).chain(own).map(|dir| dir.join(name));
     let found = places.find(|path| path.is_file());
-    let none = || Error::new(ErrorKind::NotFound, "the host has no such program").at(name.as_bytes());
+    let none = || {
+        Error::new(ErrorKind::NotFound, "the host has no such program")
+            .at(name.as_bytes())
+            .hint("install its package on the host, or name its path")
+    };
     absolute(&found.ok_or_else(none)?)
 }
 

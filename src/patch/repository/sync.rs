@@ -68,7 +68,7 @@ impl Cache {
     pub fn look(&self, keys: &Keys, fetch: &mut Fetch<'_>) -> Result<Fresh> {
         let mut get = |name: &str| -> Result<Vec<u8>> {
             let mut text = Vec::new();
-            fetch(name, MAX_TEXT, &mut text).map_err(|error| error.at(name))?;
+            fetch(name, MAX_TEXT, &mut text)?;
             Ok(text)
         };
         let signed = get(LIST)?;
@@ -131,7 +131,7 @@ impl Cache {
             return Ok((path, false));
         }
         let mut new = New::create(&path, 0o600)?;
-        fetch(&file, patch.size, new.file()).map_err(|error| error.at(&file))?;
+        fetch(&file, patch.size, new.file())?;
         std::io::Seek::rewind(new.file()).on("seek", &file)?;
         if new.file().metadata().on("stat", &file)?.len() != patch.size || !is_it(new.file()) {
             return Err(Error::new(ErrorKind::Unverified, "it is not what the repository lists").at(&file));
