@@ -318,6 +318,66 @@ fn patches_come_in_order() {
     stop(&[], &["no such patch"]);
 }
 
+/// Patches of one second, whose names are in the wrong order: the last is what counts, and is undone first. A dry run says
+/// what will happen, although each undo begins where the one before it ends.
+#[test]
+fn no_clock_decides_which_came_last() {
+    if !able(&["setfattr"]) {
+        return;
+    }
+    let world = world();
+    world.write("r.toml", "devices = \"none\"\n[[source]]\ndirectory = \"built\"\n");
+    world.sh("cp -a old built; cp -a old root; mkdir all");
+    for (name, edit) in [
+        ("z", "echo 1 > usr/bin/prog; mkdir made; echo 1 > made/f; ln made/f made/g"),
+        ("m", "echo 2 > usr/bin/prog; rm -r made; chmod 700 usr/bin/meta"),
+        ("a", "echo 3 > usr/bin/prog; mkdir made; echo 3 > made/f; mv usr/bin/h1 usr/bin/h9"),
+    ] {
+        world.sh(&format!("rm -r new; cp -a old new; cd new; {edit}"));
+        make(&world, name, &[]);
+        world.sh(&format!("rm -r old; cp -a new old; cp {name}.tgz all"));
+    }
+    world.ok(&["build", "c", "-f", "r.toml"]);
+    for (root, place) in [("c", "home/c"), ("./root", "root")] {
+        let was = picture(&world.path(place));
+        for name in ["z.tgz", "m.tgz", "a.tgz"] {
+            world.ok(&["patch", "apply", "--unsigned", name, "--root", root]);
+        }
+        assert_eq!(world.ok(&["patch", "list", "--root", root]), "z\nm\na\n");
+        world.ok(&["patch", "check", "--root", root]);
+        if root == "c" {
+            world.sh("echo other > built/other");
+            world.ok(&["build", "c"]);
+            world.sh("cd home/c; grep -qx 3 usr/bin/prog; grep -qx 3 made/f; test ! -e made/g; rm ../../built/other");
+            world.ok(&["check", "c", "--hash"]);
+        }
+        world.refused(&["patch", "undo", "m", "--root", root], &["a came after it"]);
+        let would = world.ok(&["patch", "undo", "--to", "z", "--root", root, "--dry-run"]);
+        let done = world.ok(&["patch", "undo", "--to", "z", "--root", root]);
+        let sums = would.lines().filter(|line| line.contains("would be undone"));
+        let sums: String = sums.map(|line| line.replace("would be undone", "undone") + "\n").collect();
+        assert_eq!(sums, done, "{would}");
+        if root == "./root" {
+            assert_eq!(picture(&world.path(place)), was, "undone");
+        }
+    }
+}
+
+/// A directory of patches is taken in the order of what they require, whatever their numbers are.
+#[test]
+fn what_is_required_comes_first() {
+    if !able(&["setfattr"]) {
+        return;
+    }
+    let world = world();
+    world.sh("mkdir all; cp -a old root; rm -r old; mv new old; cp -a old new; echo third > new/usr/bin/prog");
+    make(&world, "first", &["--number", "1", "--series", "a", "--requires", "p-1.tgz"]);
+    world.sh("mv p-1.tgz first.tgz all");
+    world.ok(&["patch", "apply", "--unsigned", "all", "--root", "./root"]);
+    assert_eq!(world.ok(&["patch", "list", "--root", "./root"]), "p-1\nfirst\n");
+    assert_contents(&world.path("root/usr/bin/prog"), "third\n");
+}
+
 /// What the root keeps is not taken on trust, and can be given up.
 #[test]
 fn what_was_kept_is_verified() {

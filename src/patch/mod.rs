@@ -19,6 +19,7 @@ pub mod repository;
 pub mod resolve;
 mod scratch;
 pub mod secrets;
+pub mod sequence;
 mod side;
 mod signed;
 mod squash;

@@ -112,7 +112,8 @@ pub fn list_made(chroot: &Chroot, contents: &Contents, watch: &Watch) -> Result<
     let roots = areas::roots(&root.dir, &areas::below(&root.place, &paths)?)?;
     let here = look::look(&roots, &paths, watch)?;
     let change = Change { root: &root, roots: &roots, here: &here, watch };
-    let store = Store { contents, undo: None, enrolled: Vec::new() };
+    let place = store::next_place(&store::installed(&root.dir, root.state.as_ref())?);
+    let store = Store { contents, place, undo: None, enrolled: Vec::new() };
     change.within(|work| change.commit(&here, HashMap::new(), &store, (&work.target()?, &work.stages()?)))
 }
 
@@ -236,7 +237,8 @@ impl Job<'_> {
             ..Undo::default()
         };
         let keeps = report.outcome == Outcome::Applied && !self.options.no_undo;
-        let store = Store { contents: &contents, undo: keeps.then_some(undo), enrolled };
+        let place = store::next_place(self.installed);
+        let store = Store { contents: &contents, place, undo: keeps.then_some(undo), enrolled };
         change.commit(&want, bodies.slots, &store, (&target, &stages))?;
         report.in_use = follow::in_use(&report.plan);
         report.followed = follow::follow(self.root, &contents, self.options.restart, self.watch)?;

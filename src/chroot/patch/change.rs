@@ -16,12 +16,14 @@ use crate::path::TreePath;
 use crate::plan::{self, Plan};
 use crate::sys::Dir;
 use crate::tree::diff::diff;
-use crate::tree::{Kind, Meta, Node, Time, Tree};
+use crate::tree::{Kind, Meta, Node, Time, Tree, Xattrs};
 use crate::watch::Watch;
 
 /// What the root keeps of a patch that is applied.
 pub(crate) struct Store<'a> {
     pub(crate) contents: &'a Contents,
+    /// Its place among those that were applied.
+    pub(crate) place: u64,
     /// What undoes it, but for the changes; none: nothing is kept.
     pub(crate) undo: Option<Undo>,
     /// Account files with what the patch adds to them. Undoing the patch leaves them: somebody may use the accounts.
@@ -53,7 +55,7 @@ pub(crate) struct Change<'a> {
 struct Keep {
     from: Node,
     path: TreePath,
-    /// Its inode stays with another name, or is on another filesystem.
+    /// Its inode stays with another name and must not lose what it may do, or is on another filesystem.
     copied: bool,
 }
 
@@ -98,7 +100,7 @@ impl Change<'_> {
         let plan = diff(self.here, want);
         let keeps = if store.undo.is_some() { self.keeps(&plan, &home, target)? } else { Vec::new() };
         let made = home.ancestors().filter(|above| self.here.get(above.as_bytes()).is_none()).collect();
-        let undo = store.undo.clone().map(|undo| Undo { made, ..undo });
+        let undo = store.undo.clone().map(|undo| Undo { made, place: store.place, ..undo });
         let text = undo.map(|undo| self.undo_text(&undo, &plan, &keeps)).transpose()?;
         let date = store.contents.head.date;
         let contents = store.contents.text();
@@ -142,7 +144,8 @@ impl Change<'_> {
             let keep = kept.get(&change.path).ok_or_else(|| unstaged(change))?;
             self.set_aside(keep, target, stage)
         };
-        let digests = record::Digests { contents: digest(&contents), undo: text.as_ref().map(|text| digest(text)) };
+        let undo = text.as_ref().map(|text| digest(text));
+        let digests = record::Digests { contents: digest(&contents), undo, place: store.place };
         record::note(self.root, &store.contents.head.name, &digests)?;
         let plan = diff(self.here, &want);
         let record = record::next(self.root, &plan, Some(&store.contents.head.name))?;
@@ -195,7 +198,8 @@ impl Change<'_> {
             let path = home.join(KEPT.as_bytes())?.join(format!("{:06}", keeps.len()).as_bytes())?;
             // Of a chroot other names may be those of a clone by links, which nobody patches here: their inode stays as it is.
             let shared = self.root.managed && links(target, &change.path)? > names.len().max(1) as u64;
-            let copied = stays || shared || target.locate(&change.path)?.0 != store;
+            let changes = (stays || shared) && is_armed(&before.meta);
+            let copied = changes || target.locate(&change.path)?.0 != store;
             keeps.push(Keep { from: before.clone(), path, copied });
         }
         Ok(keeps)
@@ -239,6 +243,12 @@ fn links(target: &Target, path: &TreePath) -> Result<u64> {
 fn is_needed(before: &Node, change: &plan::Change) -> bool {
     let same = change.after.as_ref().is_some_and(|after| after.kind.same(&before.kind));
     matches!(before.kind, Kind::File { .. }) && !same
+}
+
+/// Has it set-id bits or capabilities, which what is set aside loses?
+fn is_armed(meta: &Meta) -> bool {
+    let capable = |xattrs: &Xattrs| xattrs.iter().any(|(name, _)| **name == *b"security.capability");
+    meta.mode & 0o6000 != 0 || meta.xattrs.as_deref().is_some_and(capable)
 }
 
 /// Root's own.

@@ -39,7 +39,6 @@ pub(crate) fn lay_over(
     if patches.is_empty() {
         return Ok(());
     }
-    patches.sort_by_key(|patch| patch.undo.as_ref().map(|undo| undo.applied));
     let layer = u32::try_from(wanted.layers.len()).unwrap_or(u32::MAX);
     let root = root.try_clone().on("open", "/")?;
     wanted.layers.push(Content::Directory { root, moved: HashMap::new() });

@@ -18,6 +18,7 @@ mod record;
 pub(crate) mod store;
 mod target;
 pub mod undo;
+mod undoing;
 pub mod verify;
 
 use std::ffi::OsString;

@@ -27,6 +27,8 @@ const PATCHES: &str = "patches";
 pub(crate) struct Digests {
     pub(crate) contents: Digest,
     pub(crate) undo: Option<Digest>,
+    /// Its place among those that were applied.
+    pub(crate) place: u64,
 }
 
 /// Notes the digests of the patch `name`.
@@ -34,7 +36,7 @@ pub(crate) fn note(root: &Root, name: &str, digests: &Digests) -> Result<()> {
     let state = root.state()?;
     let dir = state.subdir(PATCHES)?;
     let undo = digests.undo.map(|digest| format!("undo {digest}\n")).unwrap_or_default();
-    let text = format!("contents {}\n{undo}", digests.contents);
+    let text = format!("contents {}\n{undo}place {}\n", digests.contents, digests.place);
     let new = format!("{name}~");
     let write = || -> std::io::Result<()> {
         let mut file = dir.open_or_create(new.as_bytes(), 0o600)?;
@@ -58,11 +60,10 @@ pub(crate) fn noted(state: &State, name: &str) -> Result<Option<Digests>> {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         file => file.and_then(|file| file.take(4096).read_to_string(&mut text)).on("read", name)?,
     };
-    let digest = |keyword: &str| {
-        let line = text.lines().find_map(|line| line.strip_prefix(keyword)?.strip_prefix(' '));
-        line.and_then(|hex| Digest::from_hex(hex.as_bytes()))
-    };
-    Ok(digest("contents").map(|contents| Digests { contents, undo: digest("undo") }))
+    let value = |keyword: &str| text.lines().find_map(|line| line.strip_prefix(keyword)?.strip_prefix(' '));
+    let digest = |keyword: &str| value(keyword).and_then(|hex| Digest::from_hex(hex.as_bytes()));
+    let place = value("place").and_then(|place| place.parse().ok()).unwrap_or(0);
+    Ok(digest("contents").map(|contents| Digests { contents, undo: digest("undo"), place }))
 }
 
 /// Notes in `to` what was noted in `from`: the root that it is of is a copy.

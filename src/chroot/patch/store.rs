@@ -20,6 +20,7 @@ use super::record;
 use crate::chroot::state::State;
 use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::patch::resolve::Why;
+use crate::patch::sequence::{self, Item};
 use crate::patch::{CONTENTS, Contents, STORE, check_name, store};
 use crate::path::TreePath;
 use crate::plan::text::{read_change, write_change};
@@ -49,13 +50,17 @@ pub struct Installed {
     /// The host noted just this manifest when it applied the patch. The root's own word is not enough: whoever is
     /// inside, or a tar that was interrupted, may have put it there.
     pub vouched: bool,
+    /// Its place among those that were applied, from 1; 0: nobody knows. The host's word counts before the root's.
+    pub(crate) place: u64,
 }
 
 /// What was really changed by a patch.
 #[derive(Debug, Clone, Default)]
 pub struct Undo {
-    /// When it was applied: seconds since 1970.
+    /// When it was applied: seconds since 1970. Clocks are set back: nothing is decided by it.
     pub applied: i64,
+    /// Its place among those that were applied, from 1.
+    pub(crate) place: u64,
     /// Numbers of the series that were passed over because somebody said so.
     pub skipped: Vec<u32>,
     /// Directories that were made for the list of patches.
@@ -71,7 +76,7 @@ pub struct Undo {
 impl Undo {
     /// Its text.
     pub(crate) fn text(&self) -> Vec<u8> {
-        let mut text = format!("{FIRST}\napplied {}\n", self.applied).into_bytes();
+        let mut text = format!("{FIRST}\napplied {}\nplace {}\n", self.applied, self.place).into_bytes();
         self.skipped.iter().for_each(|number| text.extend_from_slice(format!("skipped {number}\n").as_bytes()));
         let made = self.made.iter().map(|at| ("made", at));
         for (word, at) in made.chain(self.noted.iter().map(|(word, at)| (word.as_str(), at))) {
@@ -103,6 +108,7 @@ impl Undo {
             let number = || std::str::from_utf8(value).ok()?.parse::<i64>().ok();
             match word {
                 "applied" => undo.applied = number().ok_or_else(broken)?,
+                "place" => undo.place = number().and_then(|n| n.try_into().ok()).ok_or_else(broken)?,
                 "skipped" => undo.skipped.push(number().and_then(|n| n.try_into().ok()).ok_or_else(broken)?),
                 "made" => undo.made.push(read_path(value).ok_or_else(broken)?),
                 _ => undo.noted.push((word.to_owned(), read_path(value).ok_or_else(broken)?)),
@@ -137,7 +143,7 @@ pub fn word(why: &Why) -> &'static str {
     }
 }
 
-/// The patches of a root, in the order of their series and numbers, then names.
+/// The patches of a root, in the order in which they were applied; first those of which nobody knows.
 ///
 /// # Errors
 /// [`ErrorKind::BadInput`] naming what is malformed; as open(2).
@@ -151,20 +157,35 @@ pub fn installed(root: &Dir, state: Option<&State>) -> Result<Vec<Installed>> {
         let noted = state.map(|state| record::noted(state, name)).transpose()?.flatten();
         match (read(root, name), noted) {
             (Ok(Some(patch)), noted) => {
-                let vouched = noted.is_some_and(|noted| noted.contents == patch.digest);
-                found.push(Installed { vouched, ..patch });
+                let noted = noted.filter(|noted| noted.contents == patch.digest);
+                let place = noted.as_ref().map_or(patch.place, |noted| noted.place);
+                found.push(Installed { vouched: noted.is_some(), place, ..patch });
             }
             (Err(error), Some(_)) => return Err(error),
             // Nobody applied that.
             (Ok(None) | Err(_), _) => {}
         }
     }
-    let key = |patch: &Installed| {
+    Ok(in_order(found))
+}
+
+fn in_order(mut found: Vec<Installed>) -> Vec<Installed> {
+    // Plain tar may have unpacked several at once.
+    let items = found.iter().map(|patch| {
         let head = &patch.contents.head;
-        (head.series.clone(), head.number, patch.undo.as_ref().map(|undo| undo.applied), head.name.clone())
-    };
-    found.sort_by_key(key);
-    Ok(found)
+        Item { key: (patch.place, &head.series, head.number, &head.name), head, digest: patch.digest }
+    });
+    let order = sequence::in_order(&items.collect::<Vec<_>>());
+    let mut places = vec![0; order.len()];
+    order.into_iter().enumerate().for_each(|(place, index)| places[index] = place);
+    let mut places = places.into_iter();
+    found.sort_by_cached_key(|_| places.next());
+    found
+}
+
+/// The place of the patch that is applied next.
+pub(crate) fn next_place(installed: &[Installed]) -> u64 {
+    installed.iter().map(|patch| patch.place).max().unwrap_or(0).saturating_add(1)
 }
 
 /// The patch `name` of a root, if it lists one.
@@ -181,7 +202,8 @@ pub(crate) fn read(root: &Dir, name: &str) -> Result<Option<Installed>> {
     }
     let digest = Digest(Sha256::digest(&text).into());
     let undo = text_of(&dir, UNDO)?.map(|text| Undo::parse(&text)).transpose().map_err(|e| e.at(&at))?;
-    Ok(Some(Installed { contents, digest, undo, vouched: false }))
+    let place = undo.as_ref().map_or(0, |undo| undo.place);
+    Ok(Some(Installed { contents, digest, undo, vouched: false, place }))
 }
 
 /// The directory at `path` of a root, wherever it is mounted; none if there is none.

@@ -2,13 +2,15 @@
 //! `patch undo`: the plan that was carried out, with before and after exchanged; contents = what was set aside.
 #![forbid(unsafe_code)]
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::ffi::OsStr;
+use std::io::Seek;
 use std::path::PathBuf;
 
 use super::change::Change;
 use super::store::{self, Installed, Undo};
 use super::target::Root;
+use super::undoing::Undoing;
 use super::{follow, look, record};
 use crate::apply::{Body, Slot, Stage, Target};
 use crate::chroot::areas::{self, Areas};
@@ -19,9 +21,9 @@ use crate::patch::resolve::{Here, Ids, OnConflict, Why, resolve};
 use crate::patch::{self, Contents, Head};
 use crate::path::TreePath;
 use crate::plan::{self, Plan};
-use crate::sys::{Dir, Mapping};
+use crate::sys::{Dir, FileType, Mapping};
 use crate::tree::diff::diff;
-use crate::tree::{Digest, Tree};
+use crate::tree::{Digest, Meta, Tree};
 use crate::watch::Watch;
 
 /// Which patches are undone.
@@ -77,7 +79,7 @@ impl Undone {
 pub fn undo(home: &Home, name: &OsStr, which: &Which, options: Options, watch: &Watch) -> Result<Vec<Undone>> {
     let locking = Locking { shared: options.dry_run, wait: options.wait, verb: "patch undo" };
     let root = Root::open(home, name, locking)?;
-    let mut undone = Vec::new();
+    let (mut undone, mut done) = (Vec::new(), Undoing::default());
     let names = chosen(&store::installed(&root.dir, root.state.as_ref())?, which)?;
     for name in names {
         // What is undone is gone from the list, and in no other's way.
@@ -86,8 +88,12 @@ pub fn undo(home: &Home, name: &OsStr, which: &Which, options: Options, watch: &
         let installed: Vec<&Installed> = installed.iter().filter(gone).collect();
         let patch = installed.iter().find(|patch| patch.contents.head.name == name).ok_or_else(|| no_patch(&name))?;
         may_be_undone(patch, &installed)?;
-        let job = Job { root: &root, patch, options, watch };
-        undone.push(job.undo()?);
+        let job = Job { root: &root, patch, options, done: &done, watch };
+        let one = job.undo()?;
+        if options.dry_run {
+            done.add(&one.plan);
+        }
+        undone.push(one);
         if undone.last().is_some_and(Undone::has_conflicts) {
             break;
         }
@@ -95,15 +101,9 @@ pub fn undo(home: &Home, name: &OsStr, which: &Which, options: Options, watch: &
     Ok(undone)
 }
 
-/// When a patch was applied; those that were unpacked by tar first.
-fn applied(patch: &Installed) -> (Option<i64>, Option<u32>) {
-    (patch.undo.as_ref().map(|undo| undo.applied), patch.contents.head.number)
-}
-
 /// The names of the patches to undo, in that order.
 fn chosen(installed: &[Installed], which: &Which) -> Result<Vec<String>> {
-    let mut latest: Vec<&Installed> = installed.iter().collect();
-    latest.sort_by_key(|patch| std::cmp::Reverse(applied(patch)));
+    let latest: Vec<&Installed> = installed.iter().rev().collect();
     let name = |patch: &&Installed| patch.contents.head.name.clone();
     let find = |wanted: &str| latest.iter().position(|patch| patch.contents.head.name == *wanted);
     match which {
@@ -123,7 +123,7 @@ pub(super) fn no_patch(name: &str) -> Error {
 
 /// Refuses a patch whose paths a later one touched (decision 8).
 fn may_be_undone(patch: &Installed, installed: &[&Installed]) -> Result<()> {
-    let later = |other: &&&Installed| {
+    let touches_it = |other: &&&Installed| {
         let requires = other.contents.head.requires.iter().any(|(_, digest)| *digest == patch.digest);
         let touches = || {
             other
@@ -132,9 +132,9 @@ fn may_be_undone(patch: &Installed, installed: &[&Installed]) -> Result<()> {
                 .iter()
                 .any(|e| e.change.action() != plan::Action::Touch && is_changed(patch, &e.change.path))
         };
-        requires || (applied(other) > applied(patch) && touches())
+        requires || touches()
     };
-    match installed.iter().filter(|other| other.digest != patch.digest).find(later) {
+    match installed.iter().skip_while(|other| other.digest != patch.digest).skip(1).find(touches_it) {
         None => Ok(()),
         Some(later) => {
             let (name, own) = (&later.contents.head.name, &patch.contents.head.name);
@@ -152,6 +152,8 @@ struct Job<'a> {
     root: &'a Root,
     patch: &'a Installed,
     options: Options,
+    /// What a dry run made of the root so far.
+    done: &'a Undoing,
     watch: &'a Watch,
 }
 
@@ -166,9 +168,9 @@ impl Job<'_> {
         paths.push(home.clone());
         let below = areas::below(&self.root.place, &paths)?;
         let roots = areas::roots(&self.root.dir, &below)?;
-        let mut here = look::look(&roots, &paths, self.watch)?;
+        let mut here = self.done.tree(look::look(&roots, &paths, self.watch)?)?;
         let ids = Ids::default();
-        let names = |path: &TreePath| look::names(&self.root.dir, path);
+        let names = |path: &TreePath| Ok(self.done.names(path, look::names(&self.root.dir, path)?));
         let left = |_: &TreePath| Vec::new();
         let view = Here { tree: &here, ids: &ids, names: &names, left: &left };
         let resolved = resolve(&reversed, &view, OnConflict::Refuse)?;
@@ -242,29 +244,42 @@ impl Job<'_> {
     }
 
     /// The names of the files that were set aside, by digest.
-    fn kept(&self, undo: &Undo) -> Result<Kept> {
+    fn kept<'u>(&self, undo: &'u Undo) -> Result<Kept<'u>> {
         let name = &self.patch.contents.head.name;
         let dir = store::kept(&self.root.dir, name)?.1;
         let before = |(path, number): (&TreePath, &usize)| {
             let at = undo.plan.changes.binary_search_by(|change| change.path.cmp(path)).ok()?;
-            Some((undo.plan.changes[at].before.as_ref()?.digest()?, format!("{number:06}").into_bytes()))
+            Some((undo.plan.changes[at].before.as_ref()?.digest()?, kept_name(number)))
         };
-        Ok(Kept { dir, files: undo.kept.iter().filter_map(before).collect() })
+        Ok(Kept { dir, own: &undo.kept, files: undo.kept.iter().filter_map(before).collect() })
     }
 
-    /// Stages what was set aside; its digest is compared on the way.
-    fn bring(&self, change: &plan::Change, kept: &Kept, target: &Target, stages: &[&Stage]) -> Result<Slot> {
+    /// Stages what was set aside; its digest is compared on the way. Where it is just as it was, itself: so it shares its
+    /// inode again with names that the patch knew nothing of.
+    fn bring(&self, change: &plan::Change, kept: &Kept<'_>, target: &Target, stages: &[&Stage]) -> Result<Slot> {
         let lost = || Error::new(ErrorKind::NotFound, "what was there before was not kept").at(&change.path);
         let node = change.after.as_ref().ok_or_else(lost)?;
-        let name = node.digest().and_then(|digest| kept.files.get(&digest)).ok_or_else(lost)?;
-        let file = kept.dir.as_ref().ok_or_else(lost)?.open_file(name).on("open", &change.path)?;
+        let own = kept.own.get(&change.path).map(kept_name);
+        let name = own.or_else(|| kept.files.get(&node.digest()?).cloned()).ok_or_else(lost)?;
+        let dir = kept.dir.as_ref().ok_or_else(lost)?;
+        let mut file = dir.open_file(&name).on("open", &change.path)?;
         let stage = stages[target.locate(&change.path)?.0];
+        if kept.own.contains_key(&change.path)
+            && is_as(dir, &name, &node.meta).on("stat", &change.path)?
+            && Some(patch::digest_of(&mut file).on("read", &change.path)?) == node.digest()
+            && let Ok(slot) = stage.link(dir, &name)
+        {
+            return Ok(slot);
+        }
+        file.rewind().on("seek", &change.path)?;
         Ok(stage.file(node, Body::File(&file), self.watch)?.slot)
     }
 }
 
-struct Kept {
+struct Kept<'a> {
     dir: Option<Dir>,
+    /// The number of the one that was at a path.
+    own: &'a BTreeMap<TreePath, usize>,
     files: HashMap<Digest, Vec<u8>>,
 }
 
@@ -274,6 +289,20 @@ fn reversed(name: &str, undo: &Undo) -> Contents {
     // Nothing is merged on the way back.
     contents.entries.iter_mut().for_each(|entry| entry.base = false);
     contents
+}
+
+/// Its name among what was set aside.
+fn kept_name(number: &usize) -> Vec<u8> {
+    format!("{number:06}").into_bytes()
+}
+
+/// Has the file `name` just this metadata?
+fn is_as(dir: &Dir, name: &[u8], meta: &Meta) -> std::io::Result<bool> {
+    let stat = dir.stat(name)?;
+    let xattrs = dir.xattrs(name, FileType::File)?;
+    let same = (stat.mode, stat.uid, stat.gid, stat.mtime, stat.flags)
+        == (meta.mode, meta.uid, meta.gid, meta.mtime, meta.flags);
+    Ok(same && xattrs == meta.xattrs.as_deref().cloned().unwrap_or_default())
 }
 
 fn nothing_kept(name: &str) -> Error {

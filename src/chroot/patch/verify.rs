@@ -30,7 +30,7 @@ pub struct Listed {
     pub system: String,
     /// The release that the root is of, if it says so.
     pub release: Option<String>,
-    /// The patches, in order.
+    /// The patches, in the order in which they were applied.
     pub patches: Vec<Installed>,
 }
 
@@ -95,9 +95,7 @@ pub fn check(home: &Home, name: &OsStr, wait: bool, watch: &Watch) -> Result<Che
     let installed = store::installed(&root.dir, root.state.as_ref())?;
     let ids = Ids::parse(&root.text("etc/passwd")?, &root.text("etc/group")?);
     let mut last: BTreeMap<TreePath, Wanted<'_>> = BTreeMap::new();
-    let mut order: Vec<&Installed> = installed.iter().collect();
-    order.sort_by_key(|patch| patch.undo.as_ref().map(|undo| undo.applied));
-    for patch in order {
+    for patch in &installed {
         let left = |path: &TreePath| {
             let noted = patch.undo.iter().flat_map(|undo| &undo.noted);
             noted.into_iter().any(|(word, at)| at == path && matches!(word.as_str(), "merged" | "not-empty"))

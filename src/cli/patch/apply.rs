@@ -18,6 +18,7 @@ use crate::cli::progress::watched;
 use crate::cli::{Exit, json};
 use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::patch::resolve::OnConflict;
+use crate::patch::sequence::{Item, in_order};
 use crate::patch::{Bundle, Keys};
 use crate::sys::Mapping;
 
@@ -61,7 +62,7 @@ struct Job<'a> {
 }
 
 impl Job<'_> {
-    /// The patches to apply, in the order of their series. Standard input can be read once.
+    /// The patches to apply, what is required first, else in the order of their series. Standard input can be read once.
     fn files(&self) -> Result<Vec<PathBuf>> {
         if let [file] = self.args.files.as_slice()
             && !file.is_dir()
@@ -87,12 +88,15 @@ impl Job<'_> {
             }
         }
         let mut known = Vec::new();
-        for file in files {
-            let head = self.open(&file)?.contents.head;
-            known.push(((head.series, head.number, head.name), file));
+        for file in &files {
+            known.push(self.open(file)?.contents);
         }
-        known.sort();
-        Ok(known.into_iter().map(|(_, file)| file).collect())
+        let items = known.iter().map(|contents| {
+            let head = &contents.head;
+            Item { key: (&head.series, head.number, &head.name), head, digest: contents.digest() }
+        });
+        let order = in_order(&items.collect::<Vec<_>>());
+        Ok(order.into_iter().map(|index| files[index].clone()).collect())
     }
 
     fn open(&self, file: &Path) -> Result<Bundle<'static>> {
