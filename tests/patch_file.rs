@@ -208,4 +208,8 @@ fn what_a_file_was_may_stay_at_home() {
     world.sh("cp -a t0 root");
     world.ok(&["patch", "apply", "--unsigned", "p.tgz", "--root", "./root"]);
     assert_eq!(world.sh("cat root/etc/key root/etc/text"), "gone\nc\n");
+    // The other way round it would come.
+    let back = ["patch", "diff", "t1", "t0", "--name", "back", "--unsigned"];
+    world.refused(&back, &["etc/key: it holds a private key", "leave it out"]);
+    assert!(!world.path("back.tgz").exists());
 }

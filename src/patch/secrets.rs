@@ -6,6 +6,9 @@ use std::io::Read;
 
 use base64ct::{Base64, Encoding};
 
+use crate::error::{Error, ErrorKind};
+use crate::path::TreePath;
+
 /// How a key in PEM begins and ends its first line: RFC 7468, and OpenSSH's own.
 const BEGIN: &[u8] = b"-----BEGIN ";
 const END: &[u8] = b"PRIVATE KEY-----";
@@ -36,6 +39,12 @@ pub fn holds_key(mut from: impl Read) -> std::io::Result<bool> {
             return Ok(false);
         }
     }
+}
+
+/// Nobody wants to ship the key at `path`; `hint` says what leaves it out.
+pub fn refused(path: &TreePath, hint: &'static str) -> Error {
+    let error = Error::new(ErrorKind::Refused, "it holds a private key, which would be in the patch");
+    error.at(path).hint(hint)
 }
 
 /// Does a key begin at `at`, which is the beginning of a line?

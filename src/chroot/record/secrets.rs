@@ -2,8 +2,8 @@
 //! A private key among the changes: nobody wants to ship one.
 #![forbid(unsafe_code)]
 
-use crate::error::{Error, ErrorKind, IoContext, Result};
-use crate::patch::secrets::holds_key;
+use crate::error::{IoContext, Result};
+use crate::patch::secrets::{holds_key, refused};
 use crate::plan::Plan;
 use crate::sys::Dir;
 use crate::tree::Kind;
@@ -12,7 +12,7 @@ use crate::watch::Watch;
 /// Refuses a plan that brings a private key out of `root`.
 ///
 /// # Errors
-/// [`ErrorKind::Refused`] naming it; as read(2).
+/// [`crate::error::ErrorKind::Refused`] naming it; as read(2).
 pub(super) fn refuse(plan: &Plan, root: &Dir, watch: &Watch) -> Result<()> {
     for change in plan.changes.iter().filter(|change| change.replace) {
         let Some(after) = change.after.as_ref().filter(|after| matches!(after.kind, Kind::File { .. })) else {
@@ -22,10 +22,9 @@ pub(super) fn refuse(plan: &Plan, root: &Dir, watch: &Watch) -> Result<()> {
         let Some(file) = dir.open_regular(after.path.name()).on("open", &after.path)? else { continue };
         watch.check()?;
         if holds_key(file).on("read", &after.path)? {
-            let error = Error::new(ErrorKind::Refused, "it holds a private key, which would be in the patch");
             let hint =
                 "leave it out, in the recipe of the chroot: [record] omit = [\"PATH\"]; or make it on the target";
-            return Err(error.at(&after.path).hint(hint));
+            return Err(refused(&after.path, hint));
         }
     }
     Ok(())

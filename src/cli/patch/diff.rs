@@ -11,8 +11,9 @@ use super::args::Diff;
 use crate::cli::out::{Out, shown};
 use crate::cli::progress::watched;
 use crate::cli::{Exit, json};
-use crate::error::{Error, ErrorKind, Result};
-use crate::patch::{Bodies, Contents, Side};
+use crate::error::{Error, ErrorKind, IoContext, Result};
+use crate::patch::secrets::{holds_key, refused};
+use crate::patch::{Bodies, Body, Contents, Side};
 use crate::plan::Plan;
 use crate::tree::diff::diff;
 use crate::watch::Watch;
@@ -33,6 +34,7 @@ pub(super) fn run(args: &Diff, out: &mut Out) -> Result<Exit> {
         };
         before.gather(&nodes(|change| change.before.as_ref()), &file, watch)?;
         after.gather(&nodes(|change| change.after.as_ref()), &file, watch)?;
+        refuse_keys(&contents, &after, watch)?;
         let bodies = Bodies { before: &|node| before.content(node), after: &|node| after.content(node) };
         draft.write(contents, bodies, watch)
     })?;
@@ -53,6 +55,18 @@ pub(super) fn run(args: &Diff, out: &mut Out) -> Result<Exit> {
         HumanBytes(stored)
     ))?;
     Ok(Exit::Done)
+}
+
+/// What two trees differ in is taken as it is, so somebody has to look.
+fn refuse_keys(contents: &Contents, after: &Side, watch: &Watch) -> Result<()> {
+    let brought = contents.entries.iter().filter(|entry| entry.body != Body::None);
+    for node in brought.filter_map(|entry| entry.change.after.as_ref()) {
+        watch.check()?;
+        if holds_key(after.content(node)?).on("read", &node.path)? {
+            return Err(refused(&node.path, "leave it out of the trees, or make it on the target"));
+        }
+    }
+    Ok(())
 }
 
 fn list(args: &Diff, out: &mut Out) -> Result<Exit> {
