@@ -7,11 +7,11 @@ use std::fs;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
-use common::{World, able};
+use common::{Said, World, able, rsync_differences};
 
 /// What a server does that is asked for a file.
 #[derive(Clone, Copy, PartialEq)]
@@ -23,6 +23,8 @@ enum Manner {
     Endless,
     /// Another file altogether.
     Garbage,
+    /// From where it is asked to begin.
+    Ranged,
     /// Somewhere else, for ever.
     Redirects,
     /// It has none of them.
@@ -34,6 +36,8 @@ struct Server {
     url: String,
     stop: Arc<AtomicBool>,
     port: u16,
+    /// The files that were asked for, and from where on.
+    asked: Arc<Mutex<Vec<(String, usize)>>>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -44,16 +48,18 @@ impl Server {
         let port = listener.local_addr().unwrap().port();
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = Arc::clone(&stop);
+        let asked = Arc::new(Mutex::new(Vec::new()));
+        let noted = Arc::clone(&asked);
         let thread = std::thread::spawn(move || {
             for stream in listener.incoming() {
                 if stopped.load(Ordering::Relaxed) {
                     break;
                 }
                 // A client that goes away is what some of these tests want.
-                let _ = answer(stream.unwrap(), &dir, which, manner);
+                let _ = answer(stream.unwrap(), &dir, (which, manner), &noted);
             }
         });
-        Server { url: format!("http://127.0.0.1:{port}/"), stop, port, thread: Some(thread) }
+        Server { url: format!("http://127.0.0.1:{port}/"), stop, port, asked, thread: Some(thread) }
     }
 }
 
@@ -65,7 +71,12 @@ impl Drop for Server {
     }
 }
 
-fn answer(mut stream: TcpStream, dir: &Path, which: &str, manner: Manner) -> std::io::Result<()> {
+fn answer(
+    mut stream: TcpStream,
+    dir: &Path,
+    (which, manner): (&str, Manner),
+    asked: &Mutex<Vec<(String, usize)>>,
+) -> std::io::Result<()> {
     let mut request = Vec::new();
     while !request.windows(4).any(|end| end == b"\r\n\r\n") {
         let mut more = [0; 1024];
@@ -76,6 +87,11 @@ fn answer(mut stream: TcpStream, dir: &Path, which: &str, manner: Manner) -> std
     }
     let text = String::from_utf8_lossy(&request);
     let name = text.split(' ').nth(1).unwrap_or_default().trim_start_matches('/').to_owned();
+    let start = text
+        .to_lowercase()
+        .split_once("range: bytes=")
+        .map_or(0, |(_, from)| from.split('-').next().unwrap().parse().unwrap());
+    asked.lock().unwrap().push((name.clone(), start));
     let manner = if name.ends_with(which) { manner } else { Manner::Honest };
     let body = fs::read(dir.join(&name)).ok();
     match (manner, body) {
@@ -97,7 +113,16 @@ fn answer(mut stream: TcpStream, dir: &Path, which: &str, manner: Manner) -> std
             write!(stream, "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", body.len())?;
             stream.write_all(&body[..body.len() / 2])
         }
-        (Manner::Honest, Some(body)) => {
+        (Manner::Ranged, Some(body)) if start >= body.len() && start > 0 => {
+            stream.write_all(b"HTTP/1.1 416 Range Not Satisfiable\r\nContent-Length: 0\r\n\r\n")
+        }
+        (Manner::Ranged, Some(body)) if start > 0 => {
+            let (all, rest) = (body.len(), &body[start..]);
+            write!(stream, "HTTP/1.1 206 Partial Content\r\nContent-Range: bytes {start}-{}/{all}\r\n", all - 1)?;
+            write!(stream, "Content-Length: {}\r\n\r\n", rest.len())?;
+            stream.write_all(rest)
+        }
+        (Manner::Honest | Manner::Ranged, Some(body)) => {
             write!(stream, "HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", body.len())?;
             stream.write_all(&body)
         }
@@ -128,6 +153,8 @@ fn kept(world: &World) -> String {
     let mut text = String::new();
     let mut entries: Vec<_> = fs::read_dir(dir).into_iter().flatten().map(|entry| entry.unwrap().path()).collect();
     entries.sort();
+    // The beginning of a file is kept for the next time, and counts for nothing.
+    entries.retain(|path| !path.file_name().unwrap().to_string_lossy().starts_with(".part-"));
     for path in entries {
         let content = fs::read(&path).unwrap();
         text.push_str(&format!(
@@ -248,6 +275,93 @@ fn hostile_mirrors() {
         "fetched one\nfetched two\n"
     );
     assert!(!world.path("home/patches/.one.tgz.1-0").exists());
+}
+
+/// What is cut off goes on from there, if the server can do that; whatever there was, only the whole file counts.
+#[test]
+fn a_cut_download_goes_on() {
+    if !able(&[]) {
+        return;
+    }
+    let world = world();
+    world.ok(&["patch", "publish", "repo", "one.tgz", "-s", "k-patch.sec"]);
+    let size = usize::try_from(fs::metadata(world.path("one.tgz")).unwrap().len()).unwrap();
+    let sync = |url: &str| world.run(&["patch", "sync", url, "--key", "k-patch.pub", "--root", "./root"]);
+    let parts = || world.sh("ls -A home/patches | grep -c '^.part-' || true");
+    let whole = vec![b'x'; size];
+    // What is there before, how it is served, where it is asked for to begin.
+    for (part, manner, starts) in [
+        (None, Manner::Ranged, &[size / 2][..]),
+        (None, Manner::Honest, &[size / 2]),
+        (Some(&whole[..9]), Manner::Ranged, &[9, 0]),
+        (Some(&whole[..9]), Manner::Honest, &[9, 0]),
+        (Some(&whole[..]), Manner::Ranged, &[size, 0]),
+    ] {
+        let cut = Server::new(world.path("repo"), "one.tgz", Manner::CutShort);
+        assert_eq!(sync(&cut.url).status, Some(1));
+        assert_eq!(parts(), "1\n");
+        if let Some(part) = part {
+            let name = world.sh("ls -A home/patches | grep '^.part-'");
+            fs::write(world.path("home/patches").join(name.trim()), part).unwrap();
+        }
+        let server = Server::new(world.path("repo"), "one.tgz", manner);
+        let said = sync(&server.url);
+        assert_eq!((said.status, said.out.as_str()), (Some(0), "fetched one\n"), "{said:?}");
+        let asked = server.asked.lock().unwrap();
+        let asked: Vec<usize> = asked.iter().filter(|(name, _)| name == "one.tgz").map(|(_, from)| *from).collect();
+        assert_eq!(asked, starts);
+        assert_eq!(parts(), "0\n");
+        world.sh("cmp one.tgz home/patches/one.tgz; rm home/patches/one.tgz");
+    }
+}
+
+/// The user says whose servers are trusted, as to curl.
+#[test]
+fn certificates_of_ones_own() {
+    if !able(&["openssl", "python3"]) {
+        return;
+    }
+    let world = world();
+    world.ok(&["patch", "publish", "repo", "one.tgz", "-s", "k-patch.sec"]);
+    world.sh(
+        "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout ca.key -out ca.pem -subj /CN=ca 2>/dev/null
+        openssl req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout own.key -out own.csr -subj /CN=own 2>/dev/null
+        printf 'subjectAltName=IP:127.0.0.1\nbasicConstraints=CA:FALSE\n' > own.ext
+        openssl x509 -req -in own.csr -CA ca.pem -CAkey ca.key -CAcreateserial -extfile own.ext -out own.pem 2>/dev/null
+        openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout x.key -out other.pem -subj /CN=x 2>/dev/null
+        mkfifo port; echo none > empty.pem; chmod 600 ca.pem",
+    );
+    let script = "import http.server, ssl, os
+os.chdir('repo')
+server = http.server.HTTPServer(('127.0.0.1', 0), http.server.SimpleHTTPRequestHandler)
+context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+context.load_cert_chain('../own.pem', '../own.key')
+server.socket = context.wrap_socket(server.socket, server_side=True)
+open('../port', 'w').write(str(server.server_port))
+server.serve_forever()";
+    let mut server = std::process::Command::new("python3");
+    let server = server.args(["-c", script]).current_dir(world.path("")).stderr(std::process::Stdio::null());
+    let mut server = server.spawn().unwrap();
+    let port = fs::read_to_string(world.path("port")).unwrap();
+    let sync = |name: &str, file: &str| {
+        let url = format!("https://127.0.0.1:{port}/");
+        let mut command = world.stockade(&["patch", "sync", &url, "--key", "k-patch.pub", "--root", "./root"]);
+        Said::of(command.env_remove("SSL_CERT_FILE").env_remove("CURL_CA_BUNDLE").env(name, file).output().unwrap())
+    };
+    let said = [
+        sync("SSL_CERT_FILE", ""),
+        sync("SSL_CERT_FILE", "other.pem"),
+        sync("SSL_CERT_FILE", "empty.pem"),
+        sync("SSL_CERT_FILE", "nowhere.pem"),
+        sync("CURL_CA_BUNDLE", "ca.pem"),
+        sync("SSL_CERT_FILE", "ca.pem"),
+    ];
+    server.kill().unwrap();
+    server.wait().unwrap();
+    for (said, words) in said.iter().zip(["certificate", "certificate", "holds no certificate", "nowhere.pem"]) {
+        assert!(said.status == Some(1) && said.err.contains(words), "{said:?}");
+    }
+    assert_eq!((said[4].out.as_str(), said[5].out.as_str()), ("fetched one\n", "there one\n"), "{said:?}");
 }
 
 /// Root never speaks to the network: who asks has given it up.
@@ -384,6 +498,82 @@ fn a_mirror_for_syspatch() {
         world.refused(&publish, &[words]);
     }
     assert_eq!(world.sh("ls mirror/syspatch/7.8/amd64"), "SHA256.sig\nsyspatch78-901_fix_one.tgz\n");
+}
+
+/// What the archives of the mirror bring is applied as any patch is, and undone exactly.
+#[test]
+fn a_mirror_is_read_back() {
+    if !able(&["rsync", "tar", "signify-openbsd"]) {
+        return;
+    }
+    let world = World::new();
+    world.sh(
+        "umask 022
+        arch=$(uname -m | sed 's/x86_64/amd64/; s/aarch64/arm64/'); echo $arch > arch
+        mkdir -p t0/usr/sbin t0/usr/bin t0/etc/signify t0/usr/share/relink/kernel/GENERIC.MP
+        touch t0/etc/signify/openbsd-78-base.pub t0/etc/signify/openbsd-79-base.pub; seq 100 > t0/usr/sbin/d; chmod 555 t0/usr/sbin/d
+        echo x > t0/usr/bin/x; chmod 4755 t0/usr/bin/x; echo o > t0/usr/share/relink/kernel/GENERIC.MP/if.o
+        cp -a t0 t1; seq 99 > t1/usr/sbin/d; chown 0:7 t1/usr/bin/x; echo y > t1/usr/bin/x; chmod 4755 t1/usr/bin/x
+        mkdir t1/usr/new; echo n > t1/usr/new/n; ln -s d t1/usr/sbin/e
+        touch -d @1600000000 t1/usr/sbin/d t1/usr/bin/x t1/usr/new/n t1/usr/share/relink/kernel/GENERIC.MP/if.o
+        cp -a t0 root; cp -a t0 none; rm none/usr/sbin/d none/usr/bin/x
+        $STOCKADE key generate openbsd-78-syspatch; $STOCKADE key generate k-patch
+        $STOCKADE patch diff t0 t1 --name fix.one --number 901 --release 7.8 --arch $arch -s k-patch.sec
+        $STOCKADE patch publish mirror fix.one.tgz --layout syspatch -s openbsd-78-syspatch.sec --key k-patch.pub
+        # One as the official ones are, which knows names and flavours of kernels that are not here.
+        mkdir -p k/usr/sbin k/usr/share/relink/kernel/GENERIC k/usr/share/relink/kernel/GENERIC.MP
+        seq 98 > k/usr/sbin/d; chmod 555 k/usr/sbin/d; cd k
+        for f in GENERIC GENERIC.MP; do echo new > usr/share/relink/kernel/$f/if.o; done
+        dir=../mirror/syspatch/7.8/$arch; tar czf $dir/syspatch78-902_if.tgz $(find . -type f | sed 's|^./||')
+        mkdir -p other; echo > other/file; tar czf $dir/syspatch78-001_other.tgz other/file
+        cd $dir; sha256sum --tag syspatch* > SHA256; signify-openbsd -S -e -s $OLDPWD/../openbsd-78-syspatch.sec -m SHA256 -x SHA256.sig; rm SHA256",
+    );
+    let sync = |root: &str, more: &[&str]| {
+        let all = ["patch", "sync", "mirror", "--layout", "syspatch", "--root", root, "--key"];
+        world.run(&[&all[..], &["openbsd-78-syspatch.pub"], more].concat())
+    };
+    let said = sync("./root", &["--dry-run"]);
+    assert_eq!(said.err, "");
+    assert_eq!(said.out, "missing syspatch78-001_other\nmissing syspatch78-901_fix_one\nmissing syspatch78-902_if\n");
+    world.sh("cp -a root before");
+    let said = sync("./root", &["--apply"]);
+    assert_eq!(said.status, Some(0), "{said:?}");
+    assert!(said.out.contains("syspatch78-001_other: none of its files is installed"), "{said:?}");
+    assert!(said.out.contains("nothing was compared") && said.out.contains("not applicable: relink"), "{said:?}");
+    world.sh(
+        "cp -a t1 want; cp -p k/usr/sbin/d want/usr/sbin/d; cp -p k/usr/share/relink/kernel/GENERIC.MP/if.o want/usr/share/relink/kernel/GENERIC.MP
+        cp -a root have; rm -r have/var
+        rsync -aHAXcni --omit-dir-times --delete want/ have/ > differences; test ! -s differences",
+    );
+    let listed = world.ok(&["patch", "list", "--root", "./root"]);
+    assert!(listed.contains("syspatch78-901_fix_one") && listed.contains("syspatch78-902_if"), "{listed}");
+    world.ok(&["patch", "check", "--root", "./root"]);
+    assert_eq!(sync("./root", &["--apply"]).status, Some(2), "nothing new");
+    // Exactly back, what was added included.
+    world.ok(&["patch", "undo", "--to", "syspatch78-901_fix_one", "--root", "./root"]);
+    assert_eq!(rsync_differences(&world.path("before"), &world.path("root")), "");
+    // What syspatch itself applied is there; a root without the set has nothing to do.
+    world.sh("for p in 78-901_fix_one 78-902_if; do mkdir -p root/var/syspatch/$p; touch root/var/syspatch/$p/rollback.tgz; done");
+    assert_eq!(sync("./root", &["--dry-run"]).out, "missing syspatch78-001_other\n");
+    assert_eq!(sync("./none", &["--apply", "--no-wait"]).status, Some(0), "the kernel is there");
+    // Nothing of what is not as it is signed.
+    world.sh(
+        "cp -a t0 other; for f in mirror/syspatch/*/*/*901*; do cp $f keep; echo >> $f; done; rm home/patches/*901*",
+    );
+    let said = sync("./other", &["--apply"]);
+    assert!(said.status == Some(1) && said.err.contains("not what the repository lists"), "{said:?}");
+    assert_eq!(rsync_differences(&world.path("t0"), &world.path("other")), "");
+    world.refused(
+        &["patch", "sync", "mirror", "--layout", "syspatch", "--root", "./other"],
+        &["openbsd-78-syspatch.pub", "--key"],
+    );
+    world.refused(
+        &["patch", "sync", "mirror", "--layout", "syspatch", "--root", "./other", "--key", "k-patch.pub"],
+        &["SHA256.sig", "signed by key"],
+    );
+    world.sh("rm -r other/etc");
+    let linux = ["patch", "sync", "mirror", "--layout", "syspatch", "--root", "./other"];
+    world.refused(&linux, &["the root is of"]);
 }
 
 /// An index that somebody else wrote is not signed again, and a counter does not go round.

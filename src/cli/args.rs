@@ -455,6 +455,7 @@ pub(super) struct Inside {
 pub(super) struct Fetch {
     pub(super) url: String,
     pub(super) seconds: u64,
+    pub(super) start: u64,
 }
 
 /// The shells that completions are made for.

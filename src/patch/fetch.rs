@@ -4,11 +4,16 @@
 //! say.
 #![forbid(unsafe_code)]
 
+use std::ffi::OsString;
 use std::fs;
 use std::io::{self, Read, Write};
+use std::ops::Range;
+use std::os::unix::ffi::OsStrExt;
 use std::process::{Command, Stdio};
 use std::sync::mpsc;
 use std::time::Duration;
+
+use ureq::tls::{PemItem, RootCerts, TlsConfig};
 
 use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::path::escape;
@@ -27,21 +32,28 @@ const MAX_MESSAGE: u64 = 4096;
 const ENVIRONMENT: [&str; 8] =
     ["http_proxy", "https_proxy", "all_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"];
 
+/// The file of trusted certificates, as OpenSSL calls it; curl's own name for it counts, too.
+const TRUST: &str = "SSL_CERT_FILE";
+
 /// Is it something that a child has to fetch, and no path?
 pub fn is_url(from: &str) -> bool {
     from.starts_with("http://") || from.starts_with("https://")
 }
 
-/// Writes what is at `url` to `to`, if it has at most `limit` bytes.
+/// Writes those bytes of what is at `url` to `to`, to its end.
 ///
 /// # Errors
 /// [`ErrorKind::Io`] with what the child says; [`ErrorKind::BadInput`] for a longer file; as write(2).
-pub fn fetch(url: &str, limit: u64, to: &mut dyn Write, watch: &Watch) -> Result<()> {
+pub fn fetch(url: &str, range: Range<u64>, to: &mut dyn Write, watch: &Watch) -> Result<()> {
+    let limit = range.end.saturating_sub(range.start);
     let seconds = SECONDS.0 + SECONDS.1 * (limit >> 20);
     let me = std::env::current_exe().on("readlink", "/proc/self/exe")?;
     let mut command = Command::new(me);
-    command.args(["fetch", url, &seconds.to_string()]).env_clear().current_dir("/");
+    command.args(["fetch", url, &seconds.to_string(), &range.start.to_string()]).env_clear().current_dir("/");
     command.envs(ENVIRONMENT.iter().filter_map(|name| Some((name, std::env::var_os(name)?))));
+    if let Some(file) = trusted() {
+        command.env(TRUST, std::path::absolute(file).on("stat", TRUST)?);
+    }
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().on("spawn", url)?;
     let (body, messages) = (child.stdout.take(), child.stderr.take());
@@ -69,7 +81,8 @@ pub fn fetch(url: &str, limit: u64, to: &mut dyn Write, watch: &Watch) -> Result
     let status = status.unwrap_or_else(|panic| std::panic::resume_unwind(panic)).on("wait", url)?;
     let failed = match copied? {
         size if size > limit => {
-            Error::new(ErrorKind::BadInput, format!("it is longer than the {limit} bytes that it may have"))
+            let most = range.end;
+            Error::new(ErrorKind::BadInput, format!("it is longer than the {most} bytes that it may have"))
         }
         _ if status.0.success() => return Ok(()),
         _ if status.1 => Error::new(ErrorKind::Io, format!("it took longer than {seconds} seconds")),
@@ -101,17 +114,32 @@ fn copy(from: &mut dyn Read, to: &mut dyn Write, limit: u64, watch: &Watch) -> R
     Ok(size)
 }
 
-/// What the child does: gives up root, then writes what is at `url` to `to`.
+/// The file with the certificates that the user trusts instead of those that are built in.
+fn trusted() -> Option<OsString> {
+    ["CURL_CA_BUNDLE", TRUST].into_iter().filter_map(std::env::var_os).find(|file| !file.is_empty())
+}
+
+/// What the child does: gives up root, then writes what is at `url`, but for the first `start` bytes, to `to`.
 ///
 /// # Errors
-/// [`ErrorKind::NotFound`] if there is nobody to be; whatever the network says.
-pub fn child(url: &str, seconds: u64, to: &mut dyn Write) -> Result<()> {
+/// [`ErrorKind::NotFound`] if there is nobody to be; [`ErrorKind::BadInput`] for certificates that are none; whatever
+/// the network says.
+pub fn child(url: &str, (seconds, start): (u64, u64), to: &mut dyn Write) -> Result<()> {
+    // Nobody may not read what only root may.
+    let bundle =
+        trusted().map(|file| fs::read(&file).on("read", file.as_bytes()).map(|text| (file, text))).transpose()?;
     // In a user namespace root is somebody ordinary already, and there may be nobody else.
     if sys::effective_uid() == 0 && sys::id_map().on("read", "/proc/self/uid_map")?.is_everything() {
         let (uid, gid) = account()?;
         sys::become_nobody(uid, gid).on("setresuid", b"")?;
     }
+    let mut tls = TlsConfig::builder();
+    if let Some((file, text)) = bundle {
+        tls = tls.root_certs(certificates(&text).map_err(|error| error.at(file.as_bytes()))?);
+    }
     let config = ureq::Agent::config_builder()
+        .tls_config(tls.build())
+        .http_status_as_error(false)
         .timeout_global(Some(Duration::from_secs(seconds)))
         .timeout_connect(Some(STALLED))
         .timeout_recv_response(Some(STALLED))
@@ -119,10 +147,37 @@ pub fn child(url: &str, seconds: u64, to: &mut dyn Write) -> Result<()> {
         .user_agent(concat!("stockade/", env!("CARGO_PKG_VERSION")));
     let agent: ureq::Agent = config.build().into();
     let network = |error: &dyn std::fmt::Display| Error::new(ErrorKind::Io, error.to_string());
-    let response = agent.get(url).call().map_err(|error| network(&error))?;
+    let mut request = agent.get(url);
+    if start > 0 {
+        request = request.header("Range", format!("bytes={start}-"));
+    }
+    let response = request.call().map_err(|error| network(&error))?;
+    let (status, said) = (response.status().as_u16(), response.status());
     let mut body = response.into_body().into_reader();
+    match status {
+        // All of it, whatever was asked for.
+        200 => drop(io::copy(&mut body.by_ref().take(start), &mut io::sink()).map_err(|error| network(&error))?),
+        206 if start > 0 => {}
+        // There is no more: what there is already, its digest tells.
+        416 if start > 0 => return Ok(()),
+        _ => return Err(network(&format!("http status: {said}"))),
+    }
     io::copy(&mut body, to).map_err(|error| network(&error))?;
     to.flush().on("write", b"")
+}
+
+/// The certificates in a file of PEM.
+fn certificates(text: &[u8]) -> Result<RootCerts> {
+    let all = ureq::tls::parse_pem(text).filter_map(|item| match item {
+        Ok(PemItem::Certificate(certificate)) => Some(Ok(certificate)),
+        Ok(_) => None,
+        Err(error) => Some(Err(Error::new(ErrorKind::BadInput, format!("a malformed certificate: {error}")))),
+    });
+    let all: Vec<_> = all.collect::<Result<_>>()?;
+    match all.as_slice() {
+        [] => Err(Error::new(ErrorKind::BadInput, "it holds no certificate").hint("they are text in PEM")),
+        _ => Ok(RootCerts::new_with_certs(&all)),
+    }
 }
 
 /// Number and group of the account to be.

@@ -31,6 +31,20 @@ impl Keys {
         Keys::in_directory(Path::new(KEYS))
     }
 
+    /// The key of the host that signs what syspatch(8) fetches, of an OpenBSD release: it verifies nothing else.
+    ///
+    /// # Errors
+    /// As [`Keys::of_host`]; [`ErrorKind::NotFound`] if the host has none.
+    pub fn of_syspatch(release: &str) -> Result<Keys> {
+        let digits: String = release.chars().filter(char::is_ascii_digit).collect();
+        let file = Path::new(KEYS).join(format!("openbsd-{digits}-syspatch.pub"));
+        let hint = "name it with --key FILE";
+        let found = fs::symlink_metadata(&file).on("stat", bytes(&file)).map_err(|error| error.hint(hint))?;
+        check(Path::new(KEYS), &fs::symlink_metadata(KEYS).on("stat", KEYS)?)?;
+        check(&file, &found)?;
+        Keys::load(&[file])
+    }
+
     /// The keys in these files.
     ///
     /// # Errors

@@ -28,7 +28,7 @@ mod tar;
 pub use bundle::{Bundle, Member, Trust, What, write_bundle};
 pub use contents::{Body, Contents, Entry, FollowUp, Head};
 pub use keys::{KEYS, Keys, read_short};
-pub use layout::publish_syspatch;
+pub use layout::{Official, mirror, official, publish_syspatch};
 pub use make::{Bodies, Open, Pen, iso_date, make, write};
 pub use scratch::{New, Scratch};
 pub use side::Side;
@@ -90,6 +90,16 @@ pub fn set_of(origin: &str) -> Option<&str> {
 /// The name of the recording that an entry of this origin was last changed by.
 pub fn recording_of(origin: &str) -> Option<&str> {
     origin.rsplit(STEP).next()?.strip_prefix("record ")
+}
+
+/// The name that OpenBSD has for an architecture: uname(1) of Linux has others for some.
+pub fn arch(machine: &str) -> &str {
+    match machine {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        "i686" | "i586" => "i386",
+        name => name,
+    }
 }
 
 /// Is the path one that the list of patches takes, or a directory above it that was made for it?

@@ -47,9 +47,7 @@ impl New {
     /// # Errors
     /// As fsync(2) and rename(2).
     pub fn commit(self) -> Result<()> {
-        self.file.sync_all().on("fsync", bytes(&self.made))?;
-        fs::rename(&self.made, &self.becomes).on("rename", bytes(&self.becomes))?;
-        sync_directory(&self.becomes)
+        name(&self.file, &self.made, &self.becomes)
     }
 
     /// As [`New::commit`], but what has the name already stays.
@@ -61,6 +59,16 @@ impl New {
         fs::hard_link(&self.made, &self.becomes).on("create", bytes(&self.becomes))?;
         sync_directory(&self.becomes)
     }
+}
+
+/// Gives a file that is whole its name, in place of what had it, and sees to it that it stays so if the power fails.
+///
+/// # Errors
+/// As fsync(2) and rename(2).
+pub(super) fn name(file: &File, made: &Path, becomes: &Path) -> Result<()> {
+    file.sync_all().on("fsync", bytes(made))?;
+    fs::rename(made, becomes).on("rename", bytes(becomes))?;
+    sync_directory(becomes)
 }
 
 impl Drop for New {

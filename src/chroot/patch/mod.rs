@@ -13,6 +13,7 @@ mod enrol;
 mod follow;
 pub(crate) mod lasting;
 mod look;
+pub mod official;
 mod order;
 mod record;
 pub(crate) mod store;

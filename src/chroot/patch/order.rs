@@ -8,7 +8,7 @@ use super::store::Installed;
 use super::target::Root;
 use crate::chroot::release;
 use crate::error::{Error, ErrorKind, IoContext, Result};
-use crate::patch::{Contents, Head};
+use crate::patch::{Contents, Head, arch};
 use crate::sys;
 use crate::tree::Digest;
 
@@ -69,7 +69,7 @@ fn foreign(head: &Head, root: &Root, known: &Known) -> Result<Option<String>> {
     if !head.system.is_empty() && head.system != here {
         return Ok(Some(format!("it is for {}, and this is {here}", head.system)));
     }
-    if !head.arch.is_empty() && !same_machine(&head.arch, &machine) {
+    if !head.arch.is_empty() && arch(&head.arch) != arch(&machine) {
         return Ok(Some(format!("it is for {}, and this is {machine}", head.arch)));
     }
     let release = match &known.release {
@@ -82,17 +82,6 @@ fn foreign(head: &Head, root: &Root, known: &Known) -> Result<Option<String>> {
         }
         _ => Ok(None),
     }
-}
-
-/// The two names that one architecture has on the two systems.
-fn same_machine(a: &str, b: &str) -> bool {
-    let plain = |name: &str| match name {
-        "x86_64" => "amd64".to_owned(),
-        "aarch64" => "arm64".to_owned(),
-        "i686" | "i586" => "i386".to_owned(),
-        name => name.to_owned(),
-    };
-    plain(a) == plain(b)
 }
 
 /// The system that a root is of: OpenBSD if it has the keys of a release, else that of the kernel.

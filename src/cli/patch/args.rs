@@ -274,6 +274,9 @@ pub(in crate::cli) struct Sync {
     /// Apply what was fetched, in order
     #[arg(long)]
     pub(in crate::cli) apply: bool,
+    /// What the repository looks like: ours, or a mirror for OpenBSD's syspatch
+    #[arg(long, value_enum, default_value_t = Layout::Own)]
+    pub(in crate::cli) layout: Layout,
     /// Warn if the repository was published longer ago than this many days
     #[arg(long, value_name = "DAYS")]
     pub(in crate::cli) max_age: Option<u32>,

@@ -7,6 +7,7 @@ pub(super) mod args;
 mod diff;
 mod list;
 pub(super) mod make;
+mod mirror;
 mod publish;
 mod show;
 mod squash;
@@ -76,7 +77,7 @@ fn noted_value(noted: &[(TreePath, Why)]) -> Value {
 
 /// What the child does that `patch sync` starts.
 pub(super) fn fetch(args: &Fetch) -> Result<Exit> {
-    crate::patch::fetch::child(&args.url, args.seconds, &mut io::stdout().lock())?;
+    crate::patch::fetch::child(&args.url, (args.seconds, args.start), &mut io::stdout().lock())?;
     Ok(Exit::Done)
 }
 
@@ -88,7 +89,7 @@ const LARGEST: u64 = 16 << 30;
 fn open(file: &Path) -> Result<Box<dyn BufRead>> {
     if let Some(url) = file.to_str().filter(|name| is_url(name)) {
         let mut whole = Scratch::beside(&std::env::temp_dir().join("stockade-patch"))?;
-        fetch_url(url, LARGEST, &mut whole, &Watch::default())?;
+        fetch_url(url, 0..LARGEST, &mut whole, &Watch::default())?;
         return Ok(Box::new(BufReader::new(whole.rewound().on("seek", url)?)));
     }
     if file == Path::new("-") {

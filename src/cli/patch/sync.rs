@@ -4,15 +4,16 @@
 
 use std::collections::HashSet;
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::ops::Range;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use serde_json::json;
 
-use super::apply;
-use super::args::{Apply, Sync, TrustArgs};
+use super::args::{Apply, Layout, Sync, TrustArgs};
 use super::make::now;
+use super::{apply, mirror};
 use crate::chroot::Home;
 use crate::chroot::patch::verify::list;
 use crate::cli::args::{Json, Lock};
@@ -21,13 +22,17 @@ use crate::cli::progress::watched;
 use crate::cli::{Exit, json};
 use crate::error::{IoContext, Result};
 use crate::patch::fetch::{fetch, is_url};
-use crate::patch::repository::{Cache, Target, missing};
+use crate::patch::repository::{Cache, Target, file_name, missing};
 use crate::patch::{Keys, iso_date};
+use crate::sys;
 use crate::tree::Digest;
 use crate::watch::Watch;
 
 pub(super) fn run(args: &Sync, out: &mut Out) -> Result<Exit> {
     let home = Home::from_env()?;
+    if args.layout == Layout::Syspatch {
+        return mirror::run(&home, args, out);
+    }
     let keys = match args.keys.as_slice() {
         [] => Keys::of_host()?,
         files => Keys::load(files)?,
@@ -39,59 +44,66 @@ pub(super) fn run(args: &Sync, out: &mut Out) -> Result<Exit> {
         .filter(|patch| patch.vouched)
         .flat_map(|patch| patch.contents.head.provides.iter().map(|(_, digest)| *digest).chain([patch.digest]))
         .collect();
-    let target = Target { system: installed.system, release: args.release.clone().or(installed.release), arch: None };
-    let (fresh, fetched) = watched(out.json, |watch| {
+    let release = args.release.clone().or(installed.release);
+    let target = Target { system: installed.system, release, arch: Some(sys::machine()) };
+    let (index, found) = watched(out.json, |watch| {
         let cache = Cache::open(&home.path.join("patches"))?;
-        let mut get = |name: &str, limit: u64, to: &mut dyn Write| get(&args.from, name, limit, to, watch);
-        let fresh = cache.look(&keys, &mut get)?;
-        let mut fetched = Vec::new();
-        for (name, patch) in missing(&fresh.index, &there, &target) {
+        let mut get = |name: &str, range: Range<u64>, to: &mut dyn Write| get(&args.from, name, range, to, watch);
+        let index = cache.look(&keys, &mut get)?;
+        let mut found = Vec::new();
+        for (name, patch) in missing(&index, &there, &target) {
             watch.begin("fetching", patch.size);
-            let path = match args.dry_run {
-                true => None,
-                false => Some(cache.bring(name, patch, &mut get)?),
+            let file = match patch.sha256 {
+                Some(sha256) if !args.dry_run => Some(cache.bring(&file_name(name), (sha256, patch.size), &mut get)?),
+                _ => None,
             };
-            fetched.push((name.clone(), patch.size, path));
+            found.push(Found { name: name.clone(), size: Some(patch.size), file });
         }
-        Ok((fresh, fetched))
+        Ok((index, found))
     })?;
     if let Some(days) = args.max_age
-        && (now() - fresh.index.date) / 86400 >= i64::from(days)
+        && (now() - index.date) / 86400 >= i64::from(days)
     {
-        warn(&format!("the repository was published on {}: more than {days} days ago", iso_date(fresh.index.date)));
+        warn(&format!("the repository was published on {}: more than {days} days ago", iso_date(index.date)));
     }
-    for (name, size, path) in &fetched {
-        let new = path.as_ref().is_some_and(|(_, new)| *new);
-        let said = match (path, new) {
-            (None, _) => "missing",
-            (_, true) => "fetched",
-            (_, false) => "there",
-        };
-        match out.json {
-            true => out.value(&json!({
-                "name": name,
-                "size": size,
-                "file": path.as_ref().map(|(path, _)| json::host_path(path)),
-                "fetched": new,
-            }))?,
-            false => out.line(format_args!("{said} {name}"))?,
-        }
-    }
-    let files: Vec<PathBuf> = fetched.into_iter().filter_map(|(.., path)| Some(path?.0)).collect();
+    found.iter().try_for_each(|found| found.print(out))?;
+    let files: Vec<PathBuf> = found.into_iter().filter_map(|found| Some(found.file?.0)).collect();
     match (files.is_empty(), args.apply) {
         (true, _) if !args.dry_run => Ok(Exit::Differs),
-        // For cron: 2 is that there was nothing new, and this is not that.
-        (false, true) => match apply::run(&as_apply(args, files), out)? {
-            Exit::Done => Ok(Exit::Done),
-            _ => Ok(Exit::Command(1)),
-        },
+        (false, true) => apply_all(args, files, out),
         _ => Ok(Exit::Done),
     }
 }
 
-/// The patches as the command line of `patch apply`.
-fn as_apply(args: &Sync, files: Vec<PathBuf>) -> Apply {
-    Apply {
+/// A patch that the root lacks.
+pub(super) struct Found {
+    pub(super) name: String,
+    /// Bytes, if the repository says so.
+    pub(super) size: Option<u64>,
+    /// Where it is in the cache, and whether it came just now; none if it was not to be fetched.
+    pub(super) file: Option<(PathBuf, bool)>,
+}
+
+impl Found {
+    pub(super) fn print(&self, out: &mut Out) -> Result<()> {
+        let new = self.file.as_ref().is_some_and(|(_, new)| *new);
+        let said = match (&self.file, new) {
+            (None, _) => "missing",
+            (_, true) => "fetched",
+            (_, false) => "there",
+        };
+        let file = self.file.as_ref().map(|(path, _)| json::host_path(path));
+        match out.json {
+            true => out.value(&json!({ "name": self.name, "size": self.size, "file": file, "fetched": new })),
+            false => out.line(format_args!("{said} {}", self.name)),
+        }
+    }
+}
+
+/// Applies the patches in these files; for cron, 2 is that there was nothing new, and never that some could not be
+/// applied.
+pub(super) fn apply_all(args: &Sync, files: Vec<PathBuf>, out: &mut Out) -> Result<Exit> {
+    let args = Apply {
         files,
         root: args.root.clone(),
         all_chroots: false,
@@ -102,20 +114,27 @@ fn as_apply(args: &Sync, files: Vec<PathBuf>) -> Apply {
         no_undo: false,
         restart: false,
         dry_run: false,
-        trust: TrustArgs { keys: args.keys.clone(), unsigned: false },
+        // What was made of an archive that is verified is signed by nobody.
+        trust: TrustArgs { keys: args.keys.clone(), unsigned: args.layout == Layout::Syspatch },
         lock: Lock { no_wait: args.lock.no_wait },
         json: Json { json: args.json.json },
+    };
+    match apply::run(&args, out)? {
+        Exit::Done => Ok(Exit::Done),
+        _ => Ok(Exit::Command(1)),
     }
 }
 
-/// Writes the file `name` of the repository `from`: by a child from the network, by ourselves from a directory.
-fn get(from: &str, name: &str, limit: u64, to: &mut dyn Write, watch: &Watch) -> Result<()> {
+/// Writes a part of the file `name` of the repository `from`: by a child from the network, by ourselves from a directory.
+pub(super) fn get(from: &str, name: &str, range: Range<u64>, to: &mut dyn Write, watch: &Watch) -> Result<()> {
     if is_url(from) {
-        return fetch(&format!("{}/{name}", from.trim_end_matches('/')), limit, to, watch);
+        return fetch(&format!("{}/{name}", from.trim_end_matches('/')), range, to, watch);
     }
     let path = Path::new(from.strip_prefix("file://").unwrap_or(from)).join(name);
     let shown = path.as_os_str().as_bytes();
+    let mut file = File::open(&path).on("open", shown)?;
+    file.seek(SeekFrom::Start(range.start)).on("seek", shown)?;
     // One byte more than it may have makes it another file.
-    let mut file = File::open(&path).on("open", shown)?.take(limit.saturating_add(1));
-    io::copy(&mut file, to).map(drop).on("read", shown)
+    let most = range.end.saturating_sub(range.start).saturating_add(1);
+    io::copy(&mut file.take(most), to).map(drop).on("read", shown)
 }

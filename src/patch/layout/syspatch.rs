@@ -14,12 +14,16 @@ use std::path::{Path, PathBuf};
 use flate2::Compression;
 use flate2::write::GzEncoder;
 
-use super::bundle::LEVEL;
-use super::tar::{END, Header, Type, padding};
-use super::{Body, Bundle, Contents, Entry, Keys, Member, New, Pen, Trust, What, digest_of, verify_body};
 use crate::error::{Error, ErrorKind, IoContext, Result};
+use crate::patch::bundle::LEVEL;
+use crate::patch::resolve::is_time;
+use crate::patch::tar::{END, Header, Type, padding};
+use crate::patch::{
+    Body, Bundle, Contents, Entry, Keys, Member, New, Pen, Trust, What, check_name, digest_of, verify_body,
+};
 use crate::plan::Action;
-use crate::tree::{Kind, Node};
+use crate::sign::CheckList;
+use crate::tree::{Digest, Kind, Node};
 use crate::watch::Watch;
 
 /// The signed list of a directory.
@@ -57,14 +61,51 @@ pub fn publish_syspatch(
     Ok(made)
 }
 
+/// A patch of a mirror.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Official {
+    /// What it is called: its file without `.tgz`.
+    pub name: String,
+    /// Its place in the order.
+    pub number: u32,
+    /// SHA-256 of the file.
+    pub sha256: Digest,
+}
+
+/// Where a mirror has what is for this release of OpenBSD and this architecture: `syspatch/7.8/amd64`.
+pub fn mirror(release: &str, arch: &str) -> String {
+    format!("syspatch/{release}/{arch}")
+}
+
+/// The release without its dot, if it is one of OpenBSD: `78`.
+fn digits(release: &str) -> Option<String> {
+    let (major, minor) = release.split_once('.')?;
+    let number = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    (number(major) && number(minor)).then(|| format!("{major}{minor}"))
+}
+
+/// The patches that the list of a mirror has for a release, in their order. What else it lists is none.
+pub fn official(list: &CheckList, release: &str) -> Vec<Official> {
+    let Some(digits) = digits(release) else { return Vec::new() };
+    let patch = |file: &[u8]| {
+        let name = std::str::from_utf8(file).ok()?.strip_suffix(".tgz")?;
+        let (number, title) = name.strip_prefix(&format!("syspatch{digits}-"))?.split_once('_')?;
+        let plain = title.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-');
+        let number = (number.len() == 3 && plain && check_name(name).is_ok()).then(|| number.parse().ok())??;
+        Some(Official { name: name.to_owned(), number, sha256: list.find(file)? })
+    };
+    let mut patches: Vec<Official> = list.names().into_iter().filter_map(patch).collect();
+    patches.sort_by_key(|patch| patch.number);
+    patches
+}
+
 /// `syspatch/7.8/amd64/syspatch78-901_name.tgz`
 fn place(contents: &Contents) -> Result<PathBuf> {
     let head = &contents.head;
     let refused = |reason: &'static str, hint: &str| Err(Error::new(ErrorKind::Refused, reason).hint(hint));
-    let digits: String = head.release.chars().filter(|&c| c != '.').collect();
-    if digits.len() < 2 || !digits.chars().all(|c| c.is_ascii_digit()) || !head.release.contains('.') {
+    let Some(digits) = digits(&head.release) else {
         return refused("it is for no release of OpenBSD", "say which with --release X.Y");
-    }
+    };
     if head.arch.is_empty() {
         return refused("it is for no architecture", "say which with --arch");
     }
@@ -78,8 +119,7 @@ fn place(contents: &Contents) -> Result<PathBuf> {
     }
     let plain = |c: char| if c.is_ascii_alphanumeric() || c == '-' { c } else { '_' };
     let name: String = head.name.chars().map(plain).collect();
-    let dir = Path::new("syspatch").join(&head.release).join(&head.arch);
-    Ok(dir.join(format!("syspatch{digits}-{number:03}_{name}.tgz")))
+    Ok(Path::new(&mirror(&head.release, &head.arch)).join(format!("syspatch{digits}-{number:03}_{name}.tgz")))
 }
 
 /// Can syspatch make this change?
@@ -94,7 +134,7 @@ fn fits(entry: &Entry) -> Result<()> {
         // Directories come with the files below them.
         (Action::Add, Some(node)) if node.kind.is_dir() && plain_dir(node) => return Ok(()),
         (_, Some(Node { kind: Kind::Dir, meta, .. })) => match &change.before {
-            // Their times are of no interest to anybody.
+            // Times alone are of no interest to anybody.
             Some(before)
                 if before.meta.mode == meta.mode && (before.meta.uid, before.meta.gid) == (meta.uid, meta.gid) =>
             {
@@ -102,6 +142,7 @@ fn fits(entry: &Entry) -> Result<()> {
             }
             _ => "it gives directories no owners and modes",
         },
+        (_, Some(after)) if change.before.as_ref().is_some_and(|before| is_time(before, after)) => return Ok(()),
         _ if change.link.is_some() => "it makes no hard links",
         (_, Some(Node { kind: Kind::Symlink(_), .. })) => return Ok(()),
         (_, Some(Node { kind: Kind::File { .. }, .. })) => match entry.body {
@@ -182,4 +223,32 @@ fn seal(dir: &Path, pen: &Pen) -> Result<()> {
     let signed = pen.key.sign(list.as_bytes(), &pen.comment())? + &list;
     new.file().write_all(signed.as_bytes()).on("write", shown)?;
     new.commit()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_mirror_lists() {
+        let line = |name: &str| format!("SHA256 ({name}) = {}\n", Digest([7; 32]));
+        let names = [
+            "syspatch78-010_b.tgz",
+            "syspatch78-002_a-b_C.tgz",
+            "syspatch77-001_old.tgz",
+            "syspatch78-1_short.tgz",
+            "syspatch78-+01_sign.tgz",
+            "syspatch78-003_dot.dot.tgz",
+            "syspatch78-004_a/../../b.tgz",
+            "syspatch78-005_x",
+            "INDEX",
+        ];
+        let list = CheckList::parse(names.map(line).concat().as_bytes()).unwrap();
+        let found = |release| official(&list, release).into_iter().map(|patch| patch.name).collect::<Vec<_>>();
+        assert_eq!(found("7.8"), ["syspatch78-002_a-b_C", "syspatch78-010_b"]);
+        assert_eq!(found("7.7"), ["syspatch77-001_old"]);
+        for release in ["78", "7.9", "", "7.", "../7.8", "7.8/.."] {
+            assert_eq!(found(release), Vec::<String>::new(), "{release}");
+        }
+    }
 }

@@ -17,12 +17,12 @@ mod sync;
 use std::collections::{BTreeMap, HashSet};
 use std::str::FromStr;
 
-use super::{Contents, check_name};
+use super::{Contents, arch, check_name};
 use crate::error::{Error, ErrorKind, Result};
 use crate::tree::Digest;
 
 pub use publish::{Published, publish};
-pub use sync::{Cache, Fetch, Fresh};
+pub use sync::{Cache, Fetch, signed_list};
 
 /// The index, in a repository.
 pub const INDEX: &str = "INDEX";
@@ -99,10 +99,10 @@ impl Listed {
     }
 
     fn is_for(&self, target: &Target) -> bool {
-        let fits = |own: &str, theirs: Option<&String>| own.is_empty() || theirs.is_none_or(|theirs| theirs == own);
+        let fits = |own: &str, theirs: Option<&str>| own.is_empty() || theirs.is_none_or(|theirs| theirs == own);
         fits(&self.system, Some(&target.system))
-            && fits(&self.release, target.release.as_ref())
-            && fits(&self.arch, target.arch.as_ref())
+            && fits(&self.release, target.release.as_deref())
+            && fits(arch(&self.arch), target.arch.as_deref().map(arch))
     }
 }
 

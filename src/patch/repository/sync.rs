@@ -4,24 +4,28 @@
 #![forbid(unsafe_code)]
 
 use std::collections::BTreeMap;
-use std::fs::{self, DirBuilder, File};
-use std::io::{Read, Write};
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{Seek, Write};
+use std::ops::Range;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use super::publish::MAX_TEXT;
-use super::{INDEX, Index, LIST, Listed, file_name};
+use super::{INDEX, Index, LIST};
 use crate::error::{Error, ErrorKind, IoContext, Result};
-use crate::patch::{Keys, New, digest_of};
-use crate::sign::{CheckList, verify_embedded};
+use crate::patch::{Keys, New, digest_of, scratch};
+use crate::sign::{CheckList, PublicKey, verify_embedded};
 use crate::tree::Digest;
 
 /// The counters of repositories by key, in the cache.
 const SEEN: &str = ".counters";
 
-/// Writes the file of that name in a repository, at most so many bytes of it, to a writer.
-pub type Fetch<'a> = dyn FnMut(&str, u64, &mut dyn Write) -> Result<()> + 'a;
+/// How the files begin that are not whole yet; their digests follow.
+const PART: &str = ".part-";
+
+/// Writes the file of that name in a repository to a writer: those bytes of it. More is an error.
+pub type Fetch<'a> = dyn FnMut(&str, Range<u64>, &mut dyn Write) -> Result<()> + 'a;
 
 /// Where the host keeps what it fetched.
 #[derive(Debug)]
@@ -29,15 +33,6 @@ pub struct Cache {
     dir: PathBuf,
     /// Locked while this lives.
     _lock: File,
-}
-
-/// An index that holds.
-#[derive(Debug)]
-pub struct Fresh {
-    /// The index.
-    pub index: Index,
-    /// What the key is called that signed it.
-    pub key: String,
 }
 
 impl Cache {
@@ -52,7 +47,8 @@ impl Cache {
         for entry in fs::read_dir(dir).on("open", bytes(dir))? {
             let entry = entry.on("read", bytes(dir))?;
             let name = entry.file_name();
-            if name.as_bytes().starts_with(b".") && name.as_bytes() != SEEN.as_bytes() {
+            let name = name.as_bytes();
+            if name.starts_with(b".") && name != SEEN.as_bytes() && !name.starts_with(PART.as_bytes()) {
                 fs::remove_file(entry.path()).on("unlink", bytes(&entry.path()))?;
             }
         }
@@ -65,24 +61,21 @@ impl Cache {
     /// # Errors
     /// [`ErrorKind::Unverified`] if it is not signed by one of `keys`, or does not fit together;
     /// [`ErrorKind::Refused`] for an old one; errors of `fetch`.
-    pub fn look(&self, keys: &Keys, fetch: &mut Fetch<'_>) -> Result<Fresh> {
-        let mut get = |name: &str| -> Result<Vec<u8>> {
-            let mut text = Vec::new();
-            fetch(name, MAX_TEXT, &mut text)?;
-            Ok(text)
-        };
-        let signed = get(LIST)?;
-        let (key, public) = keys.find(&signed).map_err(|error| error.at(LIST))?;
-        let list = verify_embedded(&signed, public).and_then(CheckList::parse).map_err(|error| error.at(LIST))?;
-        let text = get(INDEX)?;
+    pub fn look(&self, keys: &Keys, fetch: &mut Fetch<'_>) -> Result<Index> {
+        let (list, public) = signed_list(keys, fetch)?;
+        let listed = list.find(INDEX.as_bytes()).ok_or_else(|| {
+            let error = Error::new(ErrorKind::BadInput, "it is no list of a repository of stockade").at(LIST);
+            error.hint("a mirror for OpenBSD's syspatch is read with --layout syspatch")
+        })?;
+        let text = get(INDEX, fetch)?;
         let digest = digest_of(&mut &text[..]).on("read", INDEX)?;
-        if list.find(INDEX.as_bytes()) != Some(digest) {
+        if listed != digest {
             let error = Error::new(ErrorKind::Unverified, "it is not the one that is signed").at(INDEX);
             return Err(error.hint("if it is being published just now, try again"));
         }
         let index = Index::parse(&text).map_err(|error| error.at(INDEX))?;
         self.note(&public.number().to_string(), &index, digest)?;
-        Ok(Fresh { index, key: key.clone() })
+        Ok(index)
     }
 
     /// Compares the counter with the highest that was seen of this key, and remembers it.
@@ -119,26 +112,76 @@ impl Cache {
         new.commit()
     }
 
-    /// The file of a listed patch: from the cache, or fetched. Was it fetched?
+    /// A file with this digest, of at most so many bytes: from the cache, or fetched. Was it fetched?
+    ///
+    /// What an earlier fetch got before it was cut off is taken as a beginning; whether it is one shows at the end.
     ///
     /// # Errors
-    /// [`ErrorKind::Unverified`] if what comes is not what is listed; errors of `fetch`.
-    pub fn bring(&self, name: &str, patch: &Listed, fetch: &mut Fetch<'_>) -> Result<(PathBuf, bool)> {
-        let file = file_name(name);
-        let path = self.dir.join(&file);
-        let is_it = |from: &mut dyn Read| digest_of(from).is_ok_and(|found| Some(found) == patch.sha256);
-        if File::open(&path).is_ok_and(|mut cached| is_it(&mut cached)) {
+    /// [`ErrorKind::Unverified`] if what comes has another digest; errors of `fetch`.
+    pub fn bring(&self, name: &str, (sha256, limit): (Digest, u64), fetch: &mut Fetch<'_>) -> Result<(PathBuf, bool)> {
+        let path = self.dir.join(name);
+        let is_it = |from: &mut File| -> Result<bool> {
+            from.rewind().on("seek", name)?;
+            Ok(digest_of(from).on("read", name)? == sha256)
+        };
+        if File::open(&path).is_ok_and(|mut cached| is_it(&mut cached).unwrap_or(false)) {
             return Ok((path, false));
         }
-        let mut new = New::create(&path, 0o600)?;
-        fetch(&file, patch.size, new.file())?;
-        std::io::Seek::rewind(new.file()).on("seek", &file)?;
-        if new.file().metadata().on("stat", &file)?.len() != patch.size || !is_it(new.file()) {
-            return Err(Error::new(ErrorKind::Unverified, "it is not what the repository lists").at(&file));
+        let made = self.dir.join(format!("{PART}{sha256}"));
+        self.drop_parts(&made)?;
+        loop {
+            let mut options = OpenOptions::new();
+            let part = options.read(true).append(true).create(true).mode(0o600).open(&made);
+            let mut part = part.on("create", bytes(&made))?;
+            let start = part.metadata().on("stat", bytes(&made))?.len();
+            let fetched = fetch(name, start..limit, &mut part);
+            let end = part.metadata().on("stat", bytes(&made))?.len();
+            if is_it(&mut part)? {
+                scratch::name(&part, &made, &path)?;
+                return Ok((path, true));
+            }
+            match fetched {
+                // It may go on from there.
+                Err(error) if end > 0 && error.kind() != ErrorKind::BadInput => return Err(error),
+                fetched => {
+                    fs::remove_file(&made).on("unlink", bytes(&made))?;
+                    fetched?;
+                }
+            }
+            if start == 0 {
+                return Err(Error::new(ErrorKind::Unverified, "it is not what the repository lists").at(name));
+            }
         }
-        new.commit()?;
-        Ok((path, true))
     }
+
+    /// Only one file is ever in the making.
+    fn drop_parts(&self, but: &Path) -> Result<()> {
+        for entry in fs::read_dir(&self.dir).on("open", bytes(&self.dir))? {
+            let path = entry.on("read", bytes(&self.dir))?.path();
+            let is_part = path.file_name().is_some_and(|name| name.as_bytes().starts_with(PART.as_bytes()));
+            if is_part && path != but {
+                fs::remove_file(&path).on("unlink", bytes(&path))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The list of what a repository has, and the key that it is signed with.
+///
+/// # Errors
+/// [`ErrorKind::Unverified`] if it is not signed by one of `keys`; errors of `fetch`.
+pub fn signed_list<'a>(keys: &'a Keys, fetch: &mut Fetch<'_>) -> Result<(CheckList, &'a PublicKey)> {
+    let signed = get(LIST, fetch)?;
+    let (_, public) = keys.find(&signed).map_err(|error| error.at(LIST))?;
+    let list = verify_embedded(&signed, public).and_then(CheckList::parse).map_err(|error| error.at(LIST))?;
+    Ok((list, public))
+}
+
+fn get(name: &str, fetch: &mut Fetch<'_>) -> Result<Vec<u8>> {
+    let mut text = Vec::new();
+    fetch(name, 0..MAX_TEXT, &mut text)?;
+    Ok(text)
 }
 
 fn bytes(path: &Path) -> &[u8] {
