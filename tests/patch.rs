@@ -5,9 +5,10 @@
 mod common;
 
 use std::fs;
+use std::io::Write;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use common::{Said, World, able, picture, rsync_differences};
 
@@ -675,4 +676,37 @@ fn mounts_below_the_root() {
         $STOCKADE patch apply --unsigned other.tgz --root ./root > said 2>&1 && exit 1
         grep -q 'it is for release 99, and this is 12' said; grep -qx old root/usr/bin/prog",
     );
+}
+
+#[test]
+fn standard_input_that_stalls_is_not_waited_for() {
+    let world = world();
+    world.sh("cp -a old root");
+    let was = seen(&world, "root");
+    let whole = fs::read(world.path("p-1.tgz")).unwrap();
+    for length in [100, whole.len() - 10] {
+        let mut command = world.stockade(&["patch", "apply", "--unsigned", "-", "--root", &at("root")]);
+        let mut child = command.stdin(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        child.stdin.as_mut().unwrap().write_all(&whole[..length]).unwrap();
+        until_caught(child.id(), 2);
+        assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
+        let open = child.stdin.take();
+        let said = child.wait_with_output().unwrap();
+        drop(open);
+        let text = String::from_utf8_lossy(&said.stderr);
+        assert!(!said.status.success() && text.contains("stopped by the user"), "{text}");
+        assert_eq!(seen(&world, "root"), was);
+    }
+}
+
+/// Waits until the process catches this signal.
+fn until_caught(pid: u32, signal: u32) {
+    loop {
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+        let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:")).unwrap();
+        if u64::from_str_radix(caught.trim(), 16).unwrap() >> (signal - 1) & 1 == 1 {
+            return;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
 }

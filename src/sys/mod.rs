@@ -48,7 +48,7 @@ pub use platform::{
     remove_subvolume, shares_blocks, shield, snapshot, take_bind, trace,
 };
 pub use stat::{Entry, FileType, Space, Stat, Visit};
-pub use stdin::Stdin;
+pub use stdin::{Stdin, WatchedInput};
 pub use terminal::{ask_hidden, become_nobody, random};
 pub use terms::{Limits, Mounted, Mounting, Terms};
 pub use traced::Traced;

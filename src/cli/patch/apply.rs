@@ -21,6 +21,7 @@ use crate::patch::resolve::OnConflict;
 use crate::patch::sequence::{Item, in_order};
 use crate::patch::{Bundle, Keys};
 use crate::sys::Mapping;
+use crate::watch::Watch;
 
 pub(super) fn run(args: &Apply, out: &mut Out) -> Result<Exit> {
     let home = Home::from_env()?;
@@ -89,7 +90,7 @@ impl Job<'_> {
         }
         let mut known = Vec::new();
         for file in &files {
-            known.push(self.open(file)?.contents);
+            known.push(self.open(file, &Watch::default())?.contents);
         }
         let items = known.iter().map(|contents| {
             let head = &contents.head;
@@ -99,15 +100,15 @@ impl Job<'_> {
         Ok(order.into_iter().map(|index| files[index].clone()).collect())
     }
 
-    fn open(&self, file: &Path) -> Result<Bundle<'static>> {
-        Bundle::open(super::open(file)?, trust(self.keys)).map_err(|error| error.at(bytes(file)))
+    fn open<'a>(&self, file: &Path, watch: &'a Watch) -> Result<Bundle<'a>> {
+        Bundle::open(super::open(file, watch)?, trust(self.keys)).map_err(|error| error.at(bytes(file)))
     }
 
     fn to_root(&self, root: &OsStr, files: &[PathBuf], out: &mut Out) -> Result<Exit> {
         let mut exit = Exit::Done;
         for file in files {
-            let bundle = self.open(file)?;
-            let applied = watched(out.json, |watch| apply(self.home, root, bundle, &self.options, watch));
+            let applied =
+                watched(out.json, |watch| apply(self.home, root, self.open(file, watch)?, &self.options, watch));
             let done = match applied {
                 // Of many roots one may be in use, or of another kind: the others get their patch.
                 Err(error) if self.args.all_chroots && error.kind() != ErrorKind::Cancelled => {

@@ -134,8 +134,8 @@ impl Draft {
 
 /// Name and digest of a patch that another one needs.
 fn required(file: &Path) -> Result<(String, Digest)> {
-    let bundle =
-        Bundle::open(super::open(file)?, Trust::Anyone).map_err(|error| error.at(file.as_os_str().as_bytes()))?;
+    let (watch, shown) = (Watch::default(), file.as_os_str().as_bytes());
+    let bundle = Bundle::open(super::open(file, &watch)?, Trust::Anyone).map_err(|error| error.at(shown))?;
     Ok((bundle.contents.head.name.clone(), bundle.contents.digest()))
 }
 

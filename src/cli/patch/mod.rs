@@ -31,6 +31,7 @@ use crate::patch::Scratch;
 use crate::patch::fetch::{fetch as fetch_url, is_url};
 use crate::patch::resolve::Why;
 use crate::path::TreePath;
+use crate::sys::WatchedInput;
 use crate::watch::Watch;
 use args::{Patch, PatchVerb};
 
@@ -86,14 +87,14 @@ const LARGEST: u64 = 16 << 30;
 
 /// Opens a patch to be read forward; `-` is standard input. One in the network is fetched first, by a child without
 /// rights.
-fn open(file: &Path) -> Result<Box<dyn BufRead>> {
+fn open<'a>(file: &Path, watch: &'a Watch) -> Result<Box<dyn BufRead + Send + 'a>> {
     if let Some(url) = file.to_str().filter(|name| is_url(name)) {
         let mut whole = Scratch::beside(&std::env::temp_dir().join("stockade-patch"))?;
-        fetch_url(url, 0..LARGEST, &mut whole, &Watch::default())?;
+        fetch_url(url, 0..LARGEST, &mut whole, watch)?;
         return Ok(Box::new(BufReader::new(whole.rewound().on("seek", url)?)));
     }
     if file == Path::new("-") {
-        return Ok(Box::new(BufReader::new(io::stdin())));
+        return Ok(Box::new(BufReader::new(WatchedInput(watch))));
     }
     Ok(Box::new(BufReader::new(File::open(file).on("open", file.as_os_str().as_bytes())?)))
 }

@@ -16,11 +16,14 @@ use crate::patch::{Body, Bundle, Contents, Entry, Head};
 use crate::path::{TreePath, escape};
 use crate::plan::Action;
 use crate::tree::{Kind, Node};
+use crate::watch::Watch;
 
 pub(super) fn run(args: &Reading, out: &mut Out) -> Result<Exit> {
     let keys = args.trust.keys()?;
+    let watch = Watch::default();
     let name = args.file.as_os_str().as_bytes();
-    let bundle = Bundle::open(super::open(&args.file)?, trust(keys.as_ref())).map_err(|error| error.at(name))?;
+    let bundle =
+        Bundle::open(super::open(&args.file, &watch)?, trust(keys.as_ref())).map_err(|error| error.at(name))?;
     let (contents, key) = (&bundle.contents, &bundle.key);
     if out.json {
         out.value(&value(contents, key.as_deref()))?;

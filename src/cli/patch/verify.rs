@@ -12,13 +12,16 @@ use crate::cli::out::{Out, shown};
 use crate::cli::progress::watched;
 use crate::error::Result;
 use crate::patch::{Bundle, verify_body};
+use crate::watch::Watch;
 
 pub(super) fn run(args: &Reading, out: &mut Out) -> Result<Exit> {
     let keys = args.trust.keys()?;
     let name = args.file.as_os_str().as_bytes();
-    let bundle = Bundle::open(super::open(&args.file)?, trust(keys.as_ref())).map_err(|error| error.at(name))?;
-    let key = bundle.key.clone();
-    let contents = watched(out.json, |watch| bundle.read(&mut verify_body, watch)).map_err(|error| error.at(name))?;
+    let read = |watch: &Watch| {
+        let bundle = Bundle::open(super::open(&args.file, watch)?, trust(keys.as_ref()))?;
+        Ok((bundle.key.clone(), bundle.read(&mut verify_body, watch)?))
+    };
+    let (key, contents) = watched(out.json, read).map_err(|error| error.at(name))?;
     let (head, digest) = (&contents.head, contents.digest());
     if out.json {
         let value = json!({ "name": head.name, "digest": digest.to_string(), "key": key, "bytes": contents.bytes() });

@@ -10,7 +10,7 @@ use crate::patch::Keys;
 use crate::patch::contents::Contents;
 use crate::patch::signed::{Signed, why};
 use crate::patch::tar::{BLOCK, END, padding};
-use crate::source::archive::Gunzip;
+use crate::source::archive::{Gunzip, Piece, Pipe, read_ahead};
 use crate::watch::Watch;
 
 /// The largest manifest: that of a patch of a million files.
@@ -33,7 +33,7 @@ pub struct Bundle<'a> {
     pub contents: Contents,
     /// What the key is called that the patch is signed with; none if nobody asked.
     pub key: Option<String>,
-    archive: Gunzip<Box<dyn BufRead + 'a>>,
+    archive: Gunzip<Box<dyn BufRead + Send + 'a>>,
 }
 
 impl<'a> Bundle<'a> {
@@ -42,8 +42,8 @@ impl<'a> Bundle<'a> {
     /// # Errors
     /// [`ErrorKind::Unverified`] if it is not signed by whom `trust` names; [`ErrorKind::BadInput`] if it is no patch;
     /// [`ErrorKind::Unsupported`] for a patch of a later format.
-    pub fn open(input: impl BufRead + 'a, trust: Trust<'_>) -> Result<Bundle<'a>> {
-        let (input, key): (Box<dyn BufRead + 'a>, _) = match trust {
+    pub fn open(input: impl BufRead + Send + 'a, trust: Trust<'_>) -> Result<Bundle<'a>> {
+        let (input, key): (Box<dyn BufRead + Send + 'a>, _) = match trust {
             Trust::Anyone => (Box::new(input), None),
             Trust::Keys(keys) => {
                 let signed = Signed::open(input, keys)?;
@@ -62,29 +62,37 @@ impl<'a> Bundle<'a> {
     /// # Errors
     /// As [`Bundle::open`]; errors of `visit`.
     pub fn read(
-        mut self,
+        self,
         visit: &mut dyn FnMut(&Contents, &Member, &mut dyn Read) -> Result<()>,
         watch: &Watch,
     ) -> Result<Contents> {
-        for member in members(&self.contents)? {
-            watch.check()?;
-            expect(&mut self.archive, &member.header(&self.contents))?;
-            if member.what == What::Bare {
-                continue;
-            }
-            let mut body = Piece { from: &mut self.archive, left: member.size, failure: None };
-            let visited = visit(&self.contents, &member, &mut body);
-            // What the visitor makes of a failure to read is only its echo.
-            let Piece { left, failure, .. } = body;
-            failure.map_or(visited, Err)?;
-            skip(&mut self.archive, left + padding(member.size) as u64)?;
-        }
-        expect(&mut self.archive, &END)?;
-        match self.archive.read(&mut [0]).map_err(why)? {
-            0 => Ok(self.contents),
-            _ => Err(broken("data after the end of the patch")),
-        }
+        // Unpacked on a thread of its own while the bodies before are hashed and written.
+        read_ahead(self.archive, why, |rest| read_members(&self.contents, rest, visit, watch))?;
+        Ok(self.contents)
     }
+}
+
+fn read_members(
+    contents: &Contents,
+    from: &mut Pipe,
+    visit: &mut dyn FnMut(&Contents, &Member, &mut dyn Read) -> Result<()>,
+    watch: &Watch,
+) -> Result<()> {
+    for member in members(contents)? {
+        watch.check()?;
+        expect(from, &member.header(contents))?;
+        if member.what == What::Bare {
+            continue;
+        }
+        let mut body = Piece { pipe: from, left: member.size };
+        let visited = visit(contents, &member, &mut body);
+        let left = body.left;
+        // What the visitor makes of a failure to read is only its echo.
+        from.failure().map_or(visited, Err)?;
+        from.skip(left + padding(member.size) as u64)?;
+    }
+    expect(from, &END)?;
+    if from.is_at_end()? { Ok(()) } else { Err(broken("data after the end of the patch")) }
 }
 
 fn read_manifest(archive: &mut impl Read) -> Result<Contents> {
@@ -103,52 +111,14 @@ fn read_manifest(archive: &mut impl Read) -> Result<Contents> {
     if private(&path, 0o644, size, contents.head.date).blocks() != header {
         return Err(no_patch());
     }
-    skip(archive, padding(size) as u64)?;
+    archive.read_exact(&mut vec![0; padding(size)]).map_err(why)?;
     Ok(contents)
 }
 
 /// Reads what must come next.
-fn expect(archive: &mut impl Read, bytes: &[u8]) -> Result<()> {
-    let mut found = vec![0; bytes.len()];
-    archive.read_exact(&mut found).map_err(why)?;
+fn expect(from: &mut Pipe, bytes: &[u8]) -> Result<()> {
+    let found = from.take(bytes.len())?;
     if found == bytes { Ok(()) } else { Err(broken("a member of the archive is not what its manifest says")) }
-}
-
-fn skip(archive: &mut impl Read, count: u64) -> Result<()> {
-    let passed = std::io::copy(&mut archive.take(count), &mut std::io::sink()).map_err(why)?;
-    if passed == count { Ok(()) } else { Err(broken("it is cut short")) }
-}
-
-/// A body in the archive.
-struct Piece<'a, R> {
-    from: &'a mut R,
-    left: u64,
-    failure: Option<Error>,
-}
-
-impl<R: Read> Read for Piece<'_, R> {
-    fn read(&mut self, out: &mut [u8]) -> std::io::Result<usize> {
-        let room = usize::try_from(self.left).unwrap_or(usize::MAX).min(out.len());
-        if room == 0 {
-            return Ok(0);
-        }
-        match self.from.read(&mut out[..room]) {
-            Ok(0) => self.fail(broken("it is cut short")),
-            Ok(length) => {
-                self.left -= length as u64;
-                Ok(length)
-            }
-            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => Err(error),
-            Err(error) => self.fail(why(error)),
-        }
-    }
-}
-
-impl<R> Piece<'_, R> {
-    fn fail(&mut self, error: Error) -> std::io::Result<usize> {
-        self.failure = Some(error);
-        Err(std::io::ErrorKind::UnexpectedEof.into())
-    }
 }
 
 fn no_patch() -> Error {

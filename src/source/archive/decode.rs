@@ -181,20 +181,20 @@ fn unpack(stored: &mut Stored<'_>, meter: &mut Meter<'_>, sink: &Sink) -> Result
 
 /// Sends all that `reader` unpacks to.
 fn pour(format: Format, reader: &mut dyn BufRead, meter: &mut Meter<'_>, sink: &Sink) -> Result<(), Stop> {
-    let failed = |e: &io::Error| damaged(format, e);
+    let failed = |e: io::Error| damaged(format, &e);
     let mut decoder: Box<dyn Read + '_> = match format {
         Format::Tar => Box::new(reader),
         Format::Gzip => Box::new(Gunzip::new(reader)),
         Format::Xz => {
             let stream = Stream::new_stream_decoder(XZ_MEMORY, CONCATENATED);
-            Box::new(XzDecoder::new_stream(reader, stream.map_err(|e| Stop::Failed(failed(&e.into())))?))
+            Box::new(XzDecoder::new_stream(reader, stream.map_err(|e| Stop::Failed(failed(e.into())))?))
         }
         Format::Zstd => {
             let decoder = zstd::stream::read::Decoder::with_buffer(reader).and_then(|mut decoder| {
                 decoder.window_log_max(ZSTD_WINDOW_LOG)?;
                 Ok(decoder)
             });
-            Box::new(decoder.map_err(|e| Stop::Failed(failed(&e)))?)
+            Box::new(decoder.map_err(|e| Stop::Failed(failed(e)))?)
         }
         Format::Deb => return Err(Stop::Failed(refused("a .deb inside a .deb"))),
     };

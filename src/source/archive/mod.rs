@@ -30,10 +30,10 @@ use crate::tree::{Digest, Kind, Node};
 use crate::watch::Watch;
 
 pub use gzip::Gunzip;
+pub use pipe::{Piece, Pipe, read_ahead};
 
 use decode::Stored;
 use names::Names;
-use pipe::Pipe;
 use tar::{Content, Entries, Entry};
 
 /// Bodies up to this many bytes are handed over whole.

@@ -32,8 +32,9 @@ pub(super) enum Stop {
     Failed(Error),
 }
 
-/// The parser's end. Once a read failed, [`Pipe::failure`] has the reason.
-pub(super) struct Pipe {
+/// The parser's end. Once a read of a [`Piece`] failed, [`Pipe::failure`] has the reason.
+#[allow(missing_debug_implementations)]
+pub struct Pipe {
     full: Receiver<Result<Chunk>>,
     empty: Sender<Vec<u8>>,
     now: Chunk,
@@ -49,11 +50,35 @@ pub(super) fn pair() -> (Sink, Pipe) {
     (Sink { full, empty }, Pipe { full: filled, empty: back, now, at: 0, position: 0, failure: None })
 }
 
+/// Gives `visit` what `from` yields, which a thread of its own reads beforehand; `failed` says what its errors mean.
+pub fn read_ahead<T>(
+    mut from: impl Read + Send,
+    failed: impl Fn(io::Error) -> Error + Send,
+    visit: impl FnOnce(&mut Pipe) -> T,
+) -> T {
+    let (sink, mut pipe) = pair();
+    std::thread::scope(|scope| {
+        scope.spawn(move || {
+            loop {
+                match sink.send(&mut from, &failed) {
+                    Ok(0) | Err(Stop::Unwanted) => return,
+                    Ok(_) => {}
+                    Err(Stop::Failed(error)) => return sink.fail(error),
+                }
+            }
+        });
+        let done = visit(&mut pipe);
+        // What is still read is unwanted.
+        drop(pipe);
+        done
+    })
+}
+
 impl Sink {
     /// Fills one buffer from `reader` and sends it off; returns its length, 0 at the end of the input.
     ///
     /// `failed` turns a read error into the error to report.
-    pub(super) fn send(&self, reader: &mut dyn Read, failed: &dyn Fn(&io::Error) -> Error) -> Result<usize, Stop> {
+    pub(super) fn send(&self, reader: &mut dyn Read, failed: &dyn Fn(io::Error) -> Error) -> Result<usize, Stop> {
         let mut bytes = self.empty.try_recv().unwrap_or_else(|_| vec![0; CHUNK]);
         let mut used = 0;
         let mut failure = None;
@@ -63,7 +88,7 @@ impl Sink {
                 Ok(n) => used += n,
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
                 Err(e) => {
-                    failure = Some(failed(&e));
+                    failure = Some(failed(e));
                     break;
                 }
             }
@@ -87,7 +112,7 @@ impl Pipe {
     }
 
     /// Why the last read failed.
-    pub(super) fn failure(&mut self) -> Option<Error> {
+    pub fn failure(&mut self) -> Option<Error> {
         self.failure.take()
     }
 
@@ -129,7 +154,10 @@ impl Pipe {
     }
 
     /// The next `length` bytes, which the caller has checked to be few.
-    pub(super) fn take(&mut self, length: usize) -> Result<Vec<u8>> {
+    ///
+    /// # Errors
+    /// [`crate::ErrorKind::BadInput`] if there are fewer; why reading failed.
+    pub fn take(&mut self, length: usize) -> Result<Vec<u8>> {
         let mut out = Vec::with_capacity(length);
         while out.len() < length {
             let ahead = self.ahead()?;
@@ -144,7 +172,10 @@ impl Pipe {
     }
 
     /// Passes over `length` bytes.
-    pub(super) fn skip(&mut self, length: u64) -> Result<()> {
+    ///
+    /// # Errors
+    /// As [`Pipe::take`].
+    pub fn skip(&mut self, length: u64) -> Result<()> {
         let mut left = length;
         while left > 0 {
             let n = self.ahead()?.len().min(usize::try_from(left).unwrap_or(usize::MAX));
@@ -155,6 +186,14 @@ impl Pipe {
             left -= n as u64;
         }
         Ok(())
+    }
+
+    /// Is nothing left?
+    ///
+    /// # Errors
+    /// Why reading failed.
+    pub fn is_at_end(&mut self) -> Result<bool> {
+        Ok(self.ahead()?.is_empty())
     }
 
     /// Reads to the end; false if any byte was not zero.
@@ -174,9 +213,12 @@ impl Pipe {
 }
 
 /// Reads a body: the caller sees an I/O error, the reason is kept in the pipe.
-pub(super) struct Piece<'a> {
-    pub(super) pipe: &'a mut Pipe,
-    pub(super) left: u64,
+#[allow(missing_debug_implementations)]
+pub struct Piece<'a> {
+    /// Where it comes from.
+    pub pipe: &'a mut Pipe,
+    /// Bytes of it that are still to be read.
+    pub left: u64,
 }
 
 impl Read for Piece<'_> {
