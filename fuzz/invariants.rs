@@ -210,3 +210,17 @@ pub fn loader(data: &[u8]) {
         assert!(elf.needed.len() <= 4096 && elf.needed.iter().all(|name| name.len() < 4096));
     }
 }
+
+/// A packing list is refused, or it lists relative paths without `..`, and samples are of files in it.
+pub fn packing_list(data: &[u8]) {
+    use stockade::select::packages::pkg::contents::{PackingList, What};
+    let Ok(list) = PackingList::parse(data) else { return };
+    assert!(!list.name.is_empty() && !list.name.contains('/') && list.unknown.len() <= 8);
+    assert!(list.items.len() <= data.split(|&byte| byte == b'\n').count());
+    for item in &list.items {
+        assert!(!item.path.is_root() && item.path.components().all(|name| name != b".." && name != b"."));
+        if let What::Sample(of) = &item.what {
+            assert!(list.items.iter().any(|item| item.path == *of));
+        }
+    }
+}

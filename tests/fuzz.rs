@@ -258,3 +258,14 @@ fn loaders() {
     ];
     shake("loader", &seeds, 1500, invariants::loader);
 }
+
+#[test]
+fn packing_list() {
+    let list = "@name bash-5.2.37\n@comment pkgpath=shells/bash ftp=yes\n@arch amd64\n+DESC\n\
+        @sha AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=\n@size 12\n@depend devel/x:x-*:x-1\n@cwd /usr/local\n\
+        @shell bin/bash\n@sha AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=\n@size 4\n@ts 1700000000\n\
+        share/examples/bash/\nshare/examples/bash/bashrc\n@size 4\n@sample /etc/bashrc\n@extra /etc/x/*\n\
+        @rcscript /etc/rc.d/x\n@symlink y\n@exec %D/bin/bash\n@mode 4555\n";
+    assert!(stockade::select::packages::pkg::contents::PackingList::parse(list.as_bytes()).is_ok());
+    shake("packing_list", &[list.into()], 3000, invariants::packing_list);
+}

@@ -325,6 +325,49 @@ fn what_locate_databases_list_is_taken_from_a_system() {
 }
 
 #[test]
+fn packages_of_a_system_come_with_what_they_require() {
+    if !able(&TOOLS) {
+        return;
+    }
+    let world = release();
+    host(&world);
+    world.sh(
+        r#"cd host; mkdir -p usr/local/lib usr/local/share/examples/tool etc/tool
+        for p in tool-1.2 gmp-6.3 other-1; do mkdir var/db/pkg/$p; printf '@name %s\n@cwd /usr/local\n' $p > var/db/pkg/$p/+CONTENTS; done
+        echo tool > usr/local/bin/tool; chown 0:7 usr/local/bin/tool; chmod 2755 usr/local/bin/tool; ln -s tool usr/local/bin/t
+        echo libgmp > usr/local/lib/libgmp.so.11.0; echo other > usr/local/bin/other; echo key > etc/tool/key
+        echo mine > etc/tool/rc; echo rc > usr/local/share/examples/tool/rc; echo tool > var/db/pkg/tool-1.2/+DESC
+        echo gmp-6.3 > var/db/pkg/tool-1.2/+REQUIRING; printf 'tool-1.2\nother-1\n' > var/db/pkg/gmp-6.3/+REQUIRED_BY
+        printf '%s\n' '@bin bin/tool' "@sha $(openssl sha256 -binary usr/local/bin/tool | base64)" '@size 5' bin/t '@symlink tool' \
+            share/examples/tool/ share/examples/tool/rc '@sample /etc/tool/' '@sample /etc/tool/rc' '@extra /etc/tool/key' \
+            >> var/db/pkg/tool-1.2/+CONTENTS
+        echo '@lib lib/libgmp.so.11.0' >> var/db/pkg/gmp-6.3/+CONTENTS; echo '@bin bin/other' >> var/db/pkg/other-1/+CONTENTS"#,
+    );
+    world.write(
+        "own.toml",
+        "devices = \"none\"\n[[make]]\npath = \"proc\"\n[[source]]\nlocate = [\"host/usr/lib/locate/src.db\"]\ndirectory = \"host\"\n\
+        sets = [\"base\", \"etc\"]\n[[source]]\npackages = [\"tool\"]\ndirectory = \"host\"\n",
+    );
+    world.ok(&["build", "b0", "-f", "own.toml"]);
+    world.sh(
+        "cp -a host want; cd want; rm -r usr/bin/own usr/bin/cc usr/bin/clang usr/include usr/lib/libc.a usr/share/man/* usr/X11R6/* etc/X11
+        rm -r usr/local/bin/pkg usr/local/bin/other etc/ssh/ssh_host_rsa_key var/db/fifo usr/lib/locate var/sysmerge/xetc.tgz
+        rm -r etc/tool/key var/db/pkg/other-1; mkdir proc; echo tool-1.2 > var/db/pkg/gmp-6.3/+REQUIRED_BY; chmod 644 var/db/pkg/gmp-6.3/+REQUIRED_BY
+        touch -d @0 var/db/pkg/gmp-6.3/+REQUIRED_BY; cp -p usr/local/share/examples/tool/rc etc/tool/rc
+        touch -r etc/master.passwd ../stamp; sed -i 's/^root:[^:]*/root:*/' etc/master.passwd; touch -r ../stamp etc/master.passwd",
+    );
+    assert_eq!(differences(&world, "b0", &NOT_OF_SETS), "");
+    let hints = fs::read_to_string(world.root("b0").join("var/run/ld.so.hints")).unwrap();
+    assert!(hints.contains("libc.so"), "{hints}");
+    for (path, origin) in [("usr/local/bin/tool", "tool 1.2"), ("etc/tool/rc", "tool 1.2"), ("bin/cat", "listed in")] {
+        let said = world.ok(&["why", "b0", path]);
+        assert!(said.contains(&format!("{path}: {origin}")), "{said}");
+    }
+    world.refused(&["build", "b0", "--package", "tol"], &["package tol is not installed", "did you mean tool?"]);
+    world.assert_tidy();
+}
+
+#[test]
 fn a_configuration_of_proot_is_built() {
     if !able(&TOOLS) {
         return;

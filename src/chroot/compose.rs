@@ -195,7 +195,7 @@ impl<'a> Composer<'a> {
             Origin::Listed { directory, locate, sets, paths } => {
                 self.listed(directory, (locate, sets, paths), &source.into)
             }
-            Origin::Packages { names, modified } => self.packages(names, *modified),
+            Origin::Packages { directory, names, modified } => self.packages((directory, names), *modified),
         }
     }
 
@@ -210,10 +210,10 @@ impl<'a> Composer<'a> {
         Ok(())
     }
 
-    /// Packages of the host: the links of merged /usr, the packages' files, and what maintainer scripts would have made.
-    fn packages(&mut self, names: &[String], modified: Conffiles) -> Result<()> {
+    /// Packages of a system: the links of merged /usr, the packages' files, and what their installation would have made.
+    fn packages(&mut self, named: (&Path, &[String]), modified: Conffiles) -> Result<()> {
         self.watch.begin("selecting packages", 0);
-        let chosen = host::Packages::choose(self.calls, names, modified, self.watch)?;
+        let chosen = host::Packages::choose(self.calls, named, modified, self.watch)?;
         let root = TreePath::root();
         self.lay_made(chosen.links()?)?;
         let (nodes, moved) = chosen.nodes(self.watch)?;

@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use sha2::{Digest as _, Sha256};
@@ -16,7 +16,7 @@ use super::place::bytes;
 use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::path::TreePath;
 use crate::recipe::{Action, Conffiles, Recipe};
-use crate::select::packages::{Dpkg, FileOptions, Host, Selection};
+use crate::select::packages::{Database, FileOptions, Host, Pkg, Selection};
 use crate::source::dir::{ScanOptions, scan_paths};
 use crate::sys::{Calls, Dir, Outside};
 use crate::tree::overlay::Overlay;
@@ -29,30 +29,42 @@ const BASE: &str = "@base";
 /// Entries that are made, with the content of the regular files among them.
 pub(crate) type Entries = Vec<(Node, Vec<u8>)>;
 
-/// Packages of the host that were chosen.
+/// Packages of a system that were chosen.
 pub(crate) struct Packages {
+    directory: PathBuf,
     root: Dir,
     host: Host,
-    dpkg: Dpkg,
+    database: Database,
     names: Vec<String>,
     selection: Selection,
 }
 
 impl Packages {
-    /// Chooses the named packages and all they depend on.
-    pub(crate) fn choose(calls: Calls, names: &[String], modified: Conffiles, watch: &Watch) -> Result<Packages> {
-        let root = Dir::open(Path::new("/"), calls).on("open", "/")?.crossing();
-        let dpkg = Dpkg::open(&root)?;
-        // The base is part of every closure.
-        let names: Vec<String> = names.iter().filter(|name| *name != BASE).cloned().collect();
+    /// Chooses the named packages and all they depend on, of the system whose root is `directory`.
+    pub(crate) fn choose(
+        calls: Calls,
+        (directory, names): (&Path, &[String]),
+        modified: Conffiles,
+        watch: &Watch,
+    ) -> Result<Packages> {
+        let root = Dir::open(directory, calls).on("open", bytes(directory))?.crossing();
+        let database = Database::open(&root)?;
         let options = FileOptions { modified_conffiles: modified == Conffiles::Copy };
-        let selection = dpkg.files(&dpkg.closure(&names)?, options, watch)?;
-        Ok(Packages { host: Host::new(&root)?, root, dpkg, names, selection })
+        let (names, selection) = match &database {
+            Database::Dpkg(dpkg) => {
+                // The base is part of every closure.
+                let names: Vec<String> = names.iter().filter(|name| *name != BASE).cloned().collect();
+                let selection = dpkg.files(&dpkg.closure(&names)?, options, watch)?;
+                (names, selection)
+            }
+            Database::Pkg(pkg) => (names.to_vec(), pkg.files(&pkg.closure(names)?, options, watch)?),
+        };
+        Ok(Packages { directory: directory.to_owned(), host: Host::new(&root)?, root, database, names, selection })
     }
 
-    /// The host's root directory.
+    /// The system's root directory.
     pub(crate) fn root(&self) -> Result<Dir> {
-        self.root.try_clone().on("open", "/")
+        self.root.try_clone().on("open", bytes(&self.directory))
     }
 
     /// The links of merged /usr, to be laid first.
@@ -79,7 +91,7 @@ impl Packages {
             let (path, origin) = (entry.path.clone(), Some(Arc::clone(&entry.origin)));
             let mut node = Node { path, origin, from: found.here, here: None, ..found.clone() };
             if let Some(outside) = &mut outside {
-                let at = [b"/", entry.host.as_bytes()].concat();
+                let at = [bytes(&self.directory), b"/", entry.host.as_bytes()].concat();
                 let owner = outside.owner(&at, (node.meta.uid, node.meta.gid)).on("stat", &entry.host)?;
                 (node.meta.uid, node.meta.gid) = owner;
             }
@@ -88,16 +100,29 @@ impl Packages {
         Ok((nodes, moved))
     }
 
-    /// What the packages' scripts would have made, over `wanted`; and what the user should know.
+    /// What installing the packages would have made, over `wanted`; and what the user should know.
     pub(crate) fn made(&self, wanted: &Overlay, actions: &BTreeSet<Action>) -> Result<(Entries, Vec<String>)> {
-        let packages = self.dpkg.closure(&self.names)?;
+        let (dpkg, packages) = match &self.database {
+            Database::Dpkg(dpkg) => (dpkg, dpkg.closure(&self.names)?),
+            Database::Pkg(pkg) => return Ok((required_by(pkg, &self.names)?, self.selection.notes())),
+        };
         let time = time_of_making(wanted);
-        let (host, dpkg, selection) = (&self.host, &self.dpkg, &self.selection);
+        let (host, selection) = (&self.host, &self.selection);
         let input = made::Input { host, dpkg, packages: &packages, selection, wanted, time, actions };
         let output = made::make(&input)?;
         let entries = output.made.into_iter().map(|made| (made.node, made.body));
         Ok((entries.collect(), output.notes))
     }
+}
+
+/// Which of the chosen packages of OpenBSD is required by which, for its database.
+fn required_by(pkg: &Pkg, names: &[String]) -> Result<Entries> {
+    let entry = |(path, text): (TreePath, String)| {
+        let kind = Kind::File { size: text.len() as u64, digest: None };
+        let node = Node::new(path, Meta { mode: 0o644, ..Meta::default() }, kind);
+        (Node { origin: Some(Arc::from("made packages")), ..node }, text.into_bytes())
+    };
+    Ok(pkg.required_by(&pkg.closure(names)?)?.into_iter().map(entry).collect())
 }
 
 /// Keeps what was installed, upgraded or removed in the chroot since its last build in dpkg's status.

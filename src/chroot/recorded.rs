@@ -19,7 +19,7 @@ use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::path::TreePath;
 use crate::recipe::{self, Origin, Recipe};
 use crate::source::{self, dir::fingerprint};
-use crate::sys::{Calls, Dir};
+use crate::sys::{self, Calls, Dir};
 use crate::tree::policy::{ADOPTED, Left};
 use crate::tree::{Digest, Node, Tree};
 use crate::watch::Watch;
@@ -36,7 +36,7 @@ pub(crate) fn recipe(state: Option<&State>, request: &Request) -> Result<Recipe>
         (Some(name), _) => recipe::load(name)?,
         (None, Some(remembered)) => remembered,
         (None, None) if request.closure.is_some() => Recipe::default(),
-        (None, None) if request.from.is_empty() => recipe::load("host")?,
+        (None, None) if request.from.is_empty() => recipe::load(sys::HOST_RECIPE)?,
         (None, None) => recipe::load("sets")?,
     };
     for path in &request.from {

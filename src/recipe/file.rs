@@ -102,7 +102,7 @@ pub(super) struct Source {
     #[schemars(with = "Option<String>")]
     pub(super) key: Option<Spot>,
     /// A directory of the host, or another chroot; where the release sets lie; the root of the system of which the locate
-    /// databases are (/ where absent).
+    /// databases or the packages are (/ where absent).
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>")]
     pub(super) directory: Option<Spot>,
@@ -123,7 +123,8 @@ pub(super) struct Source {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<Vec<String>>")]
     pub(super) locate: Option<List>,
-    /// Installed packages of the host, with all that they depend on; `@base` is the essential and required ones.
+    /// Installed packages of the system in `directory`, with all that they depend on; on Debian, `@base` is the essential and
+    /// required ones.
     /// A recipe has one such source: the packages of a recipe that extends another are added to it.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<Vec<String>>")]

@@ -181,14 +181,15 @@ impl Layer<'_> {
                 Origin::Archive { path, verify: self.verify(source.list.as_ref(), source.key.as_ref())? }
             }
             (None, Some(directory), None) => Origin::Directory(self.host_path(&directory)?),
-            (None, None, Some(_)) if packages.replace(span.start).is_some() => {
+            (None, _, Some(_)) if packages.replace(span.start).is_some() => {
                 return Err(whole("packages are named by two sources; put the names into the first"));
             }
-            (None, None, Some(names)) => {
+            (None, directory, Some(names)) => {
                 if let Some(spot) = &source.into {
                     return stray(spot, "packages are always laid into the root");
                 }
-                return self.packages(&names, source.modified_conffiles);
+                let directory = directory.map(|spot| self.host_path(&spot)).transpose()?;
+                return self.packages(&names, directory, source.modified_conffiles);
             }
             _ => return Err(whole("a source is exactly one of archive, directory, sets, locate and packages")),
         };
@@ -261,10 +262,16 @@ impl Layer<'_> {
     }
 
     /// Joins the packages to the inherited ones, if there are some.
-    fn packages(&mut self, given: &List, conffiles: Option<Spanned<super::Conffiles>>) -> Result<()> {
+    fn packages(
+        &mut self,
+        given: &List,
+        system: Option<PathBuf>,
+        conffiles: Option<Spanned<super::Conffiles>>,
+    ) -> Result<()> {
         amend(self.text, self.recipe.packages(), given, values::check_package)?;
         for source in &mut self.recipe.sources {
-            if let Origin::Packages { modified, .. } = &mut source.origin {
+            if let Origin::Packages { directory, modified, .. } = &mut source.origin {
+                *directory = system.clone().unwrap_or_else(|| directory.clone());
                 *modified = conffiles.as_ref().map_or(*modified, |spot| *spot.get_ref());
             }
         }

@@ -29,10 +29,11 @@ pub use closure::{Closure, Purpose};
 pub use merge::{load, parse};
 
 /// The recipes in the program, by name.
-pub const EMBEDDED: [(&str, &str); 6] = [
+pub const EMBEDDED: [(&str, &str); 7] = [
     ("host", include_str!("../../recipes/host.toml")),
     ("openbsd-build", include_str!("../../recipes/openbsd-build.toml")),
     ("openbsd-errata", include_str!("../../recipes/openbsd-errata.toml")),
+    ("openbsd-host", include_str!("../../recipes/openbsd-host.toml")),
     ("openbsd-ports", include_str!("../../recipes/openbsd-ports.toml")),
     ("openbsd-web", include_str!("../../recipes/openbsd-web.toml")),
     ("sets", include_str!("../../recipes/sets.toml")),
@@ -133,8 +134,10 @@ pub enum Origin {
         /// What is taken besides.
         paths: Vec<TreePath>,
     },
-    /// Installed packages of the host. At most one source of a recipe is this.
+    /// Installed packages of the system whose root is `directory`. At most one source of a recipe is this.
     Packages {
+        /// The root of that system.
+        directory: PathBuf,
         /// Package names and `@base`.
         names: Vec<String>,
         /// Configuration files that were edited on the host.
@@ -416,7 +419,8 @@ impl Recipe {
     fn packages(&mut self) -> &mut Vec<String> {
         let is_packages = |source: &Source| matches!(source.origin, Origin::Packages { .. });
         let at = self.sources.iter().position(is_packages).unwrap_or_else(|| {
-            let origin = Origin::Packages { names: Vec::new(), modified: Conffiles::default() };
+            let directory = PathBuf::from("/");
+            let origin = Origin::Packages { directory, names: Vec::new(), modified: Conffiles::default() };
             self.sources.push(Source { origin, into: TreePath::root() });
             self.sources.len() - 1
         });

@@ -175,7 +175,7 @@ fn a_whole_recipe_reads_as_data_and_survives_being_written() {
     assert_eq!(recipe.sources[0], Source { origin: archive, into: TreePath::root() });
     assert_eq!(recipe.sources[1], Source { origin: Origin::Directory("/r/../src".into()), into: path("usr/src") });
     let names = ["@base", "libc6:i386", "g++"].map(str::to_owned).to_vec();
-    assert_eq!(recipe.sources[2].origin, Origin::Packages { names, modified: Conffiles::Copy });
+    assert_eq!(recipe.sources[2].origin, Origin::Packages { directory: "/".into(), names, modified: Conffiles::Copy });
     assert_eq!(recipe.accounts[0].dotfiles, [path(".profile"), path("-x")]);
     let own = recipe.environment_of("_pbuild");
     assert_eq!(
@@ -214,7 +214,7 @@ fn a_recipe_extends_another() {
     assert_eq!(
         origins,
         [
-            &Origin::Packages { names, modified: Conffiles::Copy },
+            &Origin::Packages { directory: "/".into(), names, modified: Conffiles::Copy },
             &Origin::Archive { path: dir.path().join("sub/a.tgz"), verify: None },
             &Origin::Directory(dir.path().join("d")),
         ]

@@ -95,7 +95,8 @@ fn source(source: &Source) -> Result<Spanned<file::Source>> {
             made.locate = (!databases.is_empty()).then_some(databases);
             made.sets = (!sets.is_empty()).then(|| sets.iter().map(spot).collect());
         }
-        Origin::Packages { names, modified } => {
+        Origin::Packages { directory, names, modified } => {
+            made.directory = (directory != Path::new("/")).then(|| host_path(directory)).transpose()?;
             made.packages = Some(names.iter().map(spot).collect());
             made.modified_conffiles = (*modified != Conffiles::default()).then(|| Spanned::new(0..0, *modified));
         }

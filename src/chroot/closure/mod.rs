@@ -20,7 +20,7 @@ use crate::path::TreePath;
 use crate::recipe::{Action, Closure, Recipe};
 use crate::select::closure::graph::Graph;
 use crate::select::closure::{self, Reason, Request, View};
-use crate::select::packages::{Dpkg, FileOptions};
+use crate::select::packages::{Database, FileOptions};
 use crate::source::dir::{ScanOptions, scan_paths};
 use crate::sys::{Calls, Dir, Outside, change_clock};
 use crate::tree::{Kind, Node, Policy, Time, Tree};
@@ -89,11 +89,8 @@ pub(crate) fn select(calls: Calls, wanted: &Closure, watch: &Watch) -> Result<Se
 fn request(root: &Dir, wanted: &Closure, watch: &Watch) -> Result<Request> {
     let mut packaged = Vec::new();
     if !wanted.packages.is_empty() {
-        let dpkg = Dpkg::open(root)?;
-        let base: BTreeSet<&str> = dpkg.closure(&[])?.iter().map(|package| package.name.as_str()).collect();
-        let mut packages = dpkg.closure(&wanted.packages)?;
-        packages.retain(|package| !base.contains(package.name.as_str()) || wanted.packages.contains(&package.name));
-        for entry in dpkg.files(&packages, FileOptions { modified_conffiles: true }, watch)?.entries {
+        let options = FileOptions { modified_conffiles: true };
+        for entry in Database::open(root)?.beyond_base(&wanted.packages, options, watch)?.entries {
             packaged.push((entry.host, entry.origin.to_string()));
         }
     }

@@ -8,11 +8,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
-use super::versions::{self, VERSIONS, Versions};
+use super::versions::{self, VERSIONS};
 use crate::chroot::state::State;
 use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::path::TreePath;
 use crate::select::closure::graph::Graph;
+use crate::select::packages::Owners;
 use crate::source::dir::fingerprint_paths;
 use crate::sys::{Calls, Dir, change_clock};
 use crate::tree::{Digest, Time};
@@ -35,7 +36,7 @@ pub(crate) struct Record {
     /// Why each path is there.
     pub(crate) graph: Graph,
     /// Packages and their versions.
-    pub(crate) versions: Versions,
+    pub(crate) versions: Owners,
 }
 
 impl Record {

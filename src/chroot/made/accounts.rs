@@ -9,7 +9,7 @@ use std::fmt::Write as _;
 use super::{Input, Output};
 use crate::error::Result;
 use crate::path::TreePath;
-use crate::select::packages::INFO;
+use crate::select::packages::dpkg::INFO;
 
 /// A line of passwd(5).
 #[derive(Debug, Clone, PartialEq, Eq)]

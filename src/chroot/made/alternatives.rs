@@ -5,8 +5,8 @@
 use super::{Input, Output};
 use crate::error::Result;
 use crate::path::{TreePath, escape};
-use crate::select::packages::ADMIN;
-use crate::select::packages::alternatives::{Alternative, Choice};
+use crate::select::packages::dpkg::ADMIN;
+use crate::select::packages::dpkg::alternatives::{Alternative, Choice};
 
 pub(super) fn make(input: &Input<'_>, output: &mut Output) -> Result<()> {
     for alternative in &input.dpkg.alternatives {

@@ -9,8 +9,9 @@ use super::accounts::Accounts;
 use super::{Input, Output};
 use crate::error::Result;
 use crate::path::TreePath;
-use crate::select::packages::tables::filter;
-use crate::select::packages::{ADMIN, Package, Why, configuration};
+use crate::select::packages::Why;
+use crate::select::packages::dpkg::tables::filter;
+use crate::select::packages::dpkg::{ADMIN, Package, configuration};
 
 pub(super) fn make(input: &Input<'_>, output: &mut Output) -> Result<()> {
     let at = |name: &str| format!("{ADMIN}/{name}");

@@ -6,7 +6,7 @@
 
 use super::{Input, Output};
 use crate::error::Result;
-use crate::select::packages::INFO;
+use crate::select::packages::dpkg::INFO;
 
 /// Packages whose script is covered, by the generators or by ldconfig in the finished chroot, or does something in an
 /// upgrade only.

@@ -5,8 +5,8 @@
 use std::collections::HashMap;
 
 use crate::error::Result;
-use crate::select::packages::INFO;
-use crate::select::packages::control::{Stanza, stanzas};
+use crate::select::packages::dpkg::INFO;
+use crate::select::packages::dpkg::control::{Stanza, stanzas};
 use crate::tree::Tree;
 
 /// Where the file is.

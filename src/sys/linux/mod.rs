@@ -50,6 +50,9 @@ pub(super) use xattr::{set_xattrs, xattrs};
 /// Filesystems here can hold extended attributes.
 pub const HAS_XATTRS: bool = true;
 
+/// The embedded recipe of the running system: what `build` makes of nothing.
+pub const HOST_RECIPE: &str = "host";
+
 /// Where libraries are looked for in the end.
 pub const LIBRARY_DIRS: &[&str] = &["/lib", "/usr/lib", "/lib64", "/usr/lib64"];
 

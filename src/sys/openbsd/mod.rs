@@ -39,6 +39,9 @@ pub use trace::trace;
 /// There are no extended attributes.
 pub const HAS_XATTRS: bool = false;
 
+/// The embedded recipe of the running system: what `build` makes of nothing.
+pub const HOST_RECIPE: &str = "openbsd-host";
+
 /// Where libraries are looked for in the end.
 pub const LIBRARY_DIRS: &[&str] = &["/usr/lib", "/usr/local/lib", "/usr/X11R6/lib"];
 

@@ -6,9 +6,10 @@ use std::collections::{HashMap, VecDeque};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::path::escape;
-use crate::select::packages::depends::{Group, Wish, show};
-use crate::select::packages::version::Relation;
-use crate::select::packages::{Dpkg, MultiArch, Package};
+use crate::select::packages::dpkg::depends::{Group, Wish, show};
+use crate::select::packages::dpkg::version::Relation;
+use crate::select::packages::dpkg::{Dpkg, MultiArch, Package};
+use crate::select::packages::nearest;
 
 /// The packages chosen so far and what is still to be looked at.
 struct Search<'a> {
@@ -168,28 +169,4 @@ impl<'a> Search<'a> {
     fn label(&self, index: usize) -> String {
         self.dpkg.packages[index].label(&self.dpkg.native)
     }
-}
-
-/// Up to three of `names` that `typed` may be a slip of, nearest first.
-fn nearest<'a>(typed: &str, names: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
-    let allowed = (typed.len() / 3).clamp(1, 3);
-    let mut near: Vec<(usize, &str)> = names.map(|name| (distance(typed.as_bytes(), name.as_bytes()), name)).collect();
-    near.retain(|(distance, _)| *distance <= allowed);
-    near.sort_unstable();
-    near.dedup();
-    near.into_iter().take(3).map(|(_, name)| name).collect()
-}
-
-/// How many bytes must be inserted, removed or changed to make `a` into `b`.
-fn distance(a: &[u8], b: &[u8]) -> usize {
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.iter().enumerate() {
-        let mut diagonal = std::mem::replace(&mut row[0], i + 1);
-        for (j, y) in b.iter().enumerate() {
-            let change = diagonal + usize::from(x != y);
-            diagonal = row[j + 1];
-            row[j + 1] = change.min(diagonal + 1).min(row[j] + 1);
-        }
-    }
-    row[b.len()]
 }

@@ -11,7 +11,8 @@ use md5::{Digest as _, Md5};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::path::{PathSet, TreePath};
-use crate::select::packages::{Conffile, Dpkg, Host, INFO, MAX_FILE, Package};
+use crate::select::packages::dpkg::{Conffile, Dpkg, INFO, Package};
+use crate::select::packages::{FileOptions, Host, MAX_FILE, Owners, SECRETS, Selected, Selection, Skipped, Why};
 use crate::sys::{FileType, Stat};
 use crate::tree::Time;
 use crate::watch::Watch;
@@ -19,102 +20,6 @@ use crate::watch::Watch;
 /// Directories in the root that are links into `/usr` on a system with merged /usr. Package lists still name them;
 /// as links they belong to no package.
 pub const MERGED: [&str; 7] = ["bin", "sbin", "lib", "lib32", "lib64", "libo32", "libx32"];
-
-/// What never leaves the host, whoever says that it owns it (rule 7 of the design).
-pub(crate) const SECRETS: [&str; 14] = [
-    "etc/shadow",
-    "etc/shadow-",
-    "etc/gshadow",
-    "etc/gshadow-",
-    "etc/machine-id",
-    "var/lib/dbus/machine-id",
-    "var/lib/systemd/random-seed",
-    "var/lib/systemd/credential.secret",
-    "etc/ssh/ssh_host_*",
-    "etc/ssl/private/*",
-    "etc/krb5.keytab",
-    "etc/apt/auth.conf",
-    "etc/apt/auth.conf.d/*",
-    "root/.ssh",
-];
-
-/// What the user may decide.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct FileOptions {
-    /// Take configuration files as the administrator left them; else pristine or not at all.
-    pub modified_conffiles: bool,
-}
-
-/// One path to take from the host.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Selected {
-    /// Where it belongs in the chroot; canonical in the host's tree.
-    pub path: TreePath,
-    /// Where the host has it: another name where a diversion is undone or a pristine conffile lies beside an edited one.
-    pub host: TreePath,
-    /// `package version`.
-    pub origin: Arc<str>,
-}
-
-/// Why a path of a package is not taken.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Why {
-    /// The host does not have it.
-    Missing,
-    /// dpkg was told not to unpack it (`path-exclude`).
-    Excluded,
-    /// A conffile that the administrator edited.
-    Edited,
-    /// It could hold a secret.
-    Secret,
-}
-
-/// A path of a package that is not taken.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Skipped {
-    /// As the package names it.
-    pub path: TreePath,
-    /// Why.
-    pub why: Why,
-    /// `package version`.
-    pub origin: Arc<str>,
-}
-
-/// What to take from the host.
-#[derive(Debug, Default)]
-pub struct Selection {
-    /// Sorted by path, each path once.
-    pub entries: Vec<Selected>,
-    /// Sorted by reason and path.
-    pub skipped: Vec<Skipped>,
-    /// Taken, although not as their package ships them: changed on the host since. Conffiles are not among them.
-    pub changed: Vec<TreePath>,
-}
-
-impl Selection {
-    /// What people should know of it: one line for each edited conffile and each changed file, and a count where a
-    /// package lacks many.
-    pub fn notes(&self) -> Vec<String> {
-        let mut notes = Vec::new();
-        let mut lacking: BTreeMap<(Why, &str), Vec<&TreePath>> = BTreeMap::new();
-        for Skipped { path, why, origin } in &self.skipped {
-            match why {
-                Why::Edited => notes.push(format!("{path}: edited on the host, left out ({origin})")),
-                Why::Secret => notes.push(format!("{path}: may hold a secret, left out ({origin})")),
-                Why::Missing | Why::Excluded => lacking.entry((*why, origin)).or_default().push(path),
-            }
-        }
-        notes.extend(self.changed.iter().map(|path| format!("{path}: changed on the host, taken as it is there")));
-        for ((why, origin), paths) in lacking {
-            let why = if why == Why::Missing { "missing on the host" } else { "kept away by path-exclude" };
-            notes.push(match paths[..] {
-                [path] => format!("{path}: {why} ({origin})"),
-                _ => format!("{origin}: {} paths {why}, the first is {}", paths.len(), paths[0]),
-            });
-        }
-        notes
-    }
-}
 
 /// A selection being made.
 struct Picker<'a> {
@@ -171,7 +76,32 @@ impl Dpkg {
         picker.skipped.dedup_by(|a, b| (a.why, &a.path) == (b.why, &b.path));
         let entries = picker.entries.into_iter();
         let entries = entries.map(|(path, (host, origin))| Selected { path, host, origin }).collect();
-        Ok(Selection { entries, skipped: picker.skipped, changed: picker.changed })
+        Ok(Selection { entries, skipped: picker.skipped, changed: picker.changed, more: Vec::new() })
+    }
+
+    /// Which packages these canonical paths are of.
+    ///
+    /// # Errors
+    /// If the list of a package is too large.
+    pub fn owners(&self, paths: &HashSet<&[u8]>) -> Result<Owners> {
+        let host = Host::new(&self.root)?;
+        let info = TreePath::new(INFO.as_bytes())?;
+        let mut owners = Owners::new();
+        for package in self.packages().iter().filter(|_| !paths.is_empty()) {
+            let Some(list) = package.info.get("list") else { continue };
+            let text = host.read(&info.join(list)?, MAX_FILE)?.unwrap_or_default();
+            for line in text.split(|&b| b == b'\n') {
+                let line = line.strip_prefix(b"/").unwrap_or(line);
+                // Packages of a host with merged /usr still list the old places.
+                let merged =
+                    MERGED.iter().any(|dir| line.strip_prefix(dir.as_bytes()).is_some_and(|r| r.starts_with(b"/")));
+                let line = if merged && !paths.contains(line) { [b"usr/", line].concat() } else { line.to_vec() };
+                if paths.contains(line.as_slice()) {
+                    owners.insert(TreePath::new(line)?, (package.name.clone(), package.version.clone()));
+                }
+            }
+        }
+        Ok(owners)
     }
 
     fn diverted(&self, host: &Host, packages: &[&Package]) -> Result<HashMap<TreePath, (TreePath, &str, bool)>> {

@@ -6,6 +6,7 @@ use std::os::unix::fs::symlink;
 use std::path::Path;
 
 use super::*;
+use crate::select::packages::{FileOptions, Selected};
 use crate::sys::Calls;
 use crate::watch::Watch;
 

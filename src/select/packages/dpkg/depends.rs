@@ -7,7 +7,7 @@ use std::fmt;
 use crate::bail;
 use crate::error::Result;
 use crate::path::escape;
-use crate::select::packages::version::{Bound, Relation};
+use crate::select::packages::dpkg::version::{Bound, Relation};
 
 /// One alternative of a dependency, or one item of `Provides`.
 #[derive(Debug, Clone, PartialEq, Eq)]
