@@ -120,7 +120,7 @@ class Bench:
         sh(f"rm -rf home t; cp -a old t; {sk} adopt ./t", self.work)
         prepare = "rm -f r.tgz; touch cookie; sleep 0.02"
         commands = {
-            "record": f"{sk} record ./t --discard -o r.tgz -- /bin/sh -c '{edit}'",
+            "record": f"{sk} record ./t --discard --unsigned -o r.tgz -- /bin/sh -c '{edit}'",
             "the command alone, find, tar": f"{sk} run ./t --ephemeral -- /bin/sh -c '{edit}'; find t -newercm cookie ! -type d -print0 | tar czf r.tgz --null -T -",
         }
         self.table("make: record against cookies (CPU counts)", prepare, commands)

@@ -535,7 +535,7 @@ fn accounts_are_added() {
     world.ok(&["build", "c", "-f", "r.toml"]);
     let edit = "echo _new:*:90: >> /etc/group; echo '_new:*:90:90:New,,:/new:/bin/false' >> /etc/passwd
         echo x > /usr/bin/serve; /usr/bin/busybox chown 90:90 /usr/bin/serve";
-    world.ok(&["record", "c", "-o", "acc.tgz", "--", "/bin/sh", "-c", edit]);
+    world.ok(&["record", "c", "-o", "acc.tgz", "--unsigned", "--", "/bin/sh", "-c", edit]);
     world.sh("cp -a old root; echo 'mine:x:100:100::/:/bin/sh' >> root/etc/passwd");
     assert_eq!(world.run(&["patch", "apply", "--unsigned", "acc.tgz", "--root", "./root"]).status, Some(0));
     let passwd = fs::read_to_string(world.path("root/etc/passwd")).unwrap();

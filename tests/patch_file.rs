@@ -153,7 +153,8 @@ fn what_is_refused() {
             "k-patch.pub",
         ),
         (&["patch", "diff", "before", "nowhere", "--unsigned"], "nowhere"),
-        (&["patch", "diff", "before", "after", "-o", "x"], "no name"),
+        (&["patch", "diff", "before", "after", "-o", "x"], "--secret"),
+        (&["patch", "diff", "before", "after", "-o", ".", "--unsigned"], "no name"),
     ] {
         world.refused(arguments, &[words]);
     }

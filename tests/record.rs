@@ -324,7 +324,17 @@ fn what_became_a_patch_outlasts_a_build() {
     );
     world.write("r.toml", "devices = \"none\"\n[policy]\nunknown = \"remove\"\n[[source]]\ndirectory = \"src\"\n");
     world.ok(&["build", "c", "-f", "r.toml"]);
-    world.ok(&["record", "c", "-o", "one.tgz", "--", "/bin/sh", "-c", "echo new > /etc/conf; echo more > /etc/more"]);
+    world.ok(&[
+        "record",
+        "c",
+        "-o",
+        "one.tgz",
+        "--unsigned",
+        "--",
+        "/bin/sh",
+        "-c",
+        "echo new > /etc/conf; echo more > /etc/more",
+    ]);
     assert_eq!(world.ok(&["patch", "list", "--root", "c"]).lines().count(), 1);
     assert!(world.ok(&["patch", "apply", "--unsigned", "one.tgz", "--root", "c"]).contains("is there already"));
     world.sh("echo other > src/etc/other");

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 
-pub(super) use record::{Errata, Record};
+pub(super) use record::{Common, Errata, Record};
 
 use super::jail::args::{Check, Graph, Jail, Why};
 use super::key::args::Key;
@@ -117,8 +117,8 @@ impl Verb {
             Verb::Graph(args) => args.json.json,
             Verb::Check(args) => args.json.json,
             Verb::Run(args) => args.json.json,
-            Verb::Record(args) => args.json.json,
-            Verb::Errata(args) => args.json.json,
+            Verb::Record(args) => args.common.json.json,
+            Verb::Errata(args) => args.common.json.json,
             Verb::Sessions(args) => args.json.json,
             Verb::Clone(args) => args.json.json,
             Verb::Reset(args) => args.json.json,

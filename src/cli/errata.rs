@@ -8,14 +8,15 @@ use serde_json::{Value, json};
 
 use crate::chroot::Home;
 use crate::chroot::record::errata::{self, Job, Plain};
-use crate::chroot::record::{Recorded, Recording, Request};
+use crate::chroot::record::{Recorded, Recording};
 use crate::cli::args::Errata;
 use crate::cli::out::{self, Out, shown};
+use crate::cli::patch::make::Draft;
 use crate::cli::progress::watched;
-use crate::cli::record::{Make, head, told};
+use crate::cli::record::{Make, request, told};
 use crate::cli::{Exit, json, options};
 use crate::error::{Error, ErrorKind, IoContext, Result};
-use crate::patch::Pen;
+use crate::patch::check_name;
 use crate::patch::errata::steps::{Facts, Step};
 use crate::path::{TreePath, escape};
 use crate::recipe::{Net, Recipe};
@@ -27,27 +28,30 @@ pub(super) fn run(args: &Errata, out: &mut Out) -> Result<Exit> {
     let asked = errata::Request {
         files: args.files.clone(),
         keys: args.key.clone(),
-        unsigned: args.unsigned,
+        unsigned: args.any,
         plain,
         skip: args.skip.clone(),
     };
     let mut jobs = errata::read(&asked)?;
-    let pen = args.pack.pen()?;
     if args.dry_run {
         return jobs.iter().try_for_each(|job| show(job, args, out)).map(|()| Exit::Done);
+    }
+    let draft = args.common.make.begin()?;
+    if jobs.len() > 1 && !(draft.head.name.is_empty() && draft.head.number.is_none()) {
+        let error = Error::new(ErrorKind::Usage, "several patches cannot have one name, number or file");
+        return Err(error.hint("do them one by one, or name a directory with --output"));
     }
     let home = Home::from_env()?;
     let mut exit = Exit::Done;
     for at in 0..jobs.len() {
-        let root = args.root.clone().into_os_string();
-        let request = Request { root, scan: args.scan, discard: false, wait: !args.lock.no_wait };
+        let request = request(args.root.clone().into_os_string(), false, &args.common);
         let recording = watched(out.json, |watch| Recording::begin(&home, &request, watch))?;
         let done = (|| {
             if at == 0 {
                 let done = recording.errata_done(jobs[0].release().unwrap_or_default())?;
                 errata::place(&mut jobs, &done, &args.skip)?;
             }
-            one(&recording, &jobs[at], (args, pen.as_ref()), out)
+            one(&recording, &jobs[at], (args, &draft), out)
         })();
         let done = done.map_err(|error| told(error, &recording));
         recording.end()?;
@@ -71,14 +75,17 @@ fn plain(into: &str, args: &Errata) -> Result<Plain> {
 fn one(
     recording: &Recording,
     job: &Job,
-    (args, pen): (&Errata, Option<&Pen>),
+    (args, draft): (&Errata, &Draft),
     out: &mut Out,
 ) -> Result<Result<Exit, Status>> {
     let chroot = &recording.chroot;
     let recipe = chroot.recipe()?;
-    let options = options::options(&args.session, recipe.net == Net::None, || chroot.homes())?;
+    let options = options::options(&args.common.session, recipe.net == Net::None, || chroot.homes())?;
     let facts = recording.facts(job, args.kernel.as_deref())?;
     let steps = job.steps(&facts)?;
+    let own = job.head(&facts);
+    let hint = |error: Error| error.hint("rename the file, or give the patch another name with --name");
+    check_name(&draft.head_over(own.clone()).name).map_err(hint)?;
     let diff = recording.diff(job)?;
     let apply = job.apply();
     let applied = {
@@ -94,26 +101,21 @@ fn one(
     if let Some(status) = ended {
         return Ok(Err(status));
     }
-    let head = job.head(&facts, head());
-    let file = args.output.join(format!("{}.tgz", head.name));
-    let recorded = watched(out.json, |watch| {
-        let recorded = recording.look(args.allow_unmet, watch)?;
-        match recorded.is_empty() {
-            true => recording.keep(&recorded, &head.name, watch)?,
-            false => {
-                let how = (args.pack.delta, pen);
-                Make { file: &file, head, how, discard: false }.patch(recording, &recorded, watch)?;
-            }
-        }
-        Ok(recorded)
+    let (recorded, file) = watched(out.json, |watch| {
+        let recorded = recording.look(args.common.allow_unmet, watch)?;
+        let file = match recorded.is_empty() {
+            true => recording.keep(&recorded, &own.name, watch).map(|()| None)?,
+            false => Some(Make { draft, own, discard: false }.patch(recording, &recorded, watch)?),
+        };
+        Ok((recorded, file))
     })?;
-    tell(job, &recorded, &file, out)?;
+    tell(job, &recorded, file.as_deref(), out)?;
     Ok(Ok(if recorded.is_empty() { Exit::Differs } else { Exit::Done }))
 }
 
 fn step(recording: &Recording, step: &Step, (recipe, options): (&Recipe, &Options), args: &Errata) -> Result<Status> {
     let words: Vec<_> = step.argv.iter().map(Into::into).collect();
-    let command = options::command(&words, None, &args.session, recipe)?;
+    let command = options::command(&words, None, &args.common.session, recipe)?;
     let command = Command { dir: Some(step.dir.clone().into_bytes()), ..command };
     let outcome = recording.session(&command, options).and_then(|session| recording.run(session, options));
     // That it was a step of an erratum is worth more than what `run` would advise.
@@ -144,21 +146,21 @@ fn failed(step: &Step, status: Status, job: &Job, out: &Out) -> Result<Option<St
     }
 }
 
-fn tell(job: &Job, recorded: &Recorded, file: &std::path::Path, out: &mut Out) -> Result<()> {
+fn tell(job: &Job, recorded: &Recorded, file: Option<&std::path::Path>, out: &mut Out) -> Result<()> {
     let stats = recorded.plan.stats();
     if out.json {
         return out.value(&json!({
             "erratum": job.name,
-            "patch": (!recorded.is_empty()).then(|| json::host_path(file)),
+            "patch": file.map(json::host_path),
             "added": stats.added,
             "removed": stats.removed,
             "changed": stats.modified,
             "changes": json::plan(&recorded.plan),
         }));
     }
-    if recorded.is_empty() {
+    let Some(file) = file else {
         return out.line(format_args!("{}: nothing was installed that a patch could bring", job.name));
-    }
+    };
     out.plan(&super::record::told_of(&recorded.plan))?;
     let made = shown(file);
     out.line(format_args!("{made}: made: {} added, {} removed, {} changed", stats.added, stats.removed, stats.modified))

@@ -40,7 +40,7 @@ use crate::error::{IoContext, Result};
 use crate::recipe;
 use crate::session;
 use crate::sys;
-use args::{Cli, Errata, Record, Run, Verb};
+use args::{Cli, Common, Errata, Record, Run, Verb};
 use out::Out;
 
 /// How a verb ended, if not by an error.
@@ -120,8 +120,8 @@ fn looks_confined(arguments: &[OsString]) -> bool {
 fn shield(verb: &Verb) -> Result<()> {
     match verb {
         Verb::Run(Run { session, .. })
-        | Verb::Record(Record { session, .. })
-        | Verb::Errata(Errata { session, .. })
+        | Verb::Record(Record { common: Common { session, .. }, .. })
+        | Verb::Errata(Errata { common: Common { session, .. }, .. })
             if session.plain || session.no_confine =>
         {
             Ok(())

@@ -2,21 +2,22 @@
 //! `stockade record`: a command inside, and what it changed.
 #![forbid(unsafe_code)]
 
-use std::path::Path;
+use std::ffi::OsString;
+use std::path::PathBuf;
 
 use serde_json::{Value, json};
 
 use crate::chroot::Home;
 use crate::chroot::patch::apply::list_made;
 use crate::chroot::record::{Recorded, Recording, Request};
-use crate::cli::args::Record;
+use crate::cli::args::{Common, Record};
 use crate::cli::out::{self, Out, shown};
-use crate::cli::patch::make::now;
+use crate::cli::patch::make::Draft;
 use crate::cli::progress::watched;
 use crate::cli::{Exit, json, options};
 use crate::error::{Error, Result};
+use crate::patch::Head;
 use crate::patch::accounts::{Account, User};
-use crate::patch::{Head, Pen, check_name};
 use crate::path::escape;
 use crate::plan::Plan;
 use crate::recipe::Net;
@@ -26,16 +27,21 @@ use crate::watch::Watch;
 
 pub(super) fn run(args: &Record, out: &mut Out) -> Result<Exit> {
     let home = Home::from_env()?;
-    let root = args.root.clone().into_os_string();
-    let request = Request { root, scan: args.scan, discard: args.discard, wait: !args.lock.no_wait };
+    let draft = args.common.make.is_asked().then(|| args.common.make.begin_named()).transpose()?;
+    let request = request(args.root.clone().into_os_string(), args.discard, &args.common);
     let recording = watched(out.json, |watch| Recording::begin(&home, &request, watch))?;
-    let done = record(&recording, args, out).map_err(|error| told(error, &recording));
+    let done = record(&recording, (args, draft), out).map_err(|error| told(error, &recording));
     recording.end()?;
     match done? {
         // The very last: after Ctrl-C this process dies of it.
         Done::Failed(status) => Ok(Exit::Command(status.finish())),
         Done::Recorded(exit) => Ok(exit),
     }
+}
+
+/// What is asked for, of either verb that records.
+pub(super) fn request(root: OsString, discard: bool, args: &Common) -> Request {
+    Request { root, scan: args.scan, discard, wait: !args.lock.no_wait }
 }
 
 enum Done {
@@ -52,12 +58,12 @@ pub(super) fn told(error: Error, recording: &Recording) -> Error {
     }
 }
 
-fn record(recording: &Recording, args: &Record, out: &mut Out) -> Result<Done> {
+fn record(recording: &Recording, (args, draft): (&Record, Option<Draft>), out: &mut Out) -> Result<Done> {
     let chroot = &recording.chroot;
     let recipe = chroot.recipe()?;
-    let command = options::command(&args.command, args.user.as_deref(), &args.session, &recipe)?;
-    let options = options::options(&args.session, recipe.net == Net::None, || chroot.homes())?;
-    let pen = args.pack.pen()?;
+    let session = &args.common.session;
+    let command = options::command(&args.command, args.user.as_deref(), session, &recipe)?;
+    let options = options::options(session, recipe.net == Net::None, || chroot.homes())?;
     let session = recording.session(&command, &options)?;
     out::limits(session.limits(), out.json);
     let outcome = recording.run(session, &options)?;
@@ -70,14 +76,13 @@ fn record(recording: &Recording, args: &Record, out: &mut Out) -> Result<Done> {
         return Ok(Done::Failed(outcome.status));
     }
     let recorded = watched(out.json, |watch| {
-        let recorded = recording.look(args.allow_unmet, watch)?;
+        let recorded = recording.look(args.common.allow_unmet, watch)?;
         let called = escape(&command.argv[0]);
-        match args.output.as_ref().filter(|_| !recorded.is_empty()) {
-            Some(file) => {
+        match draft.filter(|_| !recorded.is_empty()) {
+            Some(draft) => {
                 let title = command.argv.iter().map(|word| escape(word)).collect::<Vec<_>>().join(" ");
-                let head = Head { title, release: recording.release()?, ..head_of(file)? };
-                let how = (args.pack.delta, pen.as_ref());
-                let make = Make { file, head, how, discard: args.discard };
+                let head = Head { title, release: recording.release()?, arch: sys::machine(), ..Head::default() };
+                let make = Make { draft: &draft, own: head, discard: args.discard };
                 make.patch(recording, &recorded, watch)?;
             }
             None if args.discard || recorded.all.is_empty() => {}
@@ -94,47 +99,36 @@ fn record(recording: &Recording, args: &Record, out: &mut Out) -> Result<Done> {
 
 /// A patch to be made.
 pub(super) struct Make<'a> {
-    /// Its file.
-    pub(super) file: &'a Path,
-    pub(super) head: Head,
-    /// Whether files are brought as differences, and who signs it.
-    pub(super) how: (bool, Option<&'a Pen>),
+    /// As the command line says.
+    pub(super) draft: &'a Draft,
+    /// What is known of it besides.
+    pub(super) own: Head,
     /// The changes do not become part of the chroot.
     pub(super) discard: bool,
 }
 
 impl Make<'_> {
-    /// Writes it, and makes the changes part of the chroot; without that there is no patch either.
-    pub(super) fn patch(self, recording: &Recording, recorded: &Recorded, watch: &Watch) -> Result<()> {
-        let contents = recording.contents(recorded, self.head)?;
-        let contents = recording.write(contents, self.how, self.file, watch)?;
+    /// Writes it, and makes the changes part of the chroot; without that there is no patch either. Its file.
+    pub(super) fn patch(self, recording: &Recording, recorded: &Recorded, watch: &Watch) -> Result<PathBuf> {
+        let draft = self.draft;
+        let contents = recording.contents(recorded, draft.head_over(self.own))?;
+        let file = draft.file(&contents.head.name);
+        let contents = recording.write(contents, (draft.delta, draft.pen.as_ref()), &file, watch)?;
         if self.discard {
-            return Ok(());
+            return Ok(file);
         }
         let kept = recording.keep(recorded, &contents.head.name, watch).and_then(|()| recording.note_made(&contents));
         let listed = kept.and_then(|()| list_made(&recording.chroot, &contents, watch));
         listed.inspect_err(|_| {
             // The error says more than that this fails too.
-            let _ = std::fs::remove_file(self.file);
-        })
+            let _ = std::fs::remove_file(&file);
+        })?;
+        Ok(file)
     }
 }
 
-/// The head of a patch that is called as its file.
-fn head_of(file: &Path) -> Result<Head> {
-    let name = file.file_name().unwrap_or_default().to_string_lossy();
-    let name = name.strip_suffix(".tgz").unwrap_or(&name).to_owned();
-    check_name(&name)?;
-    Ok(Head { series: name.clone(), name, ..head() })
-}
-
-/// The head of a patch that is made here and now.
-pub(super) fn head() -> Head {
-    Head { system: sys::kernel().0.to_lowercase(), arch: sys::machine(), date: now(), ..Head::default() }
-}
-
 fn print(recorded: &Recorded, recording: &Recording, args: &Record, out: &mut Out) -> Result<()> {
-    if let Some(why) = recording.scanned.as_ref().filter(|_| !args.scan) {
+    if let Some(why) = recording.scanned.as_ref().filter(|_| !args.common.scan) {
         out.line(format_args!("note: by two scans: {}", escape(why.as_bytes())))?;
     }
     out.plan(&told_of(&recorded.plan))?;

@@ -68,6 +68,8 @@ pub fn make(
     file: &Path,
     watch: &Watch,
 ) -> Result<Contents> {
+    // What cannot be read back must not get out: a title of two lines, a word with a blank in it.
+    Contents::parse(&contents.text())?;
     for entry in contents.entries.iter_mut().filter(|entry| entry.base) {
         entry.base = may_travel(entry, bodies)?;
     }

@@ -42,7 +42,7 @@ impl Recording {
         let lines = recorded.accounts().added.iter().map(|account| account.line());
         let mut head = Head { accounts: lines.collect::<Result<_>>()?, ..head };
         let manifest = self.chroot.manifest()?;
-        head.requires = self.predecessors(recorded, &manifest)?;
+        head.requires.extend(self.predecessors(recorded, &manifest)?);
         for (follow_up, patterns, programs) in FOLLOW_UPS {
             let paths = PathSet::new(patterns.iter())?;
             let concerned = recorded.plan.changes.iter().any(|change| change.replace && paths.covers(&change.path));
@@ -53,6 +53,10 @@ impl Recording {
         if !head.accounts.is_empty() && is_there(view, "etc/master.passwd") {
             head.follow_ups.push(FollowUp::PwdMkdb);
         }
+        head.requires.sort();
+        head.requires.dedup();
+        head.follow_ups.sort();
+        head.follow_ups.dedup();
         let mut plan = recorded.plan.clone();
         for node in plan.changes.iter_mut().flat_map(|change| [&mut change.before, &mut change.after]).flatten() {
             node.origin = manifest.get(node.path.as_bytes()).and_then(|known| known.origin.clone());
@@ -79,8 +83,6 @@ impl Recording {
             let error = Error::new(ErrorKind::Unsupported, "without an overlay nobody has what files were before");
             return Err(error.hint("leave out --delta"));
         }
-        // What cannot be read back must not get out.
-        Contents::parse(&contents.text())?;
         let before = |node: &Node| -> Result<Box<dyn Read>> {
             match &self.means {
                 Means::Overlay(_) => body(&self.chroot.root, &node.path),

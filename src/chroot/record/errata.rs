@@ -28,7 +28,7 @@ pub struct Request {
     pub files: Vec<PathBuf>,
     /// Their keys; none for those of the host.
     pub keys: Vec<PathBuf>,
-    /// Take files that are not signed.
+    /// Take files whoever signed them, and if nobody did.
     pub unsigned: bool,
     /// Where a bare diff is applied, how many names are taken off the paths in it, and what is done then.
     pub plain: Option<Plain>,
@@ -131,7 +131,7 @@ fn read_one(file: &Path, request: &Request) -> Result<Job> {
         (Err(_), true) => (None, text.as_slice()),
         (Err(_), false) => {
             let error = Error::new(ErrorKind::Unverified, "it is not signed");
-            return Err(error.hint("trust it as it is with --unsigned"));
+            return Err(error.hint("trust it as it is with --any"));
         }
     };
     let erratum = match &request.plain {
@@ -215,7 +215,7 @@ impl Job {
     }
 
     /// The head of the patch that comes of it: `errata-5.8-001_sshd-amd64`.
-    pub fn head(&self, facts: &Facts, head: Head) -> Head {
+    pub fn head(&self, facts: &Facts) -> Head {
         let series = self.release().map(|release| format!("errata-{release}"));
         let name = match &series {
             Some(series) => format!("{series}-{}-{}", self.name, facts.machine),
@@ -225,7 +225,7 @@ impl Job {
         let title = title.map(|title| format!("OpenBSD {} errata {:03}, {}", title.release, title.number, title.date));
         let note = [self.erratum.text.as_str(), &self.erratum.note].join("\n\n");
         Head {
-            series: series.unwrap_or_else(|| name.clone()),
+            series: series.unwrap_or_default(),
             number: self.number().filter(|_| title.is_some()),
             title: title.unwrap_or_else(|| self.name.clone()),
             note: note.trim().to_owned(),
@@ -233,7 +233,7 @@ impl Job {
             release: facts.release.clone(),
             arch: facts.machine.clone(),
             name,
-            ..head
+            ..Head::default()
         }
     }
 }

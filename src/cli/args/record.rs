@@ -8,9 +8,7 @@ use std::path::PathBuf;
 use clap::{Args, ValueHint};
 
 use super::{Json, Lock, Session};
-use crate::cli::secret::PassphraseArgs;
-use crate::error::Result;
-use crate::patch::Pen;
+use crate::cli::patch::make::Make;
 
 #[derive(Debug, Args)]
 pub(in crate::cli) struct Record {
@@ -23,23 +21,8 @@ pub(in crate::cli) struct Record {
     /// Leave the chroot as it was
     #[arg(long)]
     pub(in crate::cli) discard: bool,
-    /// Compare two scans of the chroot, although an overlay would do
-    #[arg(long)]
-    pub(in crate::cli) scan: bool,
-    /// Record programs too that need a library which is not there
-    #[arg(long)]
-    pub(in crate::cli) allow_unmet: bool,
-    /// Write a patch to this file; its name, without .tgz, is that of the patch
-    #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath)]
-    pub(in crate::cli) output: Option<PathBuf>,
     #[command(flatten)]
-    pub(in crate::cli) pack: Pack,
-    #[command(flatten)]
-    pub(in crate::cli) session: Session,
-    #[command(flatten)]
-    pub(in crate::cli) lock: Lock,
-    #[command(flatten)]
-    pub(in crate::cli) json: Json,
+    pub(in crate::cli) common: Common,
     /// The command and its arguments
     #[arg(last = true, required = true, value_hint = ValueHint::CommandWithArguments)]
     pub(in crate::cli) command: Vec<OsString>,
@@ -53,15 +36,12 @@ pub(in crate::cli) struct Errata {
     /// Source patches, NNN_NAME.patch.sig, or directories of them
     #[arg(required = true, value_hint = ValueHint::AnyPath)]
     pub(in crate::cli) files: Vec<PathBuf>,
-    /// Write the patches to this directory
-    #[arg(short, long, value_name = "DIR", default_value = ".", value_hint = ValueHint::DirPath)]
-    pub(in crate::cli) output: PathBuf,
     /// The signify public key that they are signed with; may be repeated. Without it those of the host
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(in crate::cli) key: Vec<PathBuf>,
-    /// Take files that are not signed
-    #[arg(long)]
-    pub(in crate::cli) unsigned: bool,
+    /// Take source patches that nobody signed, or that somebody else did
+    #[arg(long, conflicts_with = "key")]
+    pub(in crate::cli) any: bool,
     /// Go on without this number; may be repeated
     #[arg(long, value_name = "NUMBER")]
     pub(in crate::cli) skip: Vec<u32>,
@@ -77,41 +57,28 @@ pub(in crate::cli) struct Errata {
     /// Do this after a bare diff is applied; may be repeated
     #[arg(long, value_name = "COMMAND", requires = "into")]
     pub(in crate::cli) step: Vec<String>,
+    /// Show what they say and what would be done, and do nothing
+    #[arg(short = 'n', long)]
+    pub(in crate::cli) dry_run: bool,
+    #[command(flatten)]
+    pub(in crate::cli) common: Common,
+}
+
+/// How commands are run, what they change is found, and a patch is made of it.
+#[derive(Debug, Args)]
+pub(in crate::cli) struct Common {
     /// Compare two scans of the chroot, although an overlay would do
     #[arg(long)]
     pub(in crate::cli) scan: bool,
     /// Record programs too that need a library which is not there
     #[arg(long)]
     pub(in crate::cli) allow_unmet: bool,
-    /// Show what they say and what would be done, and do nothing
-    #[arg(short = 'n', long)]
-    pub(in crate::cli) dry_run: bool,
     #[command(flatten)]
-    pub(in crate::cli) pack: Pack,
+    pub(in crate::cli) make: Make,
     #[command(flatten)]
     pub(in crate::cli) session: Session,
     #[command(flatten)]
     pub(in crate::cli) lock: Lock,
     #[command(flatten)]
     pub(in crate::cli) json: Json,
-}
-
-/// How a patch is packed.
-#[derive(Debug, Args)]
-pub(in crate::cli) struct Pack {
-    /// The signify secret key to sign patches with; without it they are not signed
-    #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath)]
-    secret: Option<PathBuf>,
-    #[command(flatten)]
-    passphrase: PassphraseArgs,
-    /// Bring files as differences from what they were, where that is smaller
-    #[arg(long)]
-    pub(in crate::cli) delta: bool,
-}
-
-impl Pack {
-    /// The key to sign with, if one is named; asks for its passphrase.
-    pub(in crate::cli) fn pen(&self) -> Result<Option<Pen>> {
-        self.secret.as_ref().map(|secret| self.passphrase.open(secret)).transpose()
-    }
 }

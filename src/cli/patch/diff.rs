@@ -11,7 +11,7 @@ use super::args::Diff;
 use crate::cli::out::{Out, shown};
 use crate::cli::progress::watched;
 use crate::cli::{Exit, json};
-use crate::error::{Error, ErrorKind, IoContext, Result};
+use crate::error::{IoContext, Result};
 use crate::patch::secrets::{holds_key, refused};
 use crate::patch::{Bodies, Body, Contents, Side};
 use crate::plan::Plan;
@@ -19,11 +19,11 @@ use crate::tree::diff::diff;
 use crate::watch::Watch;
 
 pub(super) fn run(args: &Diff, out: &mut Out) -> Result<Exit> {
-    if args.make.name.is_none() {
+    if !args.make.is_asked() {
         return list(args, out);
     }
-    let draft = args.make.begin()?;
-    let file = draft.file();
+    let draft = args.make.begin_named()?;
+    let file = draft.file(&draft.head.name);
     let contents = watched(out.json, |watch| {
         let (mut before, mut after, plan) = compare(args, watch)?;
         let mut contents = Contents::new(draft.head.clone(), plan);
@@ -70,10 +70,6 @@ fn refuse_keys(contents: &Contents, after: &Side, watch: &Watch) -> Result<()> {
 }
 
 fn list(args: &Diff, out: &mut Out) -> Result<Exit> {
-    if args.make.output.is_some() {
-        let error = Error::new(ErrorKind::Usage, "the patch has no name");
-        return Err(error.hint("give it one with --name"));
-    }
     let (.., plan) = watched(out.json, |watch| compare(args, watch))?;
     if out.json {
         out.value(&json!({ "changes": json::plan(&plan) }))?;

@@ -20,10 +20,10 @@ use crate::watch::Watch;
 pub(in crate::cli) struct Make {
     /// Write the patch to this file, or into this directory; without it to NAME.tgz
     #[arg(short, long, value_name = "FILE", value_hint = ValueHint::AnyPath)]
-    pub(in crate::cli) output: Option<PathBuf>,
-    /// The name of the patch
+    output: Option<PathBuf>,
+    /// The name of the patch; without it that of the file, without .tgz
     #[arg(long)]
-    pub(in crate::cli) name: Option<String>,
+    name: Option<String>,
     /// The series that it belongs to
     #[arg(long)]
     series: Option<String>,
@@ -65,12 +65,28 @@ pub(in crate::cli) struct Make {
 pub(in crate::cli) struct Draft {
     /// What the command line says; the verb fills in the rest.
     pub(in crate::cli) head: Head,
-    pen: Option<Pen>,
+    /// Who signs it.
+    pub(in crate::cli) pen: Option<Pen>,
+    /// Files are brought as differences.
+    pub(in crate::cli) delta: bool,
     output: Option<PathBuf>,
-    delta: bool,
 }
 
 impl Make {
+    /// Is a patch asked for?
+    pub(in crate::cli) fn is_asked(&self) -> bool {
+        self.output.is_some() || self.name.is_some()
+    }
+
+    /// A patch that has a name: as [`Make::begin`].
+    pub(in crate::cli) fn begin_named(&self) -> Result<Draft> {
+        let draft = self.begin()?;
+        if draft.head.name.is_empty() {
+            return Err(Error::new(ErrorKind::Usage, "the patch has no name").hint("give it one with --name"));
+        }
+        Ok(draft)
+    }
+
     /// Reads what the command line names, and asks for the passphrase.
     pub(in crate::cli) fn begin(&self) -> Result<Draft> {
         let pen = match (&self.secret, self.unsigned) {
@@ -83,16 +99,23 @@ impl Make {
                 );
             }
         };
-        Ok(Draft { head: self.head()?, pen, output: self.output.clone(), delta: self.delta })
+        Ok(Draft { head: self.head()?, pen, delta: self.delta, output: self.output.clone() })
+    }
+
+    /// The name that was given, or that of the file; empty if there is none.
+    fn name(&self) -> Result<String> {
+        let file = self.output.as_ref().filter(|output| !is_directory(output));
+        let of_file = file.and_then(|file| file.file_name()).map(|name| name.to_string_lossy());
+        let of_file = of_file.map(|name| name.strip_suffix(".tgz").unwrap_or(&name).to_owned());
+        let Some(name) = self.name.clone().or(of_file) else { return Ok(String::new()) };
+        check_name(&name).map_err(|error| error.hint("give it another one with --name"))?;
+        Ok(name)
     }
 
     fn head(&self) -> Result<Head> {
         let text = |text: &Option<String>| text.clone().unwrap_or_default();
-        if let Some(name) = &self.name {
-            check_name(name)?;
-        }
         Ok(Head {
-            name: text(&self.name),
+            name: self.name()?,
             series: text(&self.series),
             number: self.number,
             system: sys::kernel().0.to_lowercase(),
@@ -109,11 +132,33 @@ impl Make {
 }
 
 impl Draft {
-    /// Where the patch will be: its head must have its name by now.
-    pub(in crate::cli) fn file(&self) -> PathBuf {
-        let own = format!("{}.tgz", self.head.name);
+    /// The head of a patch of which `own` is known: what the command line says goes first.
+    pub(in crate::cli) fn head_over(&self, own: Head) -> Head {
+        let said = self.head.clone();
+        let text = |said: String, own: String| if said.is_empty() { own } else { said };
+        let mut follow_ups = own.follow_ups;
+        follow_ups.extend(said.follow_ups);
+        Head {
+            name: text(said.name, own.name),
+            series: text(said.series, own.series),
+            number: said.number.or(own.number),
+            release: text(said.release, own.release),
+            arch: text(said.arch, own.arch),
+            title: text(said.title, own.title),
+            note: [own.note, said.note].into_iter().filter(|note| !note.is_empty()).collect::<Vec<_>>().join("\n\n"),
+            requires: said.requires,
+            follow_ups,
+            system: said.system,
+            date: said.date,
+            ..own
+        }
+    }
+
+    /// Where a patch of this name will be.
+    pub(in crate::cli) fn file(&self, name: &str) -> PathBuf {
+        let own = format!("{name}.tgz");
         match &self.output {
-            Some(dir) if dir.is_dir() => dir.join(own),
+            Some(dir) if is_directory(dir) => dir.join(own),
             Some(file) => file.clone(),
             None => PathBuf::from(own),
         }
@@ -121,15 +166,20 @@ impl Draft {
 
     /// Writes the patch, whole or not at all; what is in the file.
     pub(in crate::cli) fn write(&self, contents: Contents, bodies: Bodies<'_>, watch: &Watch) -> Result<Contents> {
-        // What cannot be read back must not get out: a title of two lines, a word with a blank in it.
-        Contents::parse(&contents.text())?;
-        make(contents, bodies, (self.delta, self.pen.as_ref()), &self.file(), watch)
+        let file = self.file(&contents.head.name);
+        make(contents, bodies, (self.delta, self.pen.as_ref()), &file, watch)
     }
 
     /// Rolls patches up into this one; what is in the file.
     pub(in crate::cli) fn squash(&self, patches: &[PathBuf], trust: Trust<'_>, watch: &Watch) -> Result<Contents> {
-        squash_files(patches, self.head.clone(), (trust, self.pen.as_ref()), &self.file(), watch)
+        let file = self.file(&self.head.name);
+        squash_files(patches, self.head.clone(), (trust, self.pen.as_ref()), &file, watch)
     }
+}
+
+/// Is it one, or is one meant?
+fn is_directory(path: &Path) -> bool {
+    path.is_dir() || path.as_os_str().as_bytes().ends_with(b"/")
 }
 
 /// Name and digest of a patch that another one needs.

@@ -9,21 +9,18 @@ use super::args::{Squash, trust};
 use crate::cli::out::{Out, shown};
 use crate::cli::progress::watched;
 use crate::cli::{Exit, json};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::Result;
 use crate::patch::Keys;
 
 pub(super) fn run(args: &Squash, out: &mut Out) -> Result<Exit> {
-    if args.make.name.is_none() {
-        return Err(Error::new(ErrorKind::Usage, "the patch has no name").hint("give it one with --name"));
-    }
     let keys = match (args.any, args.keys.as_slice()) {
         (true, _) => None,
         (false, []) => Some(Keys::of_host()?),
         (false, files) => Some(Keys::load(files)?),
     };
-    let draft = args.make.begin()?;
+    let draft = args.make.begin_named()?;
     let contents = watched(out.json, |watch| draft.squash(&args.patches, trust(keys.as_ref()), watch))?;
-    let (file, count) = (draft.file(), args.patches.len());
+    let (file, count) = (draft.file(&draft.head.name), args.patches.len());
     let stored = std::fs::metadata(&file).map_or(0, |file| file.len());
     if out.json {
         let (name, digest) = (&contents.head.name, contents.digest().to_string());
