@@ -566,6 +566,44 @@ sys.exit(subprocess.call(sys.argv[1:]) != 1)' $STOCKADE patch apply --unsigned p
     assert_eq!(apply(&world, "./root", &[]).status, Some(0));
 }
 
+/// The name of the package that a path is of is said, and when a package puts a file back; whatever the hook finds, apt
+/// ends as it would have.
+#[test]
+fn packages_that_revert_a_patch_are_named() {
+    if !able(&["setfattr", "apt-config"]) {
+        return;
+    }
+    let world = world();
+    world.sh("cp -a old root; mkdir -p root/var/lib/dpkg/info root/etc/apt/apt.conf.d; cd root/var/lib/dpkg
+        printf 'Package: prog\\nStatus: install ok installed\\nArchitecture: amd64\\nVersion: 1.2-3\\n\\n' > status
+        printf '/.\\n/usr/bin/prog\\n' > info/prog.list");
+    let said = apply(&world, "./root", &[]);
+    assert!(said.out.contains("\nof the package prog 1.2-3: usr/bin/prog\n"), "{said:?}");
+    let hook = world.path("root/etc/apt/apt.conf.d/95stockade");
+    assert!(world.ok(&["doctor", "./root", "--install-hooks"]).ends_with("/etc/apt/apt.conf.d/95stockade: written\n"));
+    // As apt reads it; what it says of the running system here is said of the root.
+    let parts = format!("Dir::Etc::parts \"{}\";", world.path("root/etc/apt/apt.conf.d").display());
+    let mut apt = Command::new("apt-config");
+    apt.args(["dump", "DPkg::Post-Invoke"]).env("APT_CONFIG", world.write("apt.conf", &parts));
+    let said = Said::of(apt.output().unwrap());
+    let hooks: Vec<&str> = said.out.split('"').filter(|text| text.contains("stockade")).collect();
+    let [command] = hooks[..] else { panic!("{said:?}") };
+    assert!(command.contains(" patch check --quiet || true;"), "{command}");
+    let command = command.replace("check --quiet", "check --quiet --root ./root");
+    assert_eq!(world.sh(&command), "");
+    world.sh("echo old > root/usr/bin/prog");
+    assert!(world.sh(&command).starts_with("reverted: usr/bin/prog  (p-1)  of prog 1.2-3\n"));
+    assert_eq!(world.sh(&command.replace(env!("CARGO_BIN_EXE_stockade"), "/nowhere")), "");
+    // Only what is ours is replaced or removed.
+    world.ok(&["doctor", "./root", "--install-hooks"]);
+    world.ok(&["doctor", "./root", "--remove-hooks"]);
+    assert!(!hook.exists() && world.ok(&["doctor", "./root", "--remove-hooks"]).contains("no hook"));
+    fs::write(&hook, "mine").unwrap();
+    world.refused(&["doctor", "./root", "--install-hooks"], &["was not made by stockade"]);
+    world.refused(&["doctor", "./root", "--remove-hooks"], &["was not made by stockade"]);
+    world.refused(&["doctor", "./old", "--install-hooks"], &["no apt", "patch check"]);
+}
+
 /// What was done before the patch, how it is applied, what is done then; and what must hold after a build that has real work to do.
 const LASTING: &[(&str, &[&str], &str, &str)] = &[
     ("", &[], "$STOCKADE patch forget p-1 --root c", "grep -qx newer usr/bin/prog; test ! -e gone"),

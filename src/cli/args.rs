@@ -433,6 +433,12 @@ pub(super) struct Doctor {
     /// The chroot to look at; without it the machine alone
     #[arg(value_hint = ValueHint::DirPath)]
     pub(super) root: Option<PathBuf>,
+    /// Have apt say what a change of packages did to patches
+    #[arg(long, conflicts_with = "remove_hooks")]
+    pub(super) install_hooks: bool,
+    /// Remove what --install-hooks wrote
+    #[arg(long)]
+    pub(super) remove_hooks: bool,
     #[command(flatten)]
     pub(super) json: Json,
 }

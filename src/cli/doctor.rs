@@ -2,16 +2,21 @@
 //! `stockade doctor`: what will not work, and what mends it.
 #![forbid(unsafe_code)]
 
+use std::path::Path;
+
 use serde_json::{Value, json};
 
-use crate::chroot::Home;
-use crate::chroot::doctor::{Finding, examine};
-use crate::cli::Exit;
+use crate::chroot::doctor::{Finding, examine, hooks};
+use crate::chroot::{Home, Place};
 use crate::cli::args::Doctor;
-use crate::cli::out::Out;
-use crate::error::Result;
+use crate::cli::out::{Out, shown};
+use crate::cli::{Exit, json};
+use crate::error::{IoContext, Result};
 
 pub(super) fn run(args: &Doctor, out: &mut Out) -> Result<Exit> {
+    if args.install_hooks || args.remove_hooks {
+        return hooks(args, out);
+    }
     let findings = examine(&Home::from_env()?, args.root.as_ref().map(|root| root.as_os_str()))?;
     if out.json {
         out.value(&findings.iter().map(value).collect())?;
@@ -20,6 +25,23 @@ pub(super) fn run(args: &Doctor, out: &mut Out) -> Result<Exit> {
     }
     let well = findings.iter().all(|finding| finding.ok);
     Ok(if well { Exit::Done } else { Exit::Differs })
+}
+
+fn hooks(args: &Doctor, out: &mut Out) -> Result<Exit> {
+    let home = Home::from_env()?;
+    let place = Place::find(&home, args.root.as_deref().unwrap_or(Path::new("/")).as_os_str())?;
+    let (did, path) = if args.install_hooks {
+        let program = std::env::current_exe().on("readlink", "/proc/self/exe")?;
+        ("written", Some(hooks::install(&home, &place, &program)?))
+    } else {
+        ("removed", hooks::remove(&home, &place)?)
+    };
+    match path {
+        _ if out.json => out.value(&json!({ did: path.as_deref().map(json::host_path) }))?,
+        Some(path) => out.line(format_args!("{}: {did}", shown(&path)))?,
+        None => out.line(format_args!("there was no hook"))?,
+    }
+    Ok(Exit::Done)
 }
 
 fn print(finding: &Finding, out: &mut Out) -> Result<()> {

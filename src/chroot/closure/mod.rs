@@ -9,7 +9,7 @@ pub(crate) mod purpose;
 mod record;
 pub mod stale;
 pub mod trace;
-mod versions;
+pub(crate) mod versions;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;

@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 mod abilities;
+pub mod hooks;
 mod host;
 mod place;
 pub(crate) use place::release;

@@ -22,6 +22,7 @@ use crate::patch::resolve::{Here, Ids, OnConflict, Resolved, Why, resolve};
 use crate::patch::{Bundle, Contents};
 use crate::path::TreePath;
 use crate::plan::{self, Plan};
+use crate::select::packages::Owners;
 use crate::sys::{Dir, Mapping};
 use crate::tree::diff::diff;
 use crate::tree::{Meta, Node, Tree};
@@ -74,6 +75,8 @@ pub struct Report {
     pub plan: Plan,
     /// What was noticed.
     pub noted: Vec<(TreePath, Why)>,
+    /// Package and version of the paths that change and are of one.
+    pub packages: Owners,
     /// Files with what could not be merged, to be edited.
     pub torn: Vec<TreePath>,
     /// What was done afterwards, or is left to do.
@@ -119,8 +122,8 @@ pub fn list_made(chroot: &Chroot, contents: &Contents, watch: &Watch) -> Result<
 
 impl Report {
     fn nothing(root: &Root, contents: Contents, outcome: Outcome) -> Report {
-        let (plan, noted, torn, followed, in_use) = Default::default();
-        Report { root: root.place.root.clone(), contents, outcome, plan, noted, torn, followed, in_use }
+        let (plan, noted, packages, torn, followed, in_use) = Default::default();
+        Report { root: root.place.root.clone(), contents, outcome, plan, noted, packages, torn, followed, in_use }
     }
 
     /// Is the patch there now, with all that it is to mend?
@@ -157,6 +160,9 @@ impl Job<'_> {
         let mut report = Report::nothing(self.root, bundle.contents.clone(), Outcome::Applied);
         report.noted = resolved.noted.clone();
         report.plan = diff(&here, &resolved.want);
+        let is_dir = |change: &&plan::Change| change.before.iter().chain(&change.after).all(|node| node.kind.is_dir());
+        let changed = report.plan.changes.iter().filter(|change| !is_dir(change));
+        report.packages = look::packages(&self.root.dir, changed.map(|change| &change.path));
         if resolved.conflicts().next().is_some() {
             report.outcome = Outcome::Conflicts;
             return Ok(report);

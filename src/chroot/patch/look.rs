@@ -4,9 +4,11 @@
 
 use std::collections::BTreeMap;
 
+use crate::chroot::closure::versions;
 use crate::error::{IoContext, Result};
 use crate::patch::Contents;
 use crate::path::TreePath;
+use crate::select::packages::Owners;
 use crate::source::dir::{ScanOptions, digest_files, scan_paths};
 use crate::sys::{Dir, is_stale};
 use crate::tree::{Kind, Node, Tree};
@@ -48,6 +50,11 @@ pub(crate) fn look(roots: &[(TreePath, Dir)], paths: &[TreePath], watch: &Watch)
         }
     }
     Tree::new(nodes.into_values().collect())
+}
+
+/// Package and version of those of `paths` that are of one. For people: a damaged database says nothing.
+pub(crate) fn packages<'a>(root: &Dir, paths: impl Iterator<Item = &'a TreePath>) -> Owners {
+    versions::of(root, &paths.map(TreePath::as_bytes).collect()).unwrap_or_default()
 }
 
 fn is_file(node: &Node) -> bool {

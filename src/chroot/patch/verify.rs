@@ -18,6 +18,7 @@ use crate::error::Result;
 use crate::patch::resolve::{Ids, is_time};
 use crate::path::TreePath;
 use crate::plan::Action;
+use crate::select::packages::Owners;
 use crate::tree::Node;
 use crate::watch::Watch;
 
@@ -73,6 +74,8 @@ pub struct Checked {
     pub paths: usize,
     /// Paths that are not as the last patch left them: the path, the patch, and how.
     pub faults: Vec<(TreePath, String, Fault)>,
+    /// Package and version of those paths that are of one.
+    pub packages: Owners,
 }
 
 /// The patches that the root `name` lists.
@@ -123,8 +126,9 @@ pub fn check(home: &Home, name: &OsStr, wait: bool, watch: &Watch) -> Result<Che
         let fault = wanted.fault(here.get(path.as_bytes()), &ids)?;
         Some((path.clone(), wanted.patch.contents.head.name.clone(), fault))
     };
-    let faults = last.iter().filter_map(fault).collect();
-    Ok(Checked { patches: installed.len(), paths: paths.len(), faults, root: root.place.root })
+    let faults: Vec<_> = last.iter().filter_map(fault).collect();
+    let packages = look::packages(&root.dir, faults.iter().map(|(path, ..)| path));
+    Ok(Checked { patches: installed.len(), paths: paths.len(), faults, packages, root: root.place.root })
 }
 
 /// What the last patch made of a path.

@@ -2,6 +2,7 @@
 //! `stockade patch apply`: applies patches to a root, or to all.
 #![forbid(unsafe_code)]
 
+use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -20,6 +21,8 @@ use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::patch::resolve::OnConflict;
 use crate::patch::sequence::{Item, in_order};
 use crate::patch::{Bundle, Keys};
+use crate::path::TreePath;
+use crate::select::packages::Owners;
 use crate::sys::Mapping;
 use crate::watch::Watch;
 
@@ -153,6 +156,10 @@ impl Job<'_> {
                 stats.added, stats.removed, stats.modified, stats.metadata,
             ))?,
         }
+        for (package, paths) in packages(&report.packages) {
+            let paths: Vec<String> = paths.iter().map(ToString::to_string).collect();
+            out.line(format_args!("of the package {package}: {}", paths.join(" ")))?;
+        }
         for Followed { what, result } in &report.followed {
             match result {
                 Ok(Done::Ran) => out.line(format_args!("done: {what}"))?,
@@ -206,6 +213,7 @@ impl Job<'_> {
             "changed": stats.modified,
             "metadata": stats.metadata,
             "noted": noted_value(&report.noted),
+            "packages": packages(&report.packages).iter().map(|(of, paths)| json!({ "package": of, "paths": paths.iter().map(|path| json::path(path.as_bytes())).collect::<Value>() })).collect::<Value>(),
             "torn": report.torn.iter().map(|path| json::path(path.as_bytes())).collect::<Value>(),
             "follow_ups": report.followed.iter().map(followed).collect::<Value>(),
             "commands": report.contents.head.commands,
@@ -216,6 +224,15 @@ impl Job<'_> {
         }
         value
     }
+}
+
+/// The paths of each package and version.
+fn packages(versions: &Owners) -> BTreeMap<String, Vec<&TreePath>> {
+    let mut packages: BTreeMap<String, Vec<&TreePath>> = BTreeMap::new();
+    for (path, (name, version)) in versions {
+        packages.entry(format!("{name} {version}")).or_default().push(path);
+    }
+    packages
 }
 
 fn bytes(path: &Path) -> &[u8] {

@@ -28,7 +28,7 @@ pub(in crate::cli) enum PatchVerb {
     /// List the patches of a root
     List(Listing),
     /// Look whether all is still as the patches left it
-    Check(Listing),
+    Check(Check),
     /// Give up undoing a patch, and remove what was kept for that
     Forget(Forget),
     /// Show what a patch changes
@@ -68,7 +68,8 @@ impl PatchVerb {
         match self {
             PatchVerb::Apply(args) => args.json.json,
             PatchVerb::Undo(args) => args.json.json,
-            PatchVerb::List(args) | PatchVerb::Check(args) => args.json.json,
+            PatchVerb::List(args) => args.json.json,
+            PatchVerb::Check(args) => args.of.json.json,
             PatchVerb::Forget(args) => args.json.json,
             PatchVerb::Show(args) => args.json.json,
             PatchVerb::Verify(args) => args.json.json,
@@ -165,6 +166,15 @@ pub(in crate::cli) struct Listing {
     pub(in crate::cli) lock: Lock,
     #[command(flatten)]
     pub(in crate::cli) json: Json,
+}
+
+#[derive(Debug, Args)]
+pub(in crate::cli) struct Check {
+    /// Say nothing but what is not as it should be
+    #[arg(short, long)]
+    pub(in crate::cli) quiet: bool,
+    #[command(flatten)]
+    pub(in crate::cli) of: Listing,
 }
 
 #[derive(Debug, Args)]

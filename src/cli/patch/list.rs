@@ -4,14 +4,15 @@
 
 use serde_json::{Value, json};
 
-use super::args::{Forget, Listing};
+use super::args::{Check, Forget, Listing};
 use crate::chroot::Home;
 use crate::chroot::patch::Installed;
-use crate::chroot::patch::verify::{check, forget, list};
+use crate::chroot::patch::verify::{Fault, check, forget, list};
 use crate::cli::out::{Out, shown};
 use crate::cli::progress::watched;
 use crate::cli::{Exit, json};
 use crate::error::Result;
+use crate::path::TreePath;
 
 pub(super) fn list_patches(args: &Listing, out: &mut Out) -> Result<Exit> {
     let listed = list(&Home::from_env()?, args.root.as_os_str(), !args.lock.no_wait)?;
@@ -56,11 +57,15 @@ fn value(patch: &Installed) -> Value {
     })
 }
 
-pub(super) fn check_patches(args: &Listing, out: &mut Out) -> Result<Exit> {
+pub(super) fn check_patches(args: &Check, out: &mut Out) -> Result<Exit> {
     let home = Home::from_env()?;
-    let checked = watched(out.json, |watch| check(&home, args.root.as_os_str(), !args.lock.no_wait, watch))?;
+    let (root, wait) = (args.of.root.as_os_str(), !args.of.lock.no_wait);
+    let checked = watched(out.json || args.quiet, |watch| check(&home, root, wait, watch))?;
     if out.json {
-        let fault = |(path, patch, fault): &(crate::path::TreePath, String, crate::chroot::patch::verify::Fault)| json!({ "path": json::path(path.as_bytes()), "patch": patch, "fault": fault.word() });
+        let fault = |(path, patch, fault): &(TreePath, String, Fault)| {
+            let package = checked.packages.get(path).map(|(name, version)| format!("{name} {version}"));
+            json!({ "path": json::path(path.as_bytes()), "patch": patch, "fault": fault.word(), "package": package })
+        };
         out.value(&json!({
             "root": json::host_path(&checked.root),
             "patches": checked.patches,
@@ -69,7 +74,11 @@ pub(super) fn check_patches(args: &Listing, out: &mut Out) -> Result<Exit> {
         }))?;
     } else {
         for (path, patch, fault) in &checked.faults {
-            out.line(format_args!("{}: {path}  ({patch})", fault.word()))?;
+            let package = checked.packages.get(path).map(|(name, version)| format!("  of {name} {version}"));
+            out.line(format_args!("{}: {path}  ({patch}){}", fault.word(), package.unwrap_or_default()))?;
+        }
+        if args.quiet && checked.faults.is_empty() {
+            return Ok(Exit::Done);
         }
         let (root, faults) = (shown(&checked.root), checked.faults.len());
         out.line(format_args!(
