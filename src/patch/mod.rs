@@ -28,7 +28,7 @@ mod tar;
 pub use bundle::{Bundle, Member, Trust, What, write_bundle};
 pub use contents::{Body, Contents, Entry, FollowUp, Head};
 pub use keys::{KEYS, Keys, read_short};
-pub use layout::{Official, mirror, official, publish_syspatch};
+pub use layout::{Official, mirror, official, publish_packages, publish_syspatch};
 pub use make::{Bodies, Open, Pen, iso_date, make, write};
 pub use scratch::{New, Scratch};
 pub use side::Side;

@@ -254,7 +254,7 @@ pub(in crate::cli) struct Publish {
     /// The signify secret key to sign the repository with
     #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(in crate::cli) secret: PathBuf,
-    /// For whom it is: for `patch sync`, or for OpenBSD's syspatch
+    /// For whom it is: for `patch sync`, or for OpenBSD's syspatch or pkg_add
     #[arg(long, value_enum, default_value_t = Layout::Own)]
     pub(in crate::cli) layout: Layout,
     /// Take patches that this public key verifies, too; may be repeated
@@ -271,6 +271,14 @@ pub(in crate::cli) struct Publish {
 pub(in crate::cli) enum Layout {
     Own,
     Syspatch,
+    Package,
+}
+
+/// What a repository that is read looks like.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(in crate::cli) enum Source {
+    Own,
+    Syspatch,
 }
 
 #[derive(Debug, Args)]
@@ -285,8 +293,8 @@ pub(in crate::cli) struct Sync {
     #[arg(long)]
     pub(in crate::cli) apply: bool,
     /// What the repository looks like: ours, or a mirror for OpenBSD's syspatch
-    #[arg(long, value_enum, default_value_t = Layout::Own)]
-    pub(in crate::cli) layout: Layout,
+    #[arg(long, value_enum, default_value_t = Source::Own)]
+    pub(in crate::cli) layout: Source,
     /// Warn if the repository was published longer ago than this many days
     #[arg(long, value_name = "DAYS")]
     pub(in crate::cli) max_age: Option<u32>,

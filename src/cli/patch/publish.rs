@@ -2,6 +2,8 @@
 //! `stockade patch publish`: puts patches into a repository.
 #![forbid(unsafe_code)]
 
+use std::path::{Path, PathBuf};
+
 use serde_json::json;
 
 use super::args::{Layout, Publish};
@@ -11,14 +13,23 @@ use crate::cli::progress::watched;
 use crate::cli::{Exit, json};
 use crate::error::Result;
 use crate::patch::repository::publish;
-use crate::patch::{Keys, publish_syspatch};
+use crate::patch::{Keys, Pen, publish_packages, publish_syspatch};
+use crate::watch::Watch;
+
+/// What puts patches into a directory that other tools than ours read.
+type Publisher = fn(&Path, &[PathBuf], (&Pen, &Keys), &Watch) -> Result<Vec<PathBuf>>;
 
 pub(super) fn run(args: &Publish, out: &mut Out) -> Result<Exit> {
     let pen = args.passphrase.open(&args.secret)?;
     let mut keys = Keys::load(&args.keys)?;
     keys.0.push((pen.path.display().to_string(), pen.key.public()));
-    if args.layout == Layout::Syspatch {
-        let made = watched(out.json, |watch| publish_syspatch(&args.dir, &args.patches, (&pen, &keys), watch))?;
+    let layout = match args.layout {
+        Layout::Own => None,
+        Layout::Syspatch => Some(publish_syspatch as Publisher),
+        Layout::Package => Some(publish_packages as Publisher),
+    };
+    if let Some(publish) = layout {
+        let made = watched(out.json, |watch| publish(&args.dir, &args.patches, (&pen, &keys), watch))?;
         for file in &made {
             match out.json {
                 true => out.value(&json!({ "file": json::host_path(file) }))?,

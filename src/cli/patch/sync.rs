@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::json;
 
-use super::args::{Apply, Layout, Sync, TrustArgs};
+use super::args::{Apply, Source, Sync, TrustArgs};
 use super::make::now;
 use super::{apply, mirror};
 use crate::chroot::Home;
@@ -30,7 +30,7 @@ use crate::watch::Watch;
 
 pub(super) fn run(args: &Sync, out: &mut Out) -> Result<Exit> {
     let home = Home::from_env()?;
-    if args.layout == Layout::Syspatch {
+    if args.layout == Source::Syspatch {
         return mirror::run(&home, args, out);
     }
     let keys = match args.keys.as_slice() {
@@ -115,7 +115,7 @@ pub(super) fn apply_all(args: &Sync, files: Vec<PathBuf>, out: &mut Out) -> Resu
         restart: false,
         dry_run: false,
         // What was made of an archive that is verified is signed by nobody.
-        trust: TrustArgs { keys: args.keys.clone(), unsigned: args.layout == Layout::Syspatch },
+        trust: TrustArgs { keys: args.keys.clone(), unsigned: args.layout == Source::Syspatch },
         lock: Lock { no_wait: args.lock.no_wait },
         json: Json { json: args.json.json },
     };

@@ -14,20 +14,16 @@ use std::path::{Path, PathBuf};
 use flate2::Compression;
 use flate2::write::GzEncoder;
 
+use super::{Can, digits, fits, seal};
 use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::patch::bundle::LEVEL;
-use crate::patch::resolve::is_time;
 use crate::patch::tar::{END, Header, Type, padding};
-use crate::patch::{
-    Body, Bundle, Contents, Entry, Keys, Member, New, Pen, Trust, What, check_name, digest_of, verify_body,
-};
+use crate::patch::{Body, Bundle, Contents, Entry, Keys, Member, New, Pen, Trust, What, check_name, verify_body};
 use crate::plan::Action;
 use crate::sign::CheckList;
 use crate::tree::{Digest, Kind, Node};
 use crate::watch::Watch;
 
-/// The signed list of a directory.
-const LIST: &str = "SHA256.sig";
 /// Official patches count from 1; ours must never take a number of theirs.
 const FIRST_NUMBER: u32 = 900;
 
@@ -48,7 +44,7 @@ pub fn publish_syspatch(
         let input = BufReader::new(File::open(patch).on("open", shown)?);
         let bundle = Bundle::open(input, Trust::Keys(keys)).map_err(|error| error.at(shown))?;
         let place = place(&bundle.contents).map_err(|error| error.at(shown))?;
-        bundle.contents.entries.iter().try_for_each(fits)?;
+        bundle.contents.entries.iter().try_for_each(|entry| fits(entry, Can::Replace))?;
         let to = dir.join(place);
         let parent = to.parent().unwrap_or(dir).to_owned();
         fs::create_dir_all(&parent).on("mkdir", parent.as_os_str().as_bytes())?;
@@ -57,7 +53,7 @@ pub fn publish_syspatch(
     }
     let mut parents: Vec<&Path> = made.iter().filter_map(|file| file.parent()).collect();
     parents.dedup();
-    parents.into_iter().try_for_each(|parent| seal(parent, pen))?;
+    parents.into_iter().try_for_each(|parent| seal(parent, "syspatch", pen))?;
     Ok(made)
 }
 
@@ -75,13 +71,6 @@ pub struct Official {
 /// Where a mirror has what is for this release of OpenBSD and this architecture: `syspatch/7.8/amd64`.
 pub fn mirror(release: &str, arch: &str) -> String {
     format!("syspatch/{release}/{arch}")
-}
-
-/// The release without its dot, if it is one of OpenBSD: `78`.
-fn digits(release: &str) -> Option<String> {
-    let (major, minor) = release.split_once('.')?;
-    let number = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
-    (number(major) && number(minor)).then(|| format!("{major}{minor}"))
 }
 
 /// The patches that the list of a mirror has for a release, in their order. What else it lists is none.
@@ -120,39 +109,6 @@ fn place(contents: &Contents) -> Result<PathBuf> {
     let plain = |c: char| if c.is_ascii_alphanumeric() || c == '-' { c } else { '_' };
     let name: String = head.name.chars().map(plain).collect();
     Ok(Path::new(&mirror(&head.release, &head.arch)).join(format!("syspatch{digits}-{number:03}_{name}.tgz")))
-}
-
-/// Can syspatch make this change?
-fn fits(entry: &Entry) -> Result<()> {
-    let change = &entry.change;
-    let plain_dir = |node: &Node| (node.meta.mode, node.meta.uid, node.meta.gid) == (0o755, 0, 0);
-    let reason = match (change.action(), &change.after) {
-        (Action::Touch, _) => return Ok(()),
-        _ if change.path.as_bytes().iter().any(u8::is_ascii_whitespace) => "it takes no names with blanks",
-        (Action::Remove, _) | (_, None) => "it removes nothing",
-        (Action::Retype, _) => "it makes no file out of a directory, or the other way round",
-        // Directories come with the files below them.
-        (Action::Add, Some(node)) if node.kind.is_dir() && plain_dir(node) => return Ok(()),
-        (_, Some(Node { kind: Kind::Dir, meta, .. })) => match &change.before {
-            // Times alone are of no interest to anybody.
-            Some(before)
-                if before.meta.mode == meta.mode && (before.meta.uid, before.meta.gid) == (meta.uid, meta.gid) =>
-            {
-                return Ok(());
-            }
-            _ => "it gives directories no owners and modes",
-        },
-        (_, Some(after)) if change.before.as_ref().is_some_and(|before| is_time(before, after)) => return Ok(()),
-        _ if change.link.is_some() => "it makes no hard links",
-        (_, Some(Node { kind: Kind::Symlink(_), .. })) => return Ok(()),
-        (_, Some(Node { kind: Kind::File { .. }, .. })) => match entry.body {
-            Body::Full => return Ok(()),
-            Body::Delta(_) => "it knows no differences",
-            Body::None => "it changes no metadata alone",
-        },
-        _ => "it brings files and symlinks alone",
-    };
-    Err(Error::new(ErrorKind::Refused, format!("syspatch cannot do this: {reason}")).at(&change.path))
 }
 
 /// Writes the archive: files and symlinks under their own names.
@@ -201,28 +157,6 @@ fn header(contents: &Contents, node: &Node, kind: Type<'_>) -> Vec<u8> {
     let group = head.groups.get(&meta.gid).map_or("", String::as_str);
     let (mode, uid, gid, mtime) = (meta.mode, meta.uid, meta.gid, meta.mtime.sec);
     Header { path: &node.path, kind, mode, uid, gid, user, group, mtime }.blocks()
-}
-
-/// Signs the list of all archives in a directory.
-fn seal(dir: &Path, pen: &Pen) -> Result<()> {
-    let shown = dir.as_os_str().as_bytes();
-    let mut names = Vec::new();
-    for entry in fs::read_dir(dir).on("open", shown)? {
-        let name = entry.on("read", shown)?.file_name().to_string_lossy().into_owned();
-        names.extend((name.starts_with("syspatch") && name.ends_with(".tgz")).then_some(name));
-    }
-    names.sort();
-    let mut list = String::new();
-    for name in names {
-        let path = dir.join(&name);
-        let bytes = path.as_os_str().as_bytes();
-        let digest = digest_of(&mut File::open(&path).on("open", bytes)?).on("read", bytes)?;
-        list.push_str(&format!("SHA256 ({name}) = {digest}\n"));
-    }
-    let mut new = New::create(&dir.join(LIST), 0o644)?;
-    let signed = pen.key.sign(list.as_bytes(), &pen.comment())? + &list;
-    new.file().write_all(signed.as_bytes()).on("write", shown)?;
-    new.commit()
 }
 
 #[cfg(test)]
