@@ -431,3 +431,39 @@ fn what_does_not_go_in_is_a_failure() {
     world.ok(&sync);
     assert_eq!(world.run(&sync).status, Some(2));
 }
+
+/// A patch that only a newer program reads follows one that brings it; that is started once, with the same words.
+#[test]
+fn the_new_program_goes_on() {
+    if !able(&["strip", "signify-openbsd"]) {
+        return;
+    }
+    let world = World::new();
+    // The one that runs is in the root. What replaces it notes that it was called, and calls the old one again.
+    world.write("new", "#!/bin/sh\necho \"$STOCKADE_RENEWED $*\" >> ${0%/root/*}/calls\n${0%/root/*}/old \"$@\"\n");
+    world.sh(
+        "umask 022
+        strip -o old $STOCKADE; mkdir -p t0/bin; cp -p old t0/bin/stockade; cp -a t0 t1; cp new t1/bin/stockade; chmod 755 t1/bin/stockade
+        cp -a t1 t2; echo later > t2/bin/later; cp -a t0 root; $STOCKADE key generate k-patch
+        $STOCKADE patch diff t0 t1 --name one --series s --number 1 -s k-patch.sec
+        $STOCKADE patch diff t1 t2 --name two --series s --number 2 -s k-patch.sec
+        $STOCKADE patch publish repo one.tgz two.tgz -s k-patch.sec
+        # As a later stockade makes it.
+        gzip -dc repo/two.tgz > two.tar
+        sed -i 's/stockade patch 1$/stockade patch 2/' two.tar; gzip -nc two.tar > two.gz
+        rm repo/two.tgz; $STOCKADE key sign -z two.gz -s k-patch.sec -x repo/two.tgz
+        sum=$(sha256sum < repo/two.tgz | cut -d' ' -f1); size=$(stat -c %s repo/two.tgz)
+        sed -i \"s/^patch two size=[0-9]* sha256=[0-9a-f]*/patch two size=$size sha256=$sum/\" repo/INDEX
+        cd repo; sha256sum --tag INDEX *.tgz > list; signify-openbsd -S -e -s ../k-patch.sec -m list -x SHA256.sig; rm list",
+    );
+    let sync = ["patch", "sync", "repo", "--key", "k-patch.pub", "--root", "./root", "--apply"];
+    let mut command = std::process::Command::new(world.path("root/bin/stockade"));
+    world.settle(command.args(sync));
+    let said = Said::of(command.output().unwrap());
+    assert_eq!(said.status, Some(1), "{said:?}");
+    assert!(said.out.contains("one: applied") && said.err.contains("newer than this program"), "{said:?}");
+    assert_eq!(fs::read_to_string(world.path("calls")).unwrap(), format!("1 {}\n", sync.join(" ")));
+    assert!(!world.path("root/bin/later").exists());
+    // Nothing replaced the one that runs now.
+    world.refused(&sync, &["update stockade first"]);
+}

@@ -9,6 +9,7 @@ mod list;
 pub(super) mod make;
 mod mirror;
 mod publish;
+mod renew;
 mod show;
 mod squash;
 mod sync;

@@ -11,8 +11,9 @@ use std::path::{Path, PathBuf};
 
 use serde_json::json;
 
-use super::args::{Apply, Source, Sync, TrustArgs};
+use super::args::{Apply, Source, Sync, TrustArgs, trust};
 use super::make::now;
+use super::renew::Program;
 use super::{apply, mirror};
 use crate::chroot::Home;
 use crate::chroot::patch::verify::list;
@@ -20,10 +21,10 @@ use crate::cli::args::{Json, Lock};
 use crate::cli::out::{Out, warn};
 use crate::cli::progress::watched;
 use crate::cli::{Exit, json};
-use crate::error::{IoContext, Result};
+use crate::error::{ErrorKind, IoContext, Result};
 use crate::patch::fetch::{fetch, is_url};
 use crate::patch::repository::{Cache, Target, file_name, missing};
-use crate::patch::{Keys, iso_date};
+use crate::patch::{Bundle, Keys, iso_date};
 use crate::sys;
 use crate::tree::Digest;
 use crate::watch::Watch;
@@ -100,11 +101,36 @@ impl Found {
     }
 }
 
-/// Applies the patches in these files; for cron, 2 is that there was nothing new, and never that some could not be
-/// applied.
+/// Applies the patches in these files, each as if it were given alone: their order is that of the repository. For cron,
+/// 2 is that there was nothing new, and never that some could not be applied.
 pub(super) fn apply_all(args: &Sync, files: Vec<PathBuf>, out: &mut Out) -> Result<Exit> {
-    let args = Apply {
-        files,
+    let program = Program::running()?;
+    let mut exit = Exit::Done;
+    for file in files {
+        let args = as_apply(args, file);
+        if is_newer(&args)? {
+            out.flush()?;
+            program.renew()?;
+        }
+        if apply::run(&args, out)? != Exit::Done {
+            exit = Exit::Command(1);
+        }
+    }
+    Ok(exit)
+}
+
+/// Is the patch in a format that this program does not know? Whatever else is wrong with it is said where it is applied.
+fn is_newer(args: &Apply) -> Result<bool> {
+    let keys = args.trust.keys()?;
+    let watch = Watch::default();
+    let mut opened = args.files.iter().map(|file| Bundle::open(super::open(file, &watch)?, trust(keys.as_ref())));
+    Ok(opened.any(|bundle| bundle.is_err_and(|error| error.kind() == ErrorKind::Unsupported)))
+}
+
+/// The patch as the command line of `patch apply`.
+fn as_apply(args: &Sync, file: PathBuf) -> Apply {
+    Apply {
+        files: vec![file],
         root: args.root.clone(),
         all_chroots: false,
         keep: false,
@@ -118,10 +144,6 @@ pub(super) fn apply_all(args: &Sync, files: Vec<PathBuf>, out: &mut Out) -> Resu
         trust: TrustArgs { keys: args.keys.clone(), unsigned: args.layout == Source::Syspatch },
         lock: Lock { no_wait: args.lock.no_wait },
         json: Json { json: args.json.json },
-    };
-    match apply::run(&args, out)? {
-        Exit::Done => Ok(Exit::Done),
-        _ => Ok(Exit::Command(1)),
     }
 }
 
