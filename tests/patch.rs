@@ -489,6 +489,51 @@ fn what_follows_is_done_or_said() {
         assert!(said.out.contains(line), "{line}: {said:?}");
     }
     assert_contents(&world.path("root/ran"), "ran\n");
+    what_is_due_is_not_forgotten(&world);
+}
+
+/// What fails, or is prevented, stays to be done: that is said, and the next command does it.
+fn what_is_due_is_not_forgotten(world: &World) {
+    world.ok(&["patch", "undo", "--root", "./root"]);
+    let fails = "printf '#!/bin/busybox sh\\nexit 3' > root/sbin/ldconfig";
+    let works = "printf '#!/bin/busybox sh\\necho again > /ran' > root/sbin/ldconfig; rm -f root/ran";
+    let mends = |name: &str| match name {
+        "recover" => world.run(&["recover", "./root"]),
+        "undo" => world.run(&["patch", "undo", "--root", "./root"]),
+        _ => world.run(&["patch", "apply", "--unsigned", "f.tgz", "--root", "./root"]),
+    };
+    for name in ["recover", "apply", "undo"] {
+        world.sh(fails);
+        let said = world.run(&["patch", "apply", "--unsigned", "f.tgz", "--root", "./root"]);
+        assert!(said.status == Some(2) && said.out.contains("failed: ldconfig: "), "{said:?}");
+        for verb in ["list", "check"] {
+            let said = world.run(&["patch", verb, "--root", "./root"]);
+            assert!(said.out.contains("still to be done: ldconfig  (stockade recover "), "{said:?}");
+            assert_eq!(said.status, Some(if verb == "list" { 0 } else { 2 }));
+        }
+        let said = world.run(&["recover", "./root"]);
+        assert!(said.status == Some(2) && said.out.contains("failed: ldconfig: "), "{said:?}");
+        world.sh(works);
+        let said = mends(name);
+        assert!(said.status == Some(0) && said.out.contains("done: ldconfig"), "{name}: {said:?}");
+        assert_contents(&world.path("root/ran"), "again\n");
+        assert_eq!(world.run(&["patch", "check", "--root", "./root"]).status, Some(0), "{name}");
+        if name != "undo" {
+            world.ok(&["patch", "undo", "--root", "./root"]);
+        }
+    }
+    // The power goes while the program runs: all that is left is what was written down.
+    world.sh("printf '#!/bin/busybox sh\\necho > /started; exec /bin/busybox sleep 1000' > root/sbin/ldconfig");
+    let mut applies = world.stockade(&["patch", "apply", "--unsigned", "f.tgz", "--root", "./root"]).spawn().unwrap();
+    while !world.path("root/started").exists() {
+        std::thread::yield_now();
+    }
+    applies.kill().unwrap();
+    applies.wait().unwrap();
+    assert_eq!(world.run(&["patch", "check", "--root", "./root"]).status, Some(2));
+    world.sh(works);
+    assert!(world.ok(&["recover", "./root"]).contains("done: ldconfig"));
+    assert_contents(&world.path("root/ran"), "again\n");
 }
 
 /// One patch for all chroots, each of which says what became of it; the running system is of another release.

@@ -46,7 +46,7 @@ impl Stage {
         world.sh(&format!(
             "umask 022; mkdir old; (cd old; {OLD}); find old -depth -exec touch -h -d @1000000000.000000007 {{}} +
             cp -a old new; (cd new; {EDIT})
-            $STOCKADE patch diff old new --unsigned --name p -o p.tgz; cp -a old root
+            $STOCKADE patch diff old new --unsigned --name p --follow-up ldconfig -o p.tgz; cp -a old root
             $STOCKADE patch apply --unsigned p.tgz --root ./root; cp -a root patched"
         ));
         let (old, new) = (picture(&world.path("old")), picture(&world.path("patched")));
@@ -109,6 +109,7 @@ impl Stage {
         let done = alike(&found, &self.to);
         assert!(done || alike(&found, &self.from), "{told}: neither:\n{found}\nfrom:\n{}\nto:\n{}", self.from, self.to);
         assert!(!self.world.path("root/.stockade-work").exists(), "{told}: the work space is left");
+        assert!(!self.world.path(".stockade/root/due").exists(), "{told}: something is still to be done");
         if !done {
             let said = self.command("-etrace=none");
             assert_eq!(said.status, Some(0), "{told}: and then: {said:?}");

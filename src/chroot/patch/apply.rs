@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use super::bodies::Bodies;
 use super::change::{Change, Store};
 use super::enrol;
-use super::follow::{self, Followed};
+use super::follow::{self, After, Followed};
 use super::order::{Known, Order, order};
 use super::store::{self, Undo};
 use super::target::Root;
@@ -95,13 +95,19 @@ pub fn apply(home: &Home, name: &OsStr, bundle: Bundle<'_>, options: &Options, w
     let root = Root::open(home, name, locking)?;
     let installed = store::installed(&root.dir, root.state.as_ref())?;
     let known = Known { skip: options.skip.clone(), release: options.release.clone() };
+    // What an earlier patch left to do; a power cut may have come between.
+    let followed = if options.dry_run { Vec::new() } else { follow::catch_up(&root, watch)? };
     let outcome = match order(&bundle.contents, &root, &installed, &known)? {
-        Order::Next => return Job { root: &root, installed: &installed, options, watch }.apply(bundle),
+        Order::Next => {
+            let mut report = Job { root: &root, installed: &installed, options, watch }.apply(bundle)?;
+            report.followed.splice(0..0, followed);
+            return Ok(report);
+        }
         Order::Wait(error) => return Err(error.at(&bundle.contents.head.name)),
         Order::Installed => Outcome::Installed,
         Order::Foreign(reason) => Outcome::Foreign(reason),
     };
-    Ok(Report::nothing(&root, bundle.contents, outcome))
+    Ok(Report { followed, ..Report::nothing(&root, bundle.contents, outcome) })
 }
 
 /// Lists a patch in the chroot in which it was made: its changes are there. So it is laid over what a build brings, and
@@ -245,9 +251,10 @@ impl Job<'_> {
         let keeps = report.outcome == Outcome::Applied && !self.options.no_undo;
         let place = store::next_place(self.installed);
         let store = Store { contents: &contents, place, undo: keeps.then_some(undo), enrolled };
-        change.commit(&want, bodies.slots, &store, (&target, &stages))?;
+        let after = After { root: self.root, contents: &contents, restart: self.options.restart };
+        after.commit(|| change.commit(&want, bodies.slots, &store, (&target, &stages)))?;
         report.in_use = follow::in_use(&report.plan);
-        report.followed = follow::follow(self.root, &contents, self.options.restart, self.watch)?;
+        report.followed.extend(after.follow(self.watch)?);
         Ok(())
     }
 }

@@ -3,12 +3,16 @@
 #![forbid(unsafe_code)]
 
 use std::collections::HashSet;
+use std::ffi::OsStr;
 use std::path::Path;
 use std::process::Command;
 
 use super::target::Root;
 use crate::chroot::actions;
-use crate::error::{IoContext, Result};
+use crate::chroot::open::Locking;
+use crate::chroot::place::{Home, Place};
+use crate::chroot::state::State;
+use crate::error::{Error, IoContext, Result};
 use crate::patch::{Contents, FollowUp};
 use crate::path::TreePath;
 use crate::plan::Plan;
@@ -55,25 +59,108 @@ fn programs(what: &FollowUp) -> &'static [&'static [&'static str]] {
     }
 }
 
-/// Does what the patch says has to be done afterwards. Services are restarted only where that is asked for, and never
-/// in a chroot (decision 7).
-pub(crate) fn follow(root: &Root, contents: &Contents, restart: bool, watch: &Watch) -> Result<Vec<Followed>> {
+/// What is to be done after a patch. Services are restarted only where that is asked for, and never in a chroot
+/// (decision 7).
+pub(crate) struct After<'a> {
+    pub(crate) root: &'a Root,
+    pub(crate) contents: &'a Contents,
+    pub(crate) restart: bool,
+}
+
+impl After<'_> {
+    /// Commits the patch. What has to be done afterwards is written down before, and so survives whatever happens.
+    pub(crate) fn commit(&self, commit: impl FnOnce() -> Result<()>) -> Result<()> {
+        let state = self.root.state()?;
+        let before = due(state)?;
+        let mut all = before.clone();
+        all.extend(self.contents.head.follow_ups.iter().filter(|what| self.is_ours(what)).cloned());
+        write(state, all)?;
+        let done = commit();
+        if done.is_err() && !state.is_interrupted() {
+            write(state, before)?;
+        }
+        done
+    }
+
+    /// Is it for us to do, and not for people, or for nobody?
+    fn is_ours(&self, what: &FollowUp) -> bool {
+        match what {
+            FollowUp::Restart(_) => self.restart && self.root.is_system(),
+            FollowUp::Relink => false,
+            _ => true,
+        }
+    }
+
+    /// Does what has to be done.
+    pub(crate) fn follow(&self, watch: &Watch) -> Result<Vec<Followed>> {
+        let left = if self.root.is_system() { Done::Left } else { Done::NotApplicable };
+        let (ours, others): (Vec<_>, Vec<_>) =
+            self.contents.head.follow_ups.iter().partition(|what| self.is_ours(what));
+        let mut followed = if ours.is_empty() { Vec::new() } else { catch_up(self.root, watch)? };
+        followed.extend(others.into_iter().map(|what| Followed { what: what.clone(), result: Ok(left) }));
+        Ok(followed)
+    }
+}
+
+/// The state file of what is still to be done after patches, a line each.
+const DUE: &str = "due";
+
+/// What is still to be done after patches of a root.
+pub(crate) fn due(state: &State) -> Result<Vec<FollowUp>> {
+    let text = state.read(DUE)?.unwrap_or_default();
+    String::from_utf8_lossy(&text).lines().map(|line| line.parse().map_err(|e: Error| e.at(DUE))).collect()
+}
+
+fn write(state: &State, mut due: Vec<FollowUp>) -> Result<()> {
+    let mut seen = HashSet::new();
+    due.retain(|what| seen.insert(what.to_string()));
+    if due.is_empty() {
+        state.discard(DUE)?;
+        return state.sync();
+    }
+    let text: String = due.iter().map(|what| format!("{what}\n")).collect();
+    state.write(DUE, text.as_bytes())
+}
+
+/// The root that `to` is of is a copy of the one that `from` is of.
+pub(crate) fn copy_due(from: &State, to: &State) -> Result<()> {
+    let due = due(from)?;
+    if due.is_empty() { Ok(()) } else { write(to, due) }
+}
+
+/// Does what is still to be done after patches; what fails stays to be done.
+pub(crate) fn catch_up(root: &Root, watch: &Watch) -> Result<Vec<Followed>> {
+    let state = root.state()?;
+    let mut due = due(state)?;
     let mut followed = Vec::new();
-    if !contents.head.follow_ups.is_empty() {
+    if !due.is_empty() {
         root.attach()?;
     }
-    for what in &contents.head.follow_ups {
+    for what in due.clone() {
         watch.check()?;
-        let result = match what {
-            FollowUp::Restart(name) if restart && root.is_system() => restart_service(name).map(|()| Done::Ran),
-            FollowUp::Restart(_) if root.is_system() => Ok(Done::Left),
-            FollowUp::Relink if root.is_system() => Ok(Done::Left),
-            FollowUp::Restart(_) | FollowUp::Relink => Ok(Done::NotApplicable),
-            _ => run(root, programs(what))?,
+        let result = match &what {
+            FollowUp::Restart(name) => restart_service(name).map(|()| Done::Ran),
+            _ => run(root, programs(&what)).unwrap_or_else(|error| Err(error.to_string())),
         };
-        followed.push(Followed { what: what.clone(), result });
+        if result.is_ok() {
+            due.retain(|other| *other != what);
+            write(state, due.clone())?;
+        }
+        followed.push(Followed { what, result });
     }
     Ok(followed)
+}
+
+/// Does what is still to be done after patches of the root that the user calls `name`.
+///
+/// # Errors
+/// As for opening it to be patched.
+pub fn catch_up_on(home: &Home, name: &OsStr, wait: bool, watch: &Watch) -> Result<Vec<Followed>> {
+    let known = State::open(home, &Place::find(home, name)?)?;
+    if known.map_or(Ok(true), |state| due(&state).map(|due| due.is_empty()))? {
+        return Ok(Vec::new());
+    }
+    catch_up(&Root::open(home, name, Locking { shared: false, wait, verb: "recover" })?, watch)
 }
 
 /// Runs the first of `programs` that the root has.

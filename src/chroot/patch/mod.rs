@@ -28,7 +28,7 @@ use super::place::Home;
 use super::register;
 use crate::error::Result;
 
-pub use follow::{Done, Followed};
+pub use follow::{Done, Followed, catch_up_on};
 pub(crate) use record::copy_notes;
 pub use store::{Installed, Undo, installed, word};
 

@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::sync::Arc;
 
-use super::look;
 use super::target::Root;
+use super::{follow, look};
 use crate::chroot::built::Built;
 use crate::chroot::recorded;
 use crate::chroot::state::State;
@@ -68,6 +68,7 @@ pub(crate) fn noted(state: &State, name: &str) -> Result<Option<Digests>> {
 
 /// Notes in `to` what was noted in `from`: the root that it is of is a copy.
 pub(crate) fn copy_notes(from: &State, to: &State) -> Result<()> {
+    follow::copy_due(from, to)?;
     let dir = match from.dir.open_dir(PATCHES.as_bytes()) {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(()),
         dir => dir.on("open", PATCHES)?,

@@ -8,10 +8,11 @@ use std::io::Seek;
 use std::path::PathBuf;
 
 use super::change::Change;
+use super::follow::{self, After, Followed};
 use super::store::{self, Installed, Undo};
 use super::target::Root;
 use super::undoing::Undoing;
-use super::{follow, look, record};
+use super::{look, record};
 use crate::apply::{Body, Slot, Stage, Target};
 use crate::chroot::areas::{self, Areas};
 use crate::chroot::open::Locking;
@@ -61,6 +62,8 @@ pub struct Undone {
     pub noted: Vec<(TreePath, Why)>,
     /// Processes that still run what was replaced.
     pub in_use: Vec<Mapping>,
+    /// What was done afterwards, or is left to do.
+    pub followed: Vec<Followed>,
 }
 
 impl Undone {
@@ -79,17 +82,19 @@ impl Undone {
 pub fn undo(home: &Home, name: &OsStr, which: &Which, options: Options, watch: &Watch) -> Result<Vec<Undone>> {
     let locking = Locking { shared: options.dry_run, wait: options.wait, verb: "patch undo" };
     let root = Root::open(home, name, locking)?;
-    let (mut undone, mut done) = (Vec::new(), Undoing::default());
+    let (mut undone, mut done): (Vec<Undone>, _) = (Vec::new(), Undoing::default());
+    let mut followed = if options.dry_run { Vec::new() } else { follow::catch_up(&root, watch)? };
     let names = chosen(&store::installed(&root.dir, root.state.as_ref())?, which)?;
     for name in names {
         // What is undone is gone from the list, and in no other's way.
         let installed = store::installed(&root.dir, root.state.as_ref())?;
-        let gone = |patch: &&Installed| !undone.iter().any(|done: &Undone| done.name == patch.contents.head.name);
+        let gone = |patch: &&Installed| !undone.iter().any(|done| done.name == patch.contents.head.name);
         let installed: Vec<&Installed> = installed.iter().filter(gone).collect();
         let patch = installed.iter().find(|patch| patch.contents.head.name == name).ok_or_else(|| no_patch(&name))?;
         may_be_undone(patch, &installed)?;
         let job = Job { root: &root, patch, options, done: &done, watch };
-        let one = job.undo()?;
+        let mut one = job.undo()?;
+        one.followed.splice(0..0, followed.drain(..));
         if options.dry_run {
             done.add(&one.plan);
         }
@@ -175,8 +180,9 @@ impl Job<'_> {
         let view = Here { tree: &here, ids: &ids, names: &names, left: &left };
         let resolved = resolve(&reversed, &view, OnConflict::Refuse)?;
         let plan = diff(&here, &resolved.want);
-        let (root, in_use) = (self.root.place.root.clone(), Vec::new());
-        let mut undone = Undone { root, name: name.clone(), plan, noted: resolved.noted, in_use };
+        let (in_use, followed) = (Vec::new(), Vec::new());
+        let root = self.root.place.root.clone();
+        let mut undone = Undone { root, name: name.clone(), plan, noted: resolved.noted, in_use, followed };
         if undone.has_conflicts() || self.options.dry_run {
             return Ok(undone);
         }
@@ -188,10 +194,11 @@ impl Job<'_> {
         let want = Tree::new(stays.cloned().collect())?;
         let change = Change { root: self.root, roots: &roots, here: &here, watch: self.watch };
         change.check(&undone.plan)?;
-        change.within(|work| self.restore(undo, &change, &want, work))?;
+        let after = After { root: self.root, contents: &self.patch.contents, restart: false };
+        after.commit(|| change.within(|work| self.restore(undo, &change, &want, work)))?;
         record::forget(self.root, name)?;
         undone.in_use = follow::in_use(&undone.plan);
-        follow::follow(self.root, &self.patch.contents, false, self.watch)?;
+        undone.followed = after.follow(self.watch)?;
         Ok(undone)
     }
 

@@ -10,11 +10,12 @@ use super::order::{release_of, system_of};
 use super::store::{self, Installed};
 use super::target::Root;
 use super::undo::no_patch;
-use super::{look, record};
+use super::{follow, look, record};
 use crate::chroot::areas;
 use crate::chroot::open::Locking;
 use crate::chroot::place::Home;
 use crate::error::Result;
+use crate::patch::FollowUp;
 use crate::patch::resolve::{Ids, is_time};
 use crate::path::TreePath;
 use crate::plan::Action;
@@ -33,6 +34,8 @@ pub struct Listed {
     pub release: Option<String>,
     /// The patches, in the order in which they were applied.
     pub patches: Vec<Installed>,
+    /// What is still to be done after them.
+    pub due: Vec<FollowUp>,
 }
 
 /// How a patched path is not as its patch left it.
@@ -48,6 +51,13 @@ pub enum Fault {
     Reverted,
     /// Its owner or mode is another.
     Metadata,
+}
+
+impl Checked {
+    /// Is everything as the patches left it, and all done that they made necessary?
+    pub fn is_well(&self) -> bool {
+        self.faults.is_empty() && self.due.is_empty()
+    }
 }
 
 impl Fault {
@@ -74,6 +84,8 @@ pub struct Checked {
     pub paths: usize,
     /// Paths that are not as the last patch left them: the path, the patch, and how.
     pub faults: Vec<(TreePath, String, Fault)>,
+    /// What is still to be done after the patches.
+    pub due: Vec<FollowUp>,
     /// Package and version of those paths that are of one.
     pub packages: Owners,
 }
@@ -86,7 +98,8 @@ pub fn list(home: &Home, name: &OsStr, wait: bool) -> Result<Listed> {
     let root = Root::open(home, name, Locking { shared: true, wait, verb: "patch list" })?;
     let (patches, system, release) =
         (store::installed(&root.dir, root.state.as_ref())?, system_of(&root)?, release_of(&root)?);
-    Ok(Listed { patches, system, release, root: root.place.root })
+    let due = root.state.as_ref().map_or(Ok(Vec::new()), follow::due)?;
+    Ok(Listed { patches, due, system, release, root: root.place.root })
 }
 
 /// Reads what the patches of the root `name` changed.
@@ -128,7 +141,8 @@ pub fn check(home: &Home, name: &OsStr, wait: bool, watch: &Watch) -> Result<Che
     };
     let faults: Vec<_> = last.iter().filter_map(fault).collect();
     let packages = look::packages(&root.dir, faults.iter().map(|(path, ..)| path));
-    Ok(Checked { patches: installed.len(), paths: paths.len(), faults, packages, root: root.place.root })
+    let due = root.state.as_ref().map_or(Ok(Vec::new()), follow::due)?;
+    Ok(Checked { patches: installed.len(), paths: paths.len(), faults, due, packages, root: root.place.root })
 }
 
 /// What the last patch made of a path.

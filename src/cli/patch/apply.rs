@@ -10,10 +10,10 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 
 use super::args::{Apply, trust};
-use super::{noted_lines, noted_value};
+use super::{followed_lines, followed_value, noted_lines, noted_value};
 use crate::chroot::Home;
 use crate::chroot::patch::apply::{Options, Outcome, Report, apply};
-use crate::chroot::patch::{Done, Followed, roots};
+use crate::chroot::patch::roots;
 use crate::cli::out::{Out, report, shown};
 use crate::cli::progress::watched;
 use crate::cli::{Exit, json};
@@ -145,9 +145,9 @@ impl Job<'_> {
         let would = if self.args.dry_run { "would be " } else { "" };
         let stats = report.plan.stats();
         match &report.outcome {
-            Outcome::Installed => return out.line(format_args!("{root}: {name}: is there already")),
-            Outcome::Foreign(reason) => return out.line(format_args!("{root}: {name}: passed over: {reason}")),
-            Outcome::Conflicts => return self.print_conflicts(report, out),
+            Outcome::Installed => out.line(format_args!("{root}: {name}: is there already"))?,
+            Outcome::Foreign(reason) => out.line(format_args!("{root}: {name}: passed over: {reason}"))?,
+            Outcome::Conflicts => self.print_conflicts(report, out)?,
             Outcome::Adopted => {
                 out.line(format_args!("{root}: {name}: its changes were there; {would}listed, and cannot be undone"))?;
             }
@@ -156,17 +156,13 @@ impl Job<'_> {
                 stats.added, stats.removed, stats.modified, stats.metadata,
             ))?,
         }
+        followed_lines(&report.followed, out)?;
+        if !matches!(report.outcome, Outcome::Applied | Outcome::Adopted) {
+            return Ok(());
+        }
         for (package, paths) in packages(&report.packages) {
             let paths: Vec<String> = paths.iter().map(ToString::to_string).collect();
             out.line(format_args!("of the package {package}: {}", paths.join(" ")))?;
-        }
-        for Followed { what, result } in &report.followed {
-            match result {
-                Ok(Done::Ran) => out.line(format_args!("done: {what}"))?,
-                Ok(Done::Left) => out.line(format_args!("to be done: {what}"))?,
-                Ok(Done::NotApplicable) => out.line(format_args!("not applicable: {what}"))?,
-                Err(why) => out.line(format_args!("failed: {what}: {why}"))?,
-            }
         }
         for command in &report.contents.head.commands {
             out.line(format_args!("to be done by you: {command}"))?;
@@ -197,7 +193,6 @@ impl Job<'_> {
             Outcome::Foreign(_) => "foreign",
             Outcome::Conflicts => "conflicts",
         };
-        let followed = |f: &Followed| json!({ "what": f.what.to_string(), "failed": f.result.as_ref().err() });
         let in_use = |m: &Mapping| {
             let paths = m.paths.iter().map(|path| json::path(path)).collect::<Value>();
             json!({ "pid": m.process.pid, "name": json::path(&m.process.name), "paths": paths })
@@ -215,7 +210,7 @@ impl Job<'_> {
             "noted": noted_value(&report.noted),
             "packages": packages(&report.packages).iter().map(|(of, paths)| json!({ "package": of, "paths": paths.iter().map(|path| json::path(path.as_bytes())).collect::<Value>() })).collect::<Value>(),
             "torn": report.torn.iter().map(|path| json::path(path.as_bytes())).collect::<Value>(),
-            "follow_ups": report.followed.iter().map(followed).collect::<Value>(),
+            "follow_ups": followed_value(&report.followed),
             "commands": report.contents.head.commands,
             "in_use": report.in_use.iter().map(in_use).collect::<Value>(),
         });

@@ -2,6 +2,8 @@
 //! `stockade patch list`, `check` and `forget`: what a root knows of its patches.
 #![forbid(unsafe_code)]
 
+use std::path::Path;
+
 use serde_json::{Value, json};
 
 use super::args::{Check, Forget, Listing};
@@ -12,6 +14,7 @@ use crate::cli::out::{Out, shown};
 use crate::cli::progress::watched;
 use crate::cli::{Exit, json};
 use crate::error::Result;
+use crate::patch::FollowUp;
 use crate::path::TreePath;
 
 pub(super) fn list_patches(args: &Listing, out: &mut Out) -> Result<Exit> {
@@ -31,7 +34,13 @@ pub(super) fn list_patches(args: &Listing, out: &mut Out) -> Result<Exit> {
         let gap = if head.title.is_empty() { "" } else { "  " };
         out.line(format_args!("{}{gap}{}{state}", head.name, head.title))?;
     }
+    due_lines(&listed.due, &listed.root, out)?;
     Ok(Exit::Done)
+}
+
+fn due_lines(due: &[FollowUp], root: &Path, out: &mut Out) -> Result<()> {
+    let line = |what| out.line(format_args!("still to be done: {what}  (stockade recover {})", shown(root)));
+    due.iter().try_for_each(line)
 }
 
 /// Paths that stayed as they were although the patch changes them.
@@ -70,6 +79,7 @@ pub(super) fn check_patches(args: &Check, out: &mut Out) -> Result<Exit> {
             "root": json::host_path(&checked.root),
             "patches": checked.patches,
             "paths": checked.paths,
+            "due": checked.due.iter().map(ToString::to_string).collect::<Vec<_>>(),
             "faults": checked.faults.iter().map(fault).collect::<Value>(),
         }))?;
     } else {
@@ -77,7 +87,8 @@ pub(super) fn check_patches(args: &Check, out: &mut Out) -> Result<Exit> {
             let package = checked.packages.get(path).map(|(name, version)| format!("  of {name} {version}"));
             out.line(format_args!("{}: {path}  ({patch}){}", fault.word(), package.unwrap_or_default()))?;
         }
-        if args.quiet && checked.faults.is_empty() {
+        due_lines(&checked.due, &checked.root, out)?;
+        if args.quiet && checked.is_well() {
             return Ok(Exit::Done);
         }
         let (root, faults) = (shown(&checked.root), checked.faults.len());
@@ -86,7 +97,7 @@ pub(super) fn check_patches(args: &Check, out: &mut Out) -> Result<Exit> {
             checked.patches, checked.paths
         ))?;
     }
-    Ok(if checked.faults.is_empty() { Exit::Done } else { Exit::Differs })
+    Ok(if checked.is_well() { Exit::Done } else { Exit::Differs })
 }
 
 pub(super) fn forget_undo(args: &Forget, out: &mut Out) -> Result<Exit> {

@@ -23,7 +23,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use crate::chroot::patch::word;
+use crate::chroot::patch::{Done, Followed, word};
 use crate::cli::args::Fetch;
 use crate::cli::out::Out;
 use crate::cli::{Exit, json};
@@ -75,6 +75,24 @@ fn noted_value(noted: &[(TreePath, Why)]) -> Value {
     };
     let value = |(path, why): &(TreePath, Why)| json!({ "path": json::path(path.as_bytes()), "what": word(why), "reason": reason(why) });
     noted.iter().map(value).collect()
+}
+
+/// Prints what was done after patches, a line each.
+pub(super) fn followed_lines(followed: &[Followed], out: &mut Out) -> Result<()> {
+    for Followed { what, result } in followed {
+        match result {
+            Ok(Done::Ran) => out.line(format_args!("done: {what}"))?,
+            Ok(Done::Left) => out.line(format_args!("to be done: {what}"))?,
+            Ok(Done::NotApplicable) => out.line(format_args!("not applicable: {what}"))?,
+            Err(why) => out.line(format_args!("failed: {what}: {why}"))?,
+        }
+    }
+    Ok(())
+}
+
+pub(super) fn followed_value(followed: &[Followed]) -> Value {
+    let value = |f: &Followed| json!({ "what": f.what.to_string(), "failed": f.result.as_ref().err() });
+    followed.iter().map(value).collect()
 }
 
 /// What the child does that `patch sync` starts.

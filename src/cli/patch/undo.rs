@@ -5,8 +5,9 @@
 use serde_json::{Value, json};
 
 use super::args::Undo;
-use super::{noted_lines, noted_value};
+use super::{followed_lines, followed_value, noted_lines, noted_value};
 use crate::chroot::Home;
+use crate::chroot::patch::Followed;
 use crate::chroot::patch::undo::{Options, Undone, Which, undo};
 use crate::cli::out::{Out, shown};
 use crate::cli::progress::watched;
@@ -25,7 +26,8 @@ pub(super) fn run(args: &Undo, out: &mut Out) -> Result<Exit> {
     for one in &undone {
         if out.json { out.value(&value(one, args.dry_run))? } else { print(one, args.dry_run, out)? }
     }
-    Ok(if undone.iter().any(Undone::has_conflicts) { Exit::Differs } else { Exit::Done })
+    let whole = |one: &Undone| !one.has_conflicts() && one.followed.iter().all(Followed::done);
+    Ok(if !undone.iter().all(whole) { Exit::Differs } else { Exit::Done })
 }
 
 fn print(undone: &Undone, dry_run: bool, out: &mut Out) -> Result<()> {
@@ -47,6 +49,7 @@ fn print(undone: &Undone, dry_run: bool, out: &mut Out) -> Result<()> {
         stats.modified,
         stats.metadata,
     ))?;
+    followed_lines(&undone.followed, out)?;
     undone.in_use.iter().try_for_each(|m| out.line(format_args!("still runs what was replaced: {}", m.process)))
 }
 
@@ -62,6 +65,7 @@ fn value(undone: &Undone, dry_run: bool) -> Value {
         "changed": stats.modified,
         "metadata": stats.metadata,
         "noted": noted_value(&undone.noted),
+        "follow_ups": followed_value(&undone.followed),
         "in_use": undone.in_use.iter().map(|m| m.process.pid).collect::<Vec<_>>(),
     });
     if dry_run {
