@@ -16,7 +16,7 @@ use crate::sys::{self, Dir, FileType, Stat};
 use crate::tree::{Kind, Node, Stamp, Tree};
 use crate::watch::Watch;
 
-use super::meta::{Attributes, Owners, finish, native_owner, settle};
+use super::meta::{Attributes, Owners, finish, hold, native_owner, settle};
 use super::parents::Parents;
 use super::stage::{LARGE, make_special};
 
@@ -172,6 +172,10 @@ impl Copier<'_> {
             let from = if self.means == Means::Link { Some(sources.of(&node.path)?.0) } else { None };
             let node = whole(node, from.as_deref())?;
             settle(&dir, name, &node, Attributes::Fresh, self.owners)?;
+        }
+        for node in self.nodes.iter().rev().filter(|node| node.meta.flags != 0) {
+            let (dir, name) = parents.of(&node.path)?;
+            hold(&dir, name, node)?;
         }
         Ok(())
     }

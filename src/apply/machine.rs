@@ -10,13 +10,13 @@
 use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::path::TreePath;
 use crate::plan::{Change, Plan};
-use crate::sys::{Dir, FileType, Stat};
+use crate::sys::{Dir, FileType, Stat, effective_uid};
 use crate::tree::{Kind, Node};
 use crate::watch::Watch;
 
 use super::Target;
 use super::body;
-use super::meta::{Attributes, matches, same_type, settle};
+use super::meta::{Attributes, hold, matches, release, same_type, settle};
 use super::parents::{Parents, mounted};
 use super::shards::{Place, Shards};
 use super::stage::Slot;
@@ -89,6 +89,7 @@ impl<'a> Machine<'a> {
             Step::RemoveDir(index) => self.remove_dir(*index),
             Step::Settle(index) => self.settle(*index),
             Step::SettleDir(index) => self.settle_dir(*index),
+            Step::Hold(index) => self.hold(*index),
         }
     }
 
@@ -96,10 +97,13 @@ impl<'a> Machine<'a> {
         // Whatever is in the way of this one, or was never made, the step that needs the directory finds too.
         let Ok(at) = self.spot(index) else { return Ok(()) };
         match at.find()? {
-            Some(stat) if stat.kind == FileType::Dir && stat.mode & 0o700 != 0o700 => {
-                at.dir.set_mode(&at.name, stat.mode | 0o700).on("chmod", &at.change.path)
+            Some(stat) if stat.kind == FileType::Dir => {
+                release(&at.dir, &at.name, &stat).on("chflags", &at.change.path)?;
+                let locked = stat.mode & 0o700 != 0o700 && effective_uid() != 0;
+                if locked { at.dir.set_mode(&at.name, stat.mode | 0o700).on("chmod", &at.change.path) } else { Ok(()) }
             }
-            _ => Ok(()),
+            Some(stat) => release(&at.dir, &at.name, &stat).on("chflags", &at.change.path),
+            None => Ok(()),
         }
     }
 
@@ -215,6 +219,12 @@ impl<'a> Machine<'a> {
             _ => Attributes::Exact,
         };
         settle(&at.dir, &at.name, after, attributes, self.job.target.owners)
+    }
+
+    fn hold(&mut self, index: usize) -> Result<()> {
+        let at = self.spot(index)?;
+        let Some(after) = &at.change.after else { return Err(at.conflict()) };
+        hold(&at.dir, &at.name, after)
     }
 
     /// An entry that is to go, or none if it, or its directory, has gone already.

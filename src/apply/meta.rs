@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: ISC
 //! Giving an entry its metadata, in the one order that loses nothing: owner, xattrs, mode, times. A change of owner
-//! clears set-id bits and capabilities; an ACL changes the mode, and only who may write sets attributes.
+//! clears set-id bits and capabilities; an ACL changes the mode, and only who may write sets attributes. File flags come
+//! when the entry is in its place for good: they would hold it in the stage.
 #![forbid(unsafe_code)]
 
 use std::fs::File;
+use std::io;
 
 use crate::error::{Error, ErrorKind, IoContext, Result};
-use crate::sys::{Dir, FileType, Stat, effective_uid, set_file_meta};
+use crate::sys::{Dir, FileType, HOLDING_FLAGS, Stat, effective_uid, set_file_meta};
 use crate::tree::{Kind, Node, Xattrs};
 
 /// What becomes of the owners that a tree names.
@@ -49,7 +51,7 @@ pub(super) fn finish(
     owners: Owners,
 ) -> Result<()> {
     let meta = &node.meta;
-    if meta.xattrs.is_some() || meta.flags != 0 {
+    if meta.xattrs.is_some() {
         return settle(dir, name, node, Attributes::Fresh, owners);
     }
     let chown = owners == Owners::Set && (meta.uid, meta.gid) != native;
@@ -75,14 +77,27 @@ pub(super) fn settle(dir: &Dir, name: &[u8], node: &Node, attributes: Attributes
     if have.kind != FileType::Symlink && (moved || have.mode != want.mode) {
         dir.set_mode(name, want.mode).on("chmod", path)?;
     }
-    if have.flags != want.flags {
-        let reason = format!("its file flags {:#o} cannot be set here", want.flags);
-        return Err(Error::new(ErrorKind::Unsupported, reason).at(path));
-    }
     if have.mtime != want.mtime {
         dir.set_mtime(name, want.mtime).on("utimensat", path)?;
     }
     Ok(())
+}
+
+/// Gives `name` in `dir` the file flags of `node`, which is the last of all.
+pub(super) fn hold(dir: &Dir, name: &[u8], node: &Node) -> Result<()> {
+    let have = dir.stat(name).on("stat", &node.path)?;
+    if have.flags == node.meta.flags {
+        return Ok(());
+    }
+    dir.set_flags(name, node.meta.flags).on("chflags", &node.path)
+}
+
+/// Takes the file flags from `name` in `dir` that would keep it from being changed.
+pub(super) fn release(dir: &Dir, name: &[u8], have: &Stat) -> io::Result<()> {
+    match have.flags & HOLDING_FLAGS {
+        0 => Ok(()),
+        _ => dir.set_flags(name, have.flags & !HOLDING_FLAGS),
+    }
 }
 
 /// The extended attributes alone.

@@ -10,7 +10,7 @@ use crate::sys::{Dir, FileType};
 use crate::tree::{Kind, Node};
 use crate::watch::Watch;
 
-use super::meta::{Attributes, settle};
+use super::meta::{Attributes, hold, settle};
 use super::parents::Parents;
 use super::stage::{Slot, Stage, make_special};
 
@@ -43,6 +43,13 @@ pub fn commit_new(
     // Directories last, deepest first: whatever comes into one moves its times.
     for change in plan.changes.iter().rev() {
         filler.settle_directory(change)?;
+    }
+    for change in plan.changes.iter().rev() {
+        let node = wanted(change)?;
+        if node.meta.flags != 0 {
+            let (dir, name) = filler.parents.of(&node.path)?;
+            hold(&dir, name, node)?;
+        }
     }
     Ok(())
 }

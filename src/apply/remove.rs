@@ -7,9 +7,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::path::TreePath;
-use crate::sys::{Dir, Entry, FileType, effective_uid, remove_subvolume};
+use crate::sys::{Dir, Entry, FileType, HOLDING_FLAGS, effective_uid, remove_subvolume};
 use crate::watch::Watch;
 
+use super::meta::release;
 use super::parents::{in_the_way, mounted};
 
 /// So many of the deepest directories are held open; the ones above are reached again through `..`.
@@ -28,7 +29,7 @@ const SHALLOW: usize = 4;
 pub fn remove_tree(parent: &Dir, name: &[u8], watch: &Watch) -> Result<()> {
     match parent.find(name).on("stat", name)? {
         None => return Ok(()),
-        Some(stat) if stat.kind != FileType::Dir => return parent.unlink(name).on("unlink", name),
+        Some(stat) if stat.kind != FileType::Dir => return unlink(parent, name).on("unlink", name),
         Some(_) if remove_subvolume(parent, name).on("stat", name)? => return Ok(()),
         Some(_) => {}
     }
@@ -38,6 +39,17 @@ pub fn remove_tree(parent: &Dir, name: &[u8], watch: &Watch) -> Result<()> {
         remove_branches(parent, name, watch)?;
     }
     Walk { above: TreePath::root(), levels: Vec::new(), unlock, watch }.run(parent, name)
+}
+
+/// Removes a name, whatever file flags hold it.
+fn unlink(dir: &Dir, name: &[u8]) -> std::io::Result<()> {
+    match dir.unlink(name) {
+        Err(error) if HOLDING_FLAGS != 0 && error.kind() == std::io::ErrorKind::PermissionDenied => {
+            release(dir, name, &dir.stat(name)?)?;
+            dir.unlink(name)
+        }
+        done => done,
+    }
 }
 
 /// Removes directories some levels down, by several threads; what is left of the tree then is little.
@@ -122,9 +134,10 @@ impl Walk<'_> {
 
     /// Opens `name` in `dir` and removes from it everything but directories.
     fn enter(&mut self, dir: &Dir, name: &[u8]) -> Result<()> {
-        if self.unlock {
+        if self.unlock || HOLDING_FLAGS != 0 {
             let stat = dir.stat(name).map_err(|e| self.fail("stat", name, &e))?;
-            if stat.mode & 0o700 != 0o700 {
+            release(dir, name, &stat).map_err(|e| self.fail("chflags", name, &e))?;
+            if self.unlock && stat.mode & 0o700 != 0o700 {
                 dir.set_mode(name, stat.mode | 0o700).map_err(|e| self.fail("chmod", name, &e))?;
             }
         }
@@ -135,7 +148,7 @@ impl Walk<'_> {
         for entry in entries {
             if is_dir(&opened, &entry).map_err(|e| self.fail("stat", name, &e))? {
                 level.subdirs.push(entry.name);
-            } else if let Err(error) = opened.unlink(&entry.name) {
+            } else if let Err(error) = unlink(&opened, &entry.name) {
                 let path = self.path(name).join(&entry.name)?;
                 let busy = error.kind() == std::io::ErrorKind::ResourceBusy;
                 return Err(if busy { mounted(&path) } else { Error::io("unlink", &path, &error) });

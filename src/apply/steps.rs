@@ -3,7 +3,8 @@
 //!
 //! Directories come first, so that everything has its place; then what becomes something else; then additions and
 //! replacements, libraries before the programs that need them; then removals; metadata last, of directories deepest
-//! first, because whatever comes or goes in a directory moves its times.
+//! first, because whatever comes or goes in a directory moves its times. File flags that hold an entry are taken away before
+//! all of that, and given when all of it is done.
 #![forbid(unsafe_code)]
 
 use crate::path::TreePath;
@@ -13,7 +14,7 @@ use crate::tree::Node;
 /// One step; the numbers are indices into the plan.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Step {
-    /// Makes a directory that was there before writable for its owner.
+    /// Makes what was there before writable for its owner: a directory's mode, and file flags that hold an entry.
     Unlock(usize),
     /// Moves a file out.
     TakeOut(usize),
@@ -27,15 +28,16 @@ pub(super) enum Step {
     Settle(usize),
     /// Sets the metadata of a directory.
     SettleDir(usize),
+    /// Sets the file flags of an entry.
+    Hold(usize),
 }
 
 /// The steps of a plan. `unlock`: the caller is bound by permissions (is not root).
 pub(super) fn steps(plan: &Plan, unlock: bool) -> Vec<Step> {
     let mut steps = Vec::with_capacity(plan.changes.len() + 16);
     let all = || plan.changes.iter().enumerate();
-    if unlock {
-        steps.extend(all().filter(|(_, c)| is_dir(&c.before)).map(|(i, _)| Step::Unlock(i)));
-    }
+    let locked = |c: &Change| unlock && is_dir(&c.before) || has_flags(&c.before);
+    steps.extend(all().filter(|(_, c)| locked(c)).map(|(i, _)| Step::Unlock(i)));
     for (index, change) in all().filter(|(_, c)| is_dir(&c.after) && !is_dir(&c.before)) {
         steps.extend(change.before.is_some().then_some(Step::TakeOut(index)));
         steps.push(Step::MakeDir(index));
@@ -63,6 +65,8 @@ pub(super) fn steps(plan: &Plan, unlock: bool) -> Vec<Step> {
     let settled = all().filter(|(_, c)| is_leaf(&c.before) && is_leaf(&c.after) && !c.replace);
     steps.extend(settled.map(|(index, _)| Step::Settle(index)));
     steps.extend(all().rev().filter(|(_, c)| is_dir(&c.after)).map(|(index, _)| Step::SettleDir(index)));
+    // Whatever held an entry was taken from it, so that it has to be held again.
+    steps.extend(all().rev().filter(|(_, c)| has_flags(&c.after)).map(|(index, _)| Step::Hold(index)));
     steps
 }
 
@@ -73,6 +77,10 @@ pub(super) fn removal(plan: &Plan, index: usize) -> Step {
 
 pub(super) fn is_dir(node: &Option<Node>) -> bool {
     node.as_ref().is_some_and(|n| n.kind.is_dir())
+}
+
+fn has_flags(node: &Option<Node>) -> bool {
+    node.as_ref().is_some_and(|n| n.meta.flags != 0)
 }
 
 /// Something, and no directory.
@@ -106,6 +114,7 @@ mod tests {
             Step::RemoveDir(i) => format!("rmdir {}", path(i)),
             Step::Settle(i) => format!("settle {}", path(i)),
             Step::SettleDir(i) => format!("settle {}/", path(i)),
+            Step::Hold(i) => format!("hold {}", path(i)),
         };
         steps(&plan, false).iter().map(word).collect::<Vec<_>>().join(", ")
     }
@@ -123,6 +132,13 @@ mod tests {
             (&["f a"], &["d a", "f a/b"], "out a, mkdir a, place a/b, settle a/"),
             (&["d a", "d a/b", "f a/b/c", "f a-"], &["f a"], "retype a(a/b/c a/b), out a-"),
             (&["d a", "f a/b x"], &["d a", "f a/b y"], "place a/b, settle a/"),
+            // What is held is let go first, and held again when all is done.
+            (
+                &["d a", "f a/b x flags"],
+                &["d a flags", "f a/b y flags"],
+                "unlock a/b, place a/b, settle a/, hold a/b, hold a",
+            ),
+            (&["d a flags", "f a/b x flags"], &["d a flags"], "unlock a, unlock a/b, out a/b, settle a/, hold a"),
         ] {
             assert_eq!(shown(have, want), expect, "{have:?} -> {want:?}");
         }

@@ -8,6 +8,7 @@ mod build;
 mod check;
 mod clone;
 mod completions;
+mod confine;
 mod copy;
 mod doctor;
 mod errata;
@@ -84,6 +85,7 @@ pub fn main(arguments: impl Iterator<Item = OsString>) -> ExitCode {
     let mut out = Out::new(cli.verb.json());
     let done = rootless(&cli.verb)
         .and_then(|()| shield(&cli.verb))
+        .and_then(|()| confine::to(&cli.verb))
         .and_then(|()| dispatch(&cli.verb, &mut out))
         .and_then(|exit| out.flush().map(|()| exit));
     match done {

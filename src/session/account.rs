@@ -29,6 +29,8 @@ pub(super) struct Account {
     pub(super) home: Vec<u8>,
     /// Login shell; empty for the default one.
     pub(super) shell: Vec<u8>,
+    /// Login class, where the system has them; empty for the default one.
+    pub(super) class: Vec<u8>,
 }
 
 impl Account {
@@ -50,12 +52,13 @@ pub(super) fn find(root: &Dir, user: Option<&str>) -> Result<Account> {
         return Err(Error::new(ErrorKind::NotFound, reason).at("etc/passwd"));
     };
     account.groups = groups(&read(root, "etc/group")?, &account);
+    account.class = class(&read(root, "etc/master.passwd")?, &account.name).to_vec();
     Ok(account)
 }
 
 fn superuser() -> Account {
     let (name, home) = (b"root".to_vec(), b"/root".to_vec());
-    Account { name, uid: 0, gid: 0, groups: Vec::new(), home, shell: Vec::new() }
+    Account { name, uid: 0, gid: 0, groups: Vec::new(), home, shell: Vec::new(), class: Vec::new() }
 }
 
 /// The bytes of a regular file; none of a missing one.
@@ -99,7 +102,14 @@ fn account(line: &[u8]) -> Option<Account> {
         groups: Vec::new(),
         home: home.to_vec(),
         shell: shell.to_vec(),
+        class: Vec::new(),
     })
+}
+
+/// `name:password:uid:gid:class:...` of master.passwd(5): the class of the account `name`.
+fn class<'a>(master: &'a [u8], name: &[u8]) -> &'a [u8] {
+    let mut lines = master.split(|&b| b == b'\n').map(|line| line.split(|&b| b == b':').collect::<Vec<_>>());
+    lines.find(|fields| fields.len() == 10 && fields[0] == name).map_or(&[], |fields| fields[4])
 }
 
 /// `name:password:gid:member,member`.
@@ -137,6 +147,16 @@ mod tests {
         1000:x:5:5::/five:/bin/sh\nbare:x:6:6:::\nplus:x:+8:8::/:/bin/sh\n";
     const GROUP: &[u8] =
         b"root:x:0:\nusers:x:100:ann\nwheel:x:10:root,ann\nodd:x:11:anna,xann\nbad:x\nadm:x:4:ann,ann\n";
+
+    #[test]
+    fn classes() {
+        let master =
+            b"root:*:0:0:daemon:0:0:Charlie &:/root:/bin/ksh\nshort:*:1:1:x:0\n_pbuild:*:55:55:pbuild:0:0:x:/:/s\n\
+            www:*:67:67::0:0:x:/:/s\n";
+        for (name, want) in [("root", "daemon"), ("_pbuild", "pbuild"), ("www", ""), ("short", ""), ("none", "")] {
+            assert_eq!(class(master, name.as_bytes()), want.as_bytes(), "{name}");
+        }
+    }
 
     #[test]
     fn lookups() {

@@ -226,6 +226,8 @@ fn guest(account: &Account, command: &Command, numbers: &IdMap) -> Result<Guest>
         env: environment(account, &variables).into_iter().map(text).collect::<Result<_>>()?,
         dir: text(command.dir.clone().unwrap_or_else(|| account.home.clone()))?,
         dir_optional: command.dir.is_none(),
+        login: text(account.name.clone())?,
+        class: text(account.class.clone())?,
         uid: account.uid,
         gid: account.gid,
         // Others that are not among the numbers there cannot be had; with one number none can.

@@ -328,6 +328,14 @@ impl Dir {
         platform::set_mode(self.fd.as_fd(), name, mode)
     }
 
+    /// Sets the file flags of `name`.
+    ///
+    /// # Errors
+    /// As chflagsat(2); `EOPNOTSUPP` where there are none.
+    pub fn set_flags(&self, name: &[u8], flags: u32) -> io::Result<()> {
+        platform::set_flags(self.fd.as_fd(), name, flags)
+    }
+
     /// Sets the modification time of `name`; the access time becomes the same.
     ///
     /// # Errors

@@ -19,6 +19,10 @@ pub struct Guest {
     pub dir: CString,
     /// It starts in `/` where `dir` cannot be entered.
     pub dir_optional: bool,
+    /// Its login name (OpenBSD).
+    pub login: CString,
+    /// Its login class; empty for the default one (OpenBSD).
+    pub class: CString,
     /// Its user.
     pub uid: u32,
     /// Its group.

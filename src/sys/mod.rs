@@ -41,11 +41,12 @@ pub use lock::{Held, Lock, take_record_lock};
 pub use occupant::{Mapping, Occupant, Process};
 pub use plain::enter_plain;
 pub use platform::{
-    Bind, Front, HAS_SESSIONS, HAS_XATTRS, HOST_RECIPE, LIBRARY_DIRS, LIBRARY_MINORS, MOUNT_POINTS, Mount, Outside,
-    Overlays, SEARCH_PATH, USER_NAMESPACE_SETTINGS, can_enter, can_overlay, change_clock, detach, device_set,
-    end_process, enter, enter_user_namespace, execute_again, has_subvolumes, hides_lower, holds_subvolumes, id_map,
-    is_overlay, is_subvolume, make_subvolume, mappings, mounts, next_data, occupants, pid_namespace, process_start,
-    remove_subvolume, shares_blocks, shield, snapshot, take_bind, trace,
+    Bind, Front, HAS_SESSIONS, HAS_XATTRS, HOLDING_FLAGS, HOST_RECIPE, LIBRARY_DIRS, LIBRARY_MINORS, MOUNT_POINTS,
+    Mount, Outside, Overlays, SEARCH_PATH, USER_NAMESPACE_SETTINGS, can_enter, can_overlay, change_clock,
+    confine_writes, detach, device_set, end_process, enter, enter_user_namespace, execute_again, forbid_writes,
+    has_subvolumes, hides_lower, holds_subvolumes, id_map, is_overlay, is_subvolume, make_subvolume, mappings, mounts,
+    next_data, occupants, pid_namespace, process_start, remove_subvolume, shares_blocks, shield, snapshot, take_bind,
+    trace,
 };
 pub use stat::{Entry, FileType, Space, Stat, Visit};
 pub use stdin::{Stdin, WatchedInput};

@@ -25,7 +25,7 @@ pub fn enter_plain(root: &Dir, guest: &Guest, locks: Vec<Held>) -> Result<Ended,
     if pid == 0 {
         drop(reports);
         drop(waiting);
-        let failed = match inside(root) {
+        let failed = match platform::take_class(guest).and_then(|()| inside(root)) {
             Ok(()) => launch.exec(),
             Err(failed) => failed,
         };
@@ -56,7 +56,19 @@ pub fn enter_plain(root: &Dir, guest: &Guest, locks: Vec<Held>) -> Result<Ended,
 }
 
 /// What can fail after the fork.
-const STEPS: &[&str] = &[EXEC, "chroot", "close_range", "setgroups", "setresgid", "setresuid", "chdir", "getcwd"];
+const STEPS: &[&str] = &[
+    EXEC,
+    "chroot",
+    "close_range",
+    "setgroups",
+    "setresgid",
+    "setresuid",
+    "chdir",
+    "getcwd",
+    "login_getclass",
+    "setusercontext",
+    "setlogin",
+];
 
 fn at(operation: &'static str) -> impl FnOnce(Errno) -> Stuck {
     Stuck::new(operation, "")

@@ -368,7 +368,8 @@ fn check(nodes: &[Node]) -> Result<()> {
 pub(crate) mod tests {
     use super::*;
 
-    /// A node for tests: `d etc`, `f etc/passwd 10`, `l lib usr/lib`, `h b a` (b is another name of file a).
+    /// A node for tests: `d etc`, `f etc/passwd 10`, `l lib usr/lib`, `h b a` (b is another name of file a); `flags` at the
+    /// end gives it file flags.
     pub(crate) fn node(text: &str) -> Node {
         let words: Vec<&str> = text.split(' ').collect();
         let meta = Meta { mode: 0o755, mtime: Time { sec: 7, nsec: 0 }, ..Meta::default() };
@@ -381,6 +382,7 @@ pub(crate) mod tests {
             _ => file(words.get(2).unwrap_or(&"x")),
         };
         let mut node = Node::new(path, meta, kind);
+        node.meta.flags = u32::from(words.last() == Some(&"flags"));
         if words[0] == "h" {
             node.group = Some(TreePath::lenient(words[2].as_bytes()).unwrap());
         }

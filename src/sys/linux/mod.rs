@@ -34,7 +34,7 @@ pub use enter::{
     Bind, HAS_SESSIONS, MOUNT_POINTS, Overlays, SEARCH_PATH, USER_NAMESPACE_SETTINGS, can_enter, can_overlay, enter,
     take_bind,
 };
-pub(super) use enter::{mark_inherited, set_credentials};
+pub(super) use enter::{mark_inherited, set_credentials, take_class};
 pub use front::{Front, detach, hides_lower, is_overlay};
 pub use mappings::mappings;
 pub use mounts::{Mount, mounts};
@@ -167,6 +167,14 @@ pub fn change_clock() -> Time {
     Time { sec: now.tv_sec, nsec: now.tv_nsec.try_into().unwrap_or_default() }
 }
 
+/// There are no file flags: what chattr(1) sets is another matter, and not recorded.
+pub const HOLDING_FLAGS: u32 = 0;
+
+/// There are no file flags.
+pub(super) fn set_flags(_: BorrowedFd<'_>, _: &[u8], _: u32) -> io::Result<()> {
+    Err(Errno::OPNOTSUPP.into())
+}
+
 /// chmod that follows no symlink: fchmodat2 (Linux 6.6), else through /proc.
 pub(super) fn set_mode(fd: BorrowedFd<'_>, name: &[u8], mode: u16) -> io::Result<()> {
     const FCHMODAT2: libc::c_long = 452;
@@ -270,4 +278,22 @@ pub fn shares_blocks(from: &Dir, to: &Dir) -> bool {
 /// As prctl(2).
 pub(super) fn forbid_privileges() -> io::Result<()> {
     Ok(rustix::thread::set_no_new_privs(true)?)
+}
+
+/// There is no unveil(2).
+///
+/// # Errors
+/// None.
+#[allow(clippy::unnecessary_wraps)] // as on the other system
+pub fn confine_writes(_: &[std::path::PathBuf]) -> io::Result<()> {
+    Ok(())
+}
+
+/// There is no pledge(2).
+///
+/// # Errors
+/// None.
+#[allow(clippy::unnecessary_wraps)] // as on the other system
+pub fn forbid_writes() -> io::Result<()> {
+    Ok(())
 }

@@ -71,6 +71,70 @@ pub fn enter(root: &Dir, guest: &Guest, _: &Terms, locks: Vec<Held>) -> Result<E
     enter_plain(root, guest, locks)
 }
 
+/// Of a login class: routing table, environment and path aside (login_cap.h).
+const CLASS: libc::c_uint = SET_PRIORITY | SET_RESOURCES | SET_UMASK;
+const SET_PRIORITY: libc::c_uint = 0x08;
+const SET_RESOURCES: libc::c_uint = 0x10;
+const SET_UMASK: libc::c_uint = 0x20;
+
+// What the libc crate has not of libc: login_getclass(3), and setlogin(2).
+unsafe extern "C" {
+    fn login_getclass(name: *const libc::c_char) -> *mut libc::c_void;
+    fn login_close(class: *mut libc::c_void);
+    fn setusercontext(
+        class: *mut libc::c_void,
+        account: *const libc::c_void,
+        uid: libc::uid_t,
+        flags: libc::c_uint,
+    ) -> libc::c_int;
+    fn setlogin(name: *const libc::c_char) -> libc::c_int;
+}
+
+/// Takes what the guest's login class says of limits, priority and umask, and its login name, as chroot(8) does: by the
+/// host's login.conf(5), for these are the host's to give, and so before the root is entered. For a child of a process
+/// without other threads: this allocates.
+pub(in crate::sys) fn take_class(guest: &Guest) -> Result<(), Stuck> {
+    let failed = |operation| Err(Stuck { operation, place: "", mount: None, error: io::Error::last_os_error() });
+    // SAFETY: the names are strings that last; the class is closed once, and used until then. No account is given, which
+    // only what is not asked for here would need.
+    unsafe {
+        let mut class = login_getclass(guest.class.as_ptr());
+        if class.is_null() {
+            // A class that the host does not have.
+            class = login_getclass(c"default".as_ptr());
+        }
+        if class.is_null() {
+            return failed("login_getclass");
+        }
+        let done = setusercontext(class, std::ptr::null(), guest.uid, CLASS);
+        login_close(class);
+        if done != 0 {
+            return failed("setusercontext");
+        }
+        if has_session() && setlogin(guest.login.as_ptr()) != 0 {
+            return failed("setlogin");
+        }
+    }
+    Ok(())
+}
+
+/// Is the session of this process its own, or can it be? The login name is a session's. With a terminal it is not made one:
+/// the terminal would be lost, and Ctrl-C with it.
+fn has_session() -> bool {
+    // SAFETY: no memory is involved but a string that lasts.
+    unsafe {
+        if libc::getsid(0) == libc::getpid() {
+            return true;
+        }
+        let terminal = libc::open(c"/dev/tty".as_ptr(), libc::O_RDWR | libc::O_NOCTTY);
+        if terminal >= 0 {
+            libc::close(terminal);
+            return false;
+        }
+        libc::setsid() != -1
+    }
+}
+
 /// Has the descriptors that we were given closed when the guest is executed; ours are marked already.
 pub(in crate::sys) fn mark_inherited() -> Result<(), Errno> {
     // SAFETY: marks nothing and frees nothing of ours.

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: ISC
 //! OpenBSD: POSIX calls, and what little differs.
 
+mod confine;
 mod devices;
 mod enter;
 mod front;
@@ -12,7 +13,7 @@ mod trace;
 use std::fs::File;
 use std::io;
 use std::ops::Range;
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{AtFlags, Mode};
 use rustix::io::Errno;
@@ -24,12 +25,14 @@ use super::ids::IdMap;
 use super::stat::{FileType, Space, Stat, Visit};
 use crate::tree::{Time, Xattrs};
 
+pub(super) use confine::forbid_privileges;
+pub use confine::{confine_writes, forbid_writes};
 pub use devices::device_set;
 pub use enter::{
     Bind, HAS_SESSIONS, MOUNT_POINTS, Overlays, SEARCH_PATH, USER_NAMESPACE_SETTINGS, can_enter, can_overlay, enter,
     take_bind,
 };
-pub(super) use enter::{mark_inherited, set_credentials};
+pub(super) use enter::{mark_inherited, set_credentials, take_class};
 pub use front::{Front, detach, hides_lower, is_overlay};
 pub use mappings::mappings;
 pub use mounts::{Mount, mounts};
@@ -126,6 +129,19 @@ pub(super) fn set_mode(fd: BorrowedFd<'_>, name: &[u8], mode: u16) -> io::Result
     Ok(rustix::fs::chmodat(fd, name, Mode::from_raw_mode(mode.into()), AtFlags::SYMLINK_NOFOLLOW)?)
 }
 
+/// The file flags (chflags(2)) that keep an entry as it is: nobody renames, links, writes or removes one that has them.
+pub const HOLDING_FLAGS: u32 = libc::SF_IMMUTABLE | libc::SF_APPEND | libc::UF_IMMUTABLE | libc::UF_APPEND;
+
+/// chflags that follows no symlink.
+pub(super) fn set_flags(fd: BorrowedFd<'_>, name: &[u8], flags: u32) -> io::Result<()> {
+    let name = std::ffi::CString::new(name)?;
+    // SAFETY: the descriptor is open and the name a string, both for as long as the call.
+    match unsafe { libc::chflagsat(fd.as_raw_fd(), name.as_ptr(), flags, libc::AT_SYMLINK_NOFOLLOW) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
 #[allow(clippy::unnecessary_wraps)] // as on the other system
 pub(super) fn xattrs(_fd: BorrowedFd<'_>, _name: &[u8], _kind: FileType) -> io::Result<Xattrs> {
     Ok(Xattrs::new())
@@ -185,12 +201,12 @@ pub(super) fn space(fd: BorrowedFd<'_>) -> io::Result<Space> {
     })
 }
 
-/// No filesystem can share blocks.
 /// Two renames would leave a moment without a root, and no call does both.
 pub(super) fn exchange(_: (BorrowedFd<'_>, &[u8]), _: (BorrowedFd<'_>, &[u8]), _: Calls) -> io::Result<()> {
     Err(Errno::OPNOTSUPP.into())
 }
 
+/// No filesystem can share blocks.
 pub(super) fn clone_file(_from: BorrowedFd<'_>, _to: BorrowedFd<'_>, _calls: Calls) -> io::Result<()> {
     Err(Errno::OPNOTSUPP.into())
 }
@@ -288,16 +304,4 @@ impl Outside {
 #[allow(clippy::unnecessary_wraps)] // as on the other system
 pub fn shield() -> io::Result<()> {
     Ok(())
-}
-
-/// Forbids this process all but the network and reading files.
-///
-/// # Errors
-/// As pledge(2).
-pub(super) fn forbid_privileges() -> io::Result<()> {
-    // SAFETY: both are strings that last, or none.
-    match unsafe { libc::pledge(c"stdio rpath inet dns".as_ptr(), std::ptr::null()) } {
-        0 => Ok(()),
-        _ => Err(io::Error::last_os_error()),
-    }
 }
