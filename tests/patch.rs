@@ -596,6 +596,31 @@ fn accounts_are_added() {
     world.refused(&["patch", "apply", "--unsigned", "acc.tgz", "--root", "./root"], &["90 of _new belongs to other"]);
 }
 
+/// A program whose libraries would be nowhere does not come; one that was as broken before may.
+#[test]
+fn a_program_without_its_libraries_does_not_come() {
+    if !able(&["setfattr", "ldd"]) {
+        return;
+    }
+    let world = world();
+    world.sh("rm -r new; cp -a old new; cp /bin/ls new/usr/bin/ls; cp -a old other; cp -a old root");
+    make(&world, "bare", &[]);
+    world.sh("for lib in $(ldd /bin/ls | grep -o '/[^ ]*'); do mkdir -p new${lib%/*}; cp -L $lib new$lib; done");
+    make(&world, "whole", &[]);
+    world.sh("cp -a old broken; cp -a old new2; cp /bin/ls broken/usr/bin/prog; cp /bin/ls new2/usr/bin/prog; echo >> new2/usr/bin/prog
+        $STOCKADE patch diff broken new2 --unsigned --name still -o still.tgz");
+    let apply = |file: &str, root: &str| world.run(&["patch", "apply", "--unsigned", file, "--root", root]);
+    let said = apply("bare.tgz", "./root");
+    assert_eq!(said.status, Some(1), "{said:?}");
+    for words in ["usr/bin/ls: needs /lib", "neither the root nor the change has that", "--allow-unmet"] {
+        assert!(said.err.contains(words), "{said:?}");
+    }
+    assert!(!world.path("root/usr/bin/ls").exists() && !world.path("root/var/db").exists());
+    assert_eq!(apply("whole.tgz", "./root").status, Some(0));
+    assert_eq!(apply("still.tgz", "./broken").status, Some(0));
+    world.ok(&["patch", "apply", "--unsigned", "bare.tgz", "--root", "./other", "--allow-unmet"]);
+}
+
 /// While the package manager works, nothing is patched.
 #[test]
 fn the_package_manager_is_waited_for() {

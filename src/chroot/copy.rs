@@ -285,7 +285,7 @@ pub(crate) fn find_inside(root: &Dir, path: &TreePath) -> Result<Option<TreePath
 }
 
 /// What is at `path`, which leads through no link.
-fn kind_of(root: &Dir, path: &TreePath) -> Result<Option<Kind>> {
+pub(crate) fn kind_of(root: &Dir, path: &TreePath) -> Result<Option<Kind>> {
     if path.is_root() {
         return Ok(Some(Kind::Dir));
     }

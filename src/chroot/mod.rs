@@ -30,6 +30,7 @@ mod layers;
 pub mod list;
 mod login;
 pub mod made;
+mod needs;
 mod numbers;
 mod open;
 pub mod origin;

@@ -216,7 +216,14 @@ impl Root<'_> {
             }
         });
         let configured = self.configured(Path::new("/etc/ld.so.conf"));
-        own.chain(configured).chain(sys::LIBRARY_DIRS.iter().map(PathBuf::from)).collect()
+        own.chain(configured).chain(sys::LIBRARY_DIRS.iter().flat_map(|dir| self.built_in(Path::new(dir)))).collect()
+    }
+
+    /// A directory that the loader knows by itself; Debian's knows those of architectures in it, too.
+    fn built_in(&self, dir: &Path) -> Vec<PathBuf> {
+        let of_arch = |name: &OsString| name.as_bytes().windows(7).any(|word| word == b"-linux-");
+        let inner = (self.names)(dir).into_iter().filter(of_arch).map(|name| dir.join(name));
+        inner.chain([dir.to_owned()]).collect()
     }
 
     /// The directories that ldconfig(8) is told of; `include` names files by a pattern in one directory.

@@ -15,6 +15,7 @@ use super::store::{self, Undo};
 use super::target::Root;
 use super::{look, store::word};
 use crate::chroot::areas;
+use crate::chroot::needs::{View, refuse_unmet};
 use crate::chroot::open::{Chroot, Locking};
 use crate::chroot::place::Home;
 use crate::error::{Error, ErrorKind, IoContext, Result};
@@ -37,6 +38,8 @@ pub struct Options {
     pub skip: Vec<u32>,
     /// The release of the root, where it does not say.
     pub release: Option<String>,
+    /// Apply it although something in it needs a library that is nowhere.
+    pub allow_unmet: bool,
     /// Keep nothing that would undo it.
     pub no_undo: bool,
     /// Restart the services that the patch names.
@@ -242,6 +245,12 @@ impl Job<'_> {
         let decided = bodies.decided.iter().map(|(node, _)| node);
         let want = with_merged(resolved.want, bodies.merged.iter().chain(decided))?;
         report.plan = diff(change.here, &want);
+        if !self.options.allow_unmet {
+            let staged = |path: &TreePath| stages[target.locate(path).ok()?.0].open(*bodies.slots.get(path)?).ok();
+            let root = self.root.dir.try_clone().on("open", "/")?.crossing();
+            let after = View::after(&root, &report.plan, &staged);
+            refuse_unmet(&report.plan, &after, Some(&View::now(&root)), "apply the patch all the same")?;
+        }
         let undo = Undo {
             applied: now(),
             skipped: self.options.skip.clone(),

@@ -9,7 +9,6 @@ mod bundle;
 pub mod errata;
 mod keep;
 mod layer;
-mod needs;
 mod omit;
 mod secrets;
 mod seen;
@@ -18,6 +17,7 @@ mod upper;
 use std::ffi::OsString;
 
 use super::login::ACCOUNT_FILES;
+use super::needs::{View, refuse_unmet};
 use super::open::{Chroot, Locking};
 use super::place::{Home, bytes};
 use crate::error::{Error, ErrorKind, IoContext, Result};
@@ -161,7 +161,7 @@ impl Recording {
         let recorded = Recorded { all, plan, left_out, seen };
         secrets::refuse(&recorded.plan, view, watch)?;
         if !incomplete {
-            needs::refuse_unmet(&recorded.plan, view)?;
+            refuse_unmet(&recorded.plan, &View::now(view), None, "record all the same")?;
         }
         Ok(recorded)
     }

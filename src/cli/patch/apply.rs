@@ -51,6 +51,7 @@ fn options(args: &Apply) -> Options {
         on_conflict,
         skip: args.skip.clone(),
         release: args.release.clone(),
+        allow_unmet: args.allow_unmet,
         no_undo: args.no_undo,
         restart: args.restart,
         dry_run: args.dry_run,

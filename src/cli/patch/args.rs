@@ -117,6 +117,9 @@ pub(in crate::cli) struct Apply {
     /// The release of the root, where it does not say itself
     #[arg(long, value_name = "RELEASE")]
     pub(in crate::cli) release: Option<String>,
+    /// Apply patches too whose programs need libraries that are not there
+    #[arg(long)]
+    pub(in crate::cli) allow_unmet: bool,
     /// Keep nothing that would undo the patch
     #[arg(long)]
     pub(in crate::cli) no_undo: bool,

@@ -137,6 +137,7 @@ fn as_apply(args: &Sync, file: PathBuf) -> Apply {
         replace: false,
         skip: Vec::new(),
         release: args.release.clone(),
+        allow_unmet: false,
         no_undo: false,
         restart: false,
         dry_run: false,
