@@ -175,9 +175,11 @@ impl Work<'_> {
     fn take(&mut self, entry: &Entry) {
         let change = &entry.change;
         let here = self.here.tree.get(change.path.as_bytes());
-        let step =
-            here.and_then(|here| (self.here.left)(&change.path).into_iter().find(|node| node.kind.same(&here.kind)));
-        if let (Some(step), Some(_)) = (step, &change.before) {
+        let untouched = |here: &Node| change.before.as_ref().is_some_and(|before| before.same(here));
+        let step = here
+            .filter(|here| !untouched(here))
+            .and_then(|here| (self.here.left)(&change.path).into_iter().find(|node| node.kind.same(&here.kind)));
+        if let Some(step) = step {
             // One of the patches that this one is made of is there.
             let change = Change { before: Some(step), ..change.clone() };
             return self.take_change(&Entry { change, ..*entry });

@@ -18,22 +18,19 @@ use crate::watch::Watch;
 
 /// One patch that does what these do one after the other; `head` has its name and whatever else is said already.
 ///
-/// What comes in one and goes in a later one is in none. A file comes as a difference only where a single patch has
-/// that; where several change it, its content must follow from what one of them brings whole.
+/// A root may have some of them already: what comes in one and goes in a later one is taken away where it is. A file
+/// comes as a difference only where a single patch has that; where several change it, its content must follow from what
+/// one of them brings whole.
 ///
 /// # Errors
 /// [`ErrorKind::Refused`] if one does not go on where those before it stopped, if they are for different systems, or if
 /// the content of a file is in none of them.
 pub fn squash(members: &[Contents], head: Head) -> Result<Contents> {
     let head = join_heads(members, head)?;
-    let mut changes = join_changes(members)?;
+    let (mut changes, between) = join_changes(members)?;
     anchor(&mut changes);
-    // What came to nothing.
-    changes.retain(|_, change| match (&change.before, &change.after) {
-        (None, None) => false,
-        (Some(before), Some(after)) => before.kind.is_dir() || !before.same(after) || before.group != after.group,
-        _ => true,
-    });
+    changes.retain(|path, change| !comes_to_nothing(change) || turn_back(change, between.get(path)));
+    drop_misplaced(&mut changes);
     let mut contents = Contents::new(head, Plan { changes: changes.into_values().collect() });
     let known = known(members);
     for entry in &mut contents.entries {
@@ -98,9 +95,39 @@ fn extend<T: Clone + PartialEq>(ours: &mut Vec<T>, theirs: &[T]) {
     }
 }
 
-/// What was before the first change of each path, and will be after the last.
-fn join_changes(members: &[Contents]) -> Result<BTreeMap<TreePath, Change>> {
-    let mut changes: BTreeMap<TreePath, Change> = BTreeMap::new();
+fn comes_to_nothing(change: &Change) -> bool {
+    match (&change.before, &change.after) {
+        (None, None) => true,
+        (Some(before), Some(after)) => !before.kind.is_dir() && before.same(after) && before.group == after.group,
+        _ => false,
+    }
+}
+
+/// Makes a change that comes to nothing the way back from what was there `between`. Is there one?
+fn turn_back(change: &mut Change, between: Option<&Node>) -> bool {
+    let Some(between) = between.filter(|_| change.after.as_ref().is_none_or(|after| after.group.is_none())) else {
+        return false;
+    };
+    change.replace = change.after.as_ref().is_none_or(|after| !after.kind.same(&between.kind));
+    change.before = Some(Node { group: None, origin: None, ..between.clone() });
+    change.link = None;
+    true
+}
+
+/// Leaves out what was in a directory that is none in the state that the patch begins with.
+fn drop_misplaced(changes: &mut BTreeMap<TreePath, Change>) {
+    let is_leaf = |change: &Change| change.before.as_ref().is_some_and(|before| !before.kind.is_dir());
+    let leaves: HashSet<TreePath> =
+        changes.iter().filter(|(_, change)| is_leaf(change)).map(|(path, _)| path.clone()).collect();
+    changes.retain(|path, change| change.after.is_some() || !path.ancestors().any(|above| leaves.contains(&above)));
+}
+
+type Changes = BTreeMap<TreePath, Change>;
+
+/// What was before the first change of each path, and will be after the last; and what was there before the last of
+/// several.
+fn join_changes(members: &[Contents]) -> Result<(Changes, HashMap<TreePath, Node>)> {
+    let (mut changes, mut between) = (Changes::new(), HashMap::new());
     for member in members {
         for Entry { change, .. } in &member.entries {
             let Some(earlier) = changes.get_mut(&change.path) else {
@@ -117,13 +144,14 @@ fn join_changes(members: &[Contents]) -> Result<BTreeMap<TreePath, Change>> {
                 return Err(Error::new(ErrorKind::Refused, reason).at(&change.path));
             }
             earlier.after.clone_from(&change.after);
+            between.extend(change.before.clone().map(|node| (change.path.clone(), node)));
             // How the inode came to be is said where it was made.
             if change.replace {
                 (earlier.replace, earlier.link) = (true, change.link.clone());
             }
         }
     }
-    Ok(changes)
+    Ok((changes, between))
 }
 
 /// Names that join an inode which is gone again: the first of its group gets one, the others join that.
