@@ -18,6 +18,7 @@ use super::state::State;
 use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::path::TreePath;
 use crate::recipe::{self, Origin, Recipe};
+use crate::select::closure::policy::EMBEDDED;
 use crate::source::{self, dir::fingerprint};
 use crate::sys::{self, Calls, Dir};
 use crate::tree::policy::{ADOPTED, Left};
@@ -121,6 +122,9 @@ pub(crate) fn key(recipe: &Recipe, built: &Built, anchor: &Dir, host: &HostInput
     let mut hash = Sha256::new();
     hash.update(concat!(env!("CARGO_PKG_VERSION"), "\n"));
     hash.update(recipe.to_toml()?);
+    if recipe.closure.is_some() {
+        EMBEDDED.iter().for_each(|(_, text)| hash.update(text));
+    }
     for source in &recipe.sources {
         let paths = match &source.origin {
             Origin::Archive { path, .. } => vec![path.clone()],

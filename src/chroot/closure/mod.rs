@@ -19,6 +19,7 @@ use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::path::TreePath;
 use crate::recipe::{Action, Closure, Recipe};
 use crate::select::closure::graph::Graph;
+use crate::select::closure::owners::Lists;
 use crate::select::closure::{self, Reason, Request, View};
 use crate::select::packages::{Database, FileOptions};
 use crate::source::dir::{ScanOptions, scan_paths};
@@ -63,7 +64,7 @@ pub(crate) fn select(calls: Calls, wanted: &Closure, watch: &Watch) -> Result<Se
     let root = Dir::open(std::path::Path::new("/"), calls).on("open", "/")?.crossing();
     let view = View::new(&root)?;
     watch.begin("following what programs need", 0);
-    let found = closure::gather(&view, &request(&root, wanted, watch)?, watch)?;
+    let found = closure::gather(&view, &Lists::read(&root)?, &request(&root, wanted, watch)?, watch)?;
     let paths: Vec<TreePath> = found.entries.keys().cloned().collect();
     let scan = scan_paths(&root, &paths, &ScanOptions { xattrs: true, ..ScanOptions::default() }, watch)?;
     let mut nodes = nodes(&scan.tree, &found)?;

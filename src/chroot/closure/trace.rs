@@ -11,6 +11,7 @@ use crate::chroot::login::read_below;
 use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::path::{PathSet, TreePath, escape};
 use crate::recipe::Closure;
+use crate::select::closure::owners::Lists;
 use crate::select::closure::{self, View};
 use crate::sys::{self, Calls, Dir, FileType, Traced};
 use crate::watch::Watch;
@@ -49,7 +50,7 @@ pub fn run(calls: Calls, wanted: &Closure, argv: &[Vec<u8>], watch: &Watch) -> R
     });
     let status = status.on("ptrace", shown)?;
     let view = View::new(&root)?;
-    let known = closure::gather(&view, &request(&root, wanted, watch)?, watch)?.entries;
+    let known = closure::gather(&view, &Lists::read(&root)?, &request(&root, wanted, watch)?, watch)?.entries;
     let elsewhere = PathSet::new(ELSEWHERE)?;
     let (mut missed, mut written, mut opened) = (BTreeMap::new(), BTreeSet::new(), HashSet::new());
     for (path, one) in seen {

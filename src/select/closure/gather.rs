@@ -3,16 +3,15 @@
 #![forbid(unsafe_code)]
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
-use std::io::Read;
-use std::sync::Arc;
+use std::rc::Rc;
 
 use super::elf::Machine;
+use super::owners::{Lists, Owners};
 use super::policy::{self, Policy};
-use super::script::{self, Language};
 use super::search::{Loader, Search};
-use super::view::{View, absolute, below};
-use super::{Closure, PROGRAM_DIRS, Reason, Request, hints};
-use crate::error::{Error, ErrorKind, IoContext, Result};
+use super::view::{View, absolute};
+use super::{Closure, Reason, Request};
+use crate::error::{Error, ErrorKind, Result};
 use crate::path::{PathSet, TreePath, escape};
 use crate::select::packages::{MERGED, SECRETS};
 use crate::sys::FileType;
@@ -22,6 +21,8 @@ use crate::watch::Watch;
 const MAX_ENTRIES: usize = 2_000_000;
 /// How much of a script is read.
 pub(super) const MAX_SCRIPT: u64 = 1 << 20;
+/// What the kernel shows: links lead there, but nothing there is taken.
+const RUNNING: [&str; 2] = ["proc", "sys"];
 /// How deep trees may be.
 const MAX_DEPTH: usize = 64;
 
@@ -59,7 +60,7 @@ pub(super) struct Gatherer<'a> {
     pub(super) todo: VecDeque<Task>,
     /// Objects that were loaded, and with what weight.
     pub(super) loaded: HashMap<TreePath, u8>,
-    /// Modules of Perl that were read.
+    /// Modules that were read.
     pub(super) read: HashSet<TreePath>,
     /// Which loader loads what is for a machine.
     pub(super) loaders: BTreeMap<Machine, Loader>,
@@ -68,19 +69,25 @@ pub(super) struct Gatherer<'a> {
     known: HashSet<(TreePath, Reason)>,
     /// Files that are or were in the list of work, and with what weight.
     pub(super) queued: HashMap<TreePath, u8>,
-    secrets: PathSet,
-    policies: Vec<Policy>,
+    pub(super) secrets: PathSet,
+    running: PathSet,
+    pub(super) policies: Vec<Policy>,
+    /// What the policies that applied leave out of trees.
+    pub(super) except: Vec<String>,
+    pub(super) owners: Owners<'a>,
+    /// Packages whose own files were looked at.
+    pub(super) opened: HashSet<usize>,
     /// Interpreters of scripts in trees that were left out: the first script, and how many.
-    left_out: BTreeMap<Vec<u8>, (TreePath, usize)>,
-    request: &'a Request,
+    pub(super) left_out: BTreeMap<Vec<u8>, (TreePath, usize)>,
+    pub(super) request: &'a Request,
     watch: &'a Watch,
 }
 
-/// Gathers all that `request` needs of the host that `view` shows.
+/// Gathers all that `request` needs of the host that `view` shows, and of which dpkg keeps these lists.
 ///
 /// # Errors
 /// [`ErrorKind::NotFound`] for a program or library that is missing, with the chain that wants it; what the system says.
-pub fn gather(view: &View, request: &Request, watch: &Watch) -> Result<Closure> {
+pub fn gather(view: &View, lists: &Lists, request: &Request, watch: &Watch) -> Result<Closure> {
     let mut policies = policy::all()?;
     for name in request.with.iter().chain(&request.without) {
         if !policies.iter().any(|policy| policy.name == *name) {
@@ -102,7 +109,11 @@ pub fn gather(view: &View, request: &Request, watch: &Watch) -> Result<Closure> 
         interpreters: HashMap::new(),
         known: HashSet::new(),
         secrets: PathSet::new(SECRETS)?,
+        running: PathSet::new(RUNNING)?,
         policies,
+        except: Vec::new(),
+        owners: lists.owners(),
+        opened: HashSet::new(),
         left_out: BTreeMap::new(),
         request,
         watch,
@@ -178,6 +189,9 @@ impl Gatherer<'_> {
     /// # Errors
     /// [`ErrorKind::NotFound`] if it must be there and is not.
     pub(super) fn take(&mut self, path: &[u8], want: &Want) -> Result<bool> {
+        if !want.must && self.is_running(path)? {
+            return Ok(false);
+        }
         let found = self.view.follow(path)?;
         let Some((end, kind)) = &found.end else {
             if want.must {
@@ -202,7 +216,12 @@ impl Gatherer<'_> {
         Ok(true)
     }
 
-    fn enter_links(&mut self, links: &[TreePath], want: &Want) -> Result<()> {
+    /// Is it one of the paths that are not looked at, let alone taken? What is in there may not even be ours to read.
+    fn is_running(&self, path: &[u8]) -> Result<bool> {
+        Ok(self.running.covers(&TreePath::lenient(path)?))
+    }
+
+    pub(super) fn enter_links(&mut self, links: &[TreePath], want: &Want) -> Result<()> {
         for link in links {
             self.enter(link, &absolute(link), want)?;
         }
@@ -247,6 +266,7 @@ impl Gatherer<'_> {
     /// A link in a tree stays as it is; where it leads comes along, unless that is a directory that holds half the host.
     fn link_in_tree(&mut self, link: &TreePath, want: &Want, (except, depth): (&PathSet, usize)) -> Result<()> {
         let found = match self.view.follow(&absolute(link)) {
+            Ok(found) if found.end.as_ref().is_some_and(|(end, _)| self.running.covers(end)) => Rc::default(),
             Ok(found) => found,
             Err(e) if e.kind() == ErrorKind::BadInput => return Ok(()),
             Err(e) => return Err(e),
@@ -279,148 +299,6 @@ impl Gatherer<'_> {
             self.apply_policies(path)?;
         }
         Ok(new)
-    }
-
-    /// Looks into a file: an object is loaded, a script read.
-    fn look_into(&mut self, task: &Task) -> Result<()> {
-        let Some(stat) = self.view.stat(&task.path)? else { return Ok(()) };
-        let is_library = task.path.name().windows(3).any(|part| part == b".so") || task.path.name().ends_with(b".node");
-        // In a tree most files are data.
-        if task.want.in_tree && stat.mode & 0o111 == 0 && !is_library {
-            return Ok(());
-        }
-        if let Some(elf) = self.search.elf(&task.path)? {
-            return self.load(task, &elf);
-        }
-        let Some(file) = self.view.open(&task.path)? else { return Ok(()) };
-        let mut text = Vec::new();
-        file.take(MAX_SCRIPT).read_to_end(&mut text).on("read", &task.path)?;
-        let Some(interpreter) = script::interpreter(&text) else {
-            let language = if task.path.name().ends_with(b".py") { Some(Language::Python) } else { None };
-            return language.map_or(Ok(()), |language| self.read_script(task, &text, language));
-        };
-        let language = Language::of(interpreter.name());
-        if task.want.in_tree && language != Some(Language::Shell) && !self.is_there(&interpreter)? {
-            let entry = self.left_out.entry(interpreter.name().to_vec()).or_insert_with(|| (task.path.clone(), 0));
-            entry.1 += 1;
-            return Ok(());
-        }
-        let by = |why: &str| Want {
-            reason: Reason { by: Some(task.path.clone()), why: why.into() },
-            in_tree: false,
-            ..task.want.clone()
-        };
-        self.take(&interpreter.path, &by("interpreter"))?;
-        if let Some(program) = &interpreter.program {
-            self.program(program, &by("interpreter"))?;
-        }
-        match language {
-            Some(language) if !task.want.in_tree => self.read_script(task, &text, language),
-            _ => Ok(()),
-        }
-    }
-
-    /// Is the interpreter of a script in the closure already?
-    fn is_there(&self, interpreter: &script::Interpreter) -> Result<bool> {
-        let at = match &interpreter.program {
-            Some(program) => match self.look_up(program)? {
-                Some(at) => at,
-                None => return Ok(false),
-            },
-            None => interpreter.path.clone(),
-        };
-        let found = self.view.follow(&at)?;
-        Ok(found.file().is_some_and(|path| self.closure.entries.contains_key(path)))
-    }
-
-    /// The program of this name on the host.
-    fn look_up(&self, name: &[u8]) -> Result<Option<Vec<u8>>> {
-        if name.contains(&b'/') {
-            return Ok(Some(name.to_vec()).filter(|name| name.starts_with(b"/")));
-        }
-        for dir in PROGRAM_DIRS {
-            let at = below(dir.as_bytes(), name);
-            let found = self.view.follow(&at)?;
-            if let Some(path) = found.file()
-                && self.view.stat(path)?.is_some_and(|stat| stat.mode & 0o111 != 0)
-            {
-                return Ok(Some(at));
-            }
-        }
-        Ok(None)
-    }
-
-    /// Adds a program by name.
-    pub(super) fn program(&mut self, name: &[u8], want: &Want) -> Result<bool> {
-        match self.look_up(name)? {
-            Some(at) => self.take(&at, want),
-            None if want.must => Err(self.missing(name, want)),
-            None => Ok(false),
-        }
-    }
-
-    /// Adds what the policies want because of `path`.
-    fn apply_policies(&mut self, path: &TreePath) -> Result<()> {
-        let policies = std::mem::take(&mut self.policies);
-        let asked = |policy: &Policy| !policy.asked || self.request.with.contains(&policy.name);
-        let applying: Vec<&Policy> = policies.iter().filter(|policy| asked(policy) && policy.applies(path)).collect();
-        let done = applying.into_iter().try_for_each(|policy| self.apply(policy, path));
-        self.policies = policies;
-        done
-    }
-
-    fn apply(&mut self, policy: &Policy, path: &TreePath) -> Result<()> {
-        let is_file = self.view.stat(path)?.is_some_and(|stat| stat.kind == FileType::File);
-        let elf = if is_file { self.search.elf(path)? } else { None };
-        let wants = policy.wants(path, elf.as_ref().map(|elf| elf.machine));
-        let why: Arc<str> = format!("policy {}: {}", policy.name, policy.reason).into();
-        let want = Want { reason: Reason { by: Some(path.clone()), why }, must: false, in_tree: true };
-        for pattern in &wants.paths {
-            for at in hints::glob(self.view, pattern.as_bytes())? {
-                let found = self.view.follow(&at)?;
-                match found.dir() {
-                    Some(dir) => {
-                        self.enter_links(&found.links, &want)?;
-                        self.tree(&dir.clone(), &want, &policy.except, 0)?;
-                    }
-                    None => drop(self.take(&at, &want)?),
-                }
-            }
-        }
-        let named = Want { in_tree: false, ..want.clone() };
-        for name in &wants.programs {
-            self.program(name.as_bytes(), &named)?;
-        }
-        for pattern in &wants.directories {
-            for at in hints::glob(self.view, pattern.as_bytes())? {
-                let found = self.view.follow(&at)?;
-                self.enter_links(&found.links, &want)?;
-                if let Some(dir) = found.dir() {
-                    self.enter(dir, &at, &want)?;
-                    self.closure.own.insert(dir.clone());
-                }
-            }
-        }
-        self.closure.users.extend(wants.users);
-        match elf {
-            Some(elf) => wants.libraries.iter().try_for_each(|name| self.late(path, &elf, name.as_bytes(), &named)),
-            None => Ok(()),
-        }
-    }
-
-    /// The name services that the host's nsswitch.conf names.
-    pub(super) fn services(&self) -> Result<Vec<String>> {
-        if !self.request.host_nss {
-            return Ok(Vec::new());
-        }
-        let text = self.view.text("/etc/nsswitch.conf", MAX_SCRIPT)?;
-        let lines = text.lines().map(|line| line.split('#').next().unwrap_or_default());
-        let words = lines.filter_map(|line| line.split_once(':')).flat_map(|(_, rest)| rest.split_whitespace());
-        let plain = |word: &&str| word.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
-        let mut names: Vec<String> = words.filter(plain).map(|word| format!("libnss_{word}.so.2")).collect();
-        names.sort();
-        names.dedup();
-        Ok(names)
     }
 
     /// That `path` is missing, with the chain that wants it.

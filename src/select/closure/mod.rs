@@ -5,13 +5,16 @@
 //! programs load without saying so is in data files. Symlinks stay what they are; their targets come along.
 #![forbid(unsafe_code)]
 
+mod apply;
 pub mod cache;
 pub mod elf;
 mod gather;
 pub mod graph;
 pub mod hints;
 mod load;
+mod look;
 mod modules;
+pub mod owners;
 pub mod policy;
 pub mod script;
 pub mod search;

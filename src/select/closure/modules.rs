@@ -94,7 +94,7 @@ impl Gatherer<'_> {
                 && (dir.ends_with(b"-packages") || self.view.follow(&below(&package, b"__init__.py"))?.file().is_some())
             {
                 let path = path.clone();
-                if self.closure.entries.contains_key(&path) {
+                if !self.read.insert(path.clone()) {
                     return self.enter(&path, &package, want).map(drop);
                 }
                 self.tree(&path, want, &PathSet::new(["**/tests", "**/test"])?, 0)?;

@@ -10,12 +10,14 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::path::{PathSet, TreePath};
 
 /// The data files in the program, by name.
-pub const EMBEDDED: [(&str, &str); 5] = [
+pub const EMBEDDED: [(&str, &str); 6] = [
     ("system", include_str!("../../../policies/system.toml")),
     ("languages", include_str!("../../../policies/languages.toml")),
     ("services", include_str!("../../../policies/services.toml")),
     ("tools", include_str!("../../../policies/tools.toml")),
     ("openbsd", include_str!("../../../policies/openbsd.toml")),
+    // The last one: it leaves out what the others leave out.
+    ("packages", include_str!("../../../policies/packages.toml")),
 ];
 
 /// One entry of a data file, as it is written.
@@ -27,6 +29,8 @@ struct Entry {
     when: Vec<String>,
     #[serde(default)]
     paths: Vec<String>,
+    #[serde(default)]
+    owned: Vec<String>,
     #[serde(default)]
     except: Vec<String>,
     #[serde(default)]
@@ -54,8 +58,12 @@ pub struct Policy {
     pub name: String,
     /// Why it is needed.
     pub reason: String,
-    /// Files and trees to leave out.
+    /// Files and trees to leave out of trees.
     pub except: PathSet,
+    /// The same as patterns, for the trees of packages.
+    pub excepted: Vec<String>,
+    /// Where what is of the file's package comes along.
+    pub owned: PathSet,
     /// It applies only where the recipe names it.
     pub asked: bool,
     when: PathSet,
@@ -103,6 +111,8 @@ pub fn parse(text: &str) -> Result<Vec<Policy>> {
         Ok(Policy {
             when: PathSet::new(&entry.when)?,
             except: PathSet::new(&entry.except)?,
+            excepted: entry.except,
+            owned: PathSet::new(&entry.owned)?,
             name: entry.name,
             reason: entry.reason,
             asked: entry.asked,
@@ -160,7 +170,7 @@ mod tests {
             assert!(names.insert(policy.name.clone()), "{} is there twice", policy.name);
             assert!(policy.reason.len() > 10 && !policy.reason.ends_with('.'), "{}: {:?}", policy.name, policy.reason);
             let wants = policy.wants(&TreePath::new(*b"usr/bin/prog").unwrap(), None);
-            assert_ne!(wants, Wants::default(), "{} wants nothing", policy.name);
+            assert!(wants != Wants::default() || !policy.owned.is_empty(), "{} wants nothing", policy.name);
             for path in wants.paths.iter().chain(&wants.directories) {
                 assert!(path.starts_with('/') && !path.contains(['{', '}']), "{}: {path}", policy.name);
             }

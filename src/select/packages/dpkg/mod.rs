@@ -8,6 +8,7 @@ mod closure;
 pub mod control;
 mod depends;
 mod files;
+mod kin;
 pub mod tables;
 mod version;
 
