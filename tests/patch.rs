@@ -552,7 +552,11 @@ fn all_chroots_are_patched() {
     world.sh("echo mine > home/b/usr/bin/prog; echo VERSION_ID=4712 > home/c/etc/os-release");
     // Standard input can be read once.
     world.refused(&["patch", "apply", "--unsigned", "-", "--all-chroots"], &["can be read once"]);
-    world.sh("$STOCKADE patch apply --unsigned - --root d < q.tgz");
+    let said = world.sh("$STOCKADE patch apply --unsigned - --root d < q.tgz");
+    let older =
+        |name: &str| said.lines().find(|line| line.contains(&format!("home/{name}: this chroot holds older copies: ")));
+    assert!(older("a").is_some_and(|line| line.contains(" usr/bin/prog ") && line.contains("--root a)")), "{said}");
+    assert!(older("b").is_some() && older("c").is_some() && older("d").is_none(), "{said}");
     let said = world.run(&["patch", "apply", "--unsigned", "q.tgz", "--all-chroots"]);
     assert_eq!(said.status, Some(2), "{said:?}");
     for line in [
@@ -566,6 +570,27 @@ fn all_chroots_are_patched() {
         assert!(said.out.contains(line), "{line}: {said:?}");
     }
     assert!(!Path::new("/var/db/stockade/patches/q").exists());
+    assert!(!said.out.contains("home/a: this chroot holds"), "{said:?}");
+}
+
+/// Jails are made of the host's files: they are named, and not patched.
+#[test]
+fn jails_are_named_and_built_again() {
+    if !able(&["setfattr"]) {
+        return;
+    }
+    let world = world();
+    world.ok(&["jail", "j", "ls"]);
+    world.sh("rm -r old new; mkdir -p old/bin; cp home/j/usr/bin/ls old/bin/ls; cp -a old new; echo >> new/bin/ls; cp -a old root");
+    make(&world, "ls", &[]);
+    let said = world.ok(&["patch", "apply", "--unsigned", "ls.tgz", "--root", "./root", "--allow-unmet"]);
+    let line = said.lines().find(|line| line.contains("home/j: this jail holds older copies: usr/bin/ls  ")).unwrap();
+    assert!(line.ends_with("(stockade build j)"), "{said}");
+    let said = world.run(&["patch", "apply", "--unsigned", "ls.tgz", "--root", "j"]);
+    assert!(
+        said.status == Some(2) && said.out.contains("it is a jail, made of the files of the host: stockade build"),
+        "{said:?}"
+    );
 }
 
 /// What a patch says of accounts is added to the files of the root, whatever else is in them.

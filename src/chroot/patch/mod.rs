@@ -14,6 +14,7 @@ mod follow;
 pub(crate) mod lasting;
 mod look;
 pub mod official;
+pub mod older;
 mod order;
 mod record;
 pub(crate) mod store;

@@ -4,11 +4,14 @@
 
 use std::collections::HashSet;
 
+use super::older::is_jail;
 use super::store::Installed;
 use super::target::Root;
+use crate::chroot::place::bytes;
 use crate::chroot::release;
 use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::patch::{Contents, Head, arch};
+use crate::path::escape;
 use crate::sys;
 use crate::tree::Digest;
 
@@ -46,6 +49,10 @@ pub(crate) fn order(contents: &Contents, root: &Root, installed: &[Installed], k
     if let Some(same) = installed.iter().find(another) {
         let reason = format!("another patch of this name is there: {}", same.digest);
         return Ok(Order::Foreign(reason));
+    }
+    if root.state.as_ref().map_or(Ok(false), is_jail)? {
+        let build = format!("stockade build {}", escape(bytes(&root.place.root)));
+        return Ok(Order::Foreign(format!("it is a jail, made of the files of the host: {build}")));
     }
     if let Some(reason) = foreign(head, root, known)? {
         return Ok(Order::Foreign(reason));

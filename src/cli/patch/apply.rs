@@ -2,7 +2,7 @@
 //! `stockade patch apply`: applies patches to a root, or to all.
 #![forbid(unsafe_code)]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -13,6 +13,7 @@ use super::args::{Apply, trust};
 use super::{followed_lines, followed_value, noted_lines, noted_value};
 use crate::chroot::Home;
 use crate::chroot::patch::apply::{Options, Outcome, Report, apply};
+use crate::chroot::patch::older::{Older, older};
 use crate::chroot::patch::roots;
 use crate::cli::out::{Out, report, shown};
 use crate::cli::progress::watched;
@@ -20,7 +21,7 @@ use crate::cli::{Exit, json};
 use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::patch::resolve::OnConflict;
 use crate::patch::sequence::{Item, in_order};
-use crate::patch::{Bundle, Keys};
+use crate::patch::{Bundle, Contents, Keys};
 use crate::path::TreePath;
 use crate::select::packages::Owners;
 use crate::sys::Mapping;
@@ -33,12 +34,51 @@ pub(super) fn run(args: &Apply, out: &mut Out) -> Result<Exit> {
     let roots = if args.all_chroots { roots(&home)? } else { vec![args.root.clone().into_os_string()] };
     let files = job.files()?;
     let mut exit = Exit::Done;
+    let mut there = There::default();
     for root in &roots {
-        if job.to_root(root, &files, out)? != Exit::Done {
+        if job.to_root(root, &files, &mut there, out)? != Exit::Done {
             exit = Exit::Differs;
         }
     }
+    there.print_older(&home, out)?;
     Ok(exit)
+}
+
+/// What is there now: patches, and the roots that have one.
+#[derive(Default)]
+struct There {
+    roots: HashSet<PathBuf>,
+    patches: Vec<Contents>,
+}
+
+impl There {
+    fn add(&mut self, report: &Report) {
+        if matches!(report.outcome, Outcome::Applied | Outcome::Adopted | Outcome::Installed) {
+            self.roots.insert(report.root.clone());
+            if self.patches.iter().all(|known| known.head.name != report.contents.head.name) {
+                self.patches.push(report.contents.clone());
+            }
+        }
+    }
+
+    /// Names the chroots and jails that still hold what was mended.
+    fn print_older(&self, home: &Home, out: &mut Out) -> Result<()> {
+        for Older { root, name, jail, copies } in older(home, &self.roots, &self.patches)? {
+            let mend = if jail { format!("stockade build {name}") } else { format!("patch it, too: --root {name}") };
+            if out.json {
+                let copy =
+                    |(path, patch): &(TreePath, String)| json!({ "path": json::path(path.as_bytes()), "patch": patch });
+                let copies: Value = copies.iter().map(copy).collect();
+                out.value(&json!({ "older": json::host_path(&root), "jail": jail, "mend": mend, "copies": copies }))?;
+                continue;
+            }
+            let what = if jail { "jail" } else { "chroot" };
+            let paths: Vec<String> = copies.iter().map(|(path, _)| path.to_string()).collect();
+            let shown = shown(&root);
+            out.line(format_args!("{shown}: this {what} holds older copies: {}  ({mend})", paths.join(" ")))?;
+        }
+        Ok(())
+    }
 }
 
 fn options(args: &Apply) -> Options {
@@ -108,7 +148,7 @@ impl Job<'_> {
         Bundle::open(super::open(file, watch)?, trust(self.keys)).map_err(|error| error.at(bytes(file)))
     }
 
-    fn to_root(&self, root: &OsStr, files: &[PathBuf], out: &mut Out) -> Result<Exit> {
+    fn to_root(&self, root: &OsStr, files: &[PathBuf], there: &mut There, out: &mut Out) -> Result<Exit> {
         let mut exit = Exit::Done;
         for file in files {
             let applied =
@@ -122,6 +162,7 @@ impl Job<'_> {
                 }
                 done => done.map_err(|error| if error.path().is_some() { error } else { error.at(bytes(file)) })?,
             };
+            there.add(&done);
             if out.json {
                 out.value(&self.value(&done))?
             } else {
