@@ -32,6 +32,15 @@ fn recipe(world: &World, name: &str, more: &str) {
     world.write(&format!("{name}.toml"), &format!("extends = \"{name}\"\n{more}\n{points}{from}"));
 }
 
+/// A world with the release, and the chroot b0 built of it by the recipe `name` with `more`; the log is empty.
+fn built(name: &str, more: &str) -> World {
+    let world = release();
+    recipe(&world, name, more);
+    build(&world, name);
+    log(&world);
+    world
+}
+
 fn build(world: &World, name: &str) -> String {
     world.ok(&["build", "b0", "-f", &format!("{name}.toml")])
 }
@@ -92,10 +101,7 @@ fn a_newer_snapshot_and_what_was_edited() {
     if !able(&TOOLS) {
         return;
     }
-    let world = release();
-    recipe(&world, "openbsd-build", "");
-    build(&world, "openbsd-build");
-    log(&world);
+    let world = built("openbsd-build", "");
     world.sh(
         "cd home/b0; echo 'mine' > etc/motd; echo 'Port 23' >> etc/ssh/sshd_config; echo tuned >> etc/login.conf
         echo x > usr/bin/unknown; mkdir -p usr/local/bin; echo x > usr/local/bin/mine; echo alias >> root/.profile
@@ -139,10 +145,7 @@ fn an_action_that_fails_is_due_again() {
     if !able(&TOOLS) {
         return;
     }
-    let world = release();
-    recipe(&world, "openbsd-build", "");
-    build(&world, "openbsd-build");
-    log(&world);
+    let world = built("openbsd-build", "");
     // Each reads something that changed; the second fails.
     world.sh(
         r#"cd sets; echo libz2 > base/usr/lib/libz.so.7.1; echo '_x:*:98:98::0:0:x:/:/sbin/nologin' >> etc/etc/master.passwd
@@ -207,9 +210,7 @@ fn a_place_to_build_ports_in() {
     if !able(&TOOLS) {
         return;
     }
-    let world = release();
-    recipe(&world, "openbsd-ports", "");
-    build(&world, "openbsd-ports");
+    let world = built("openbsd-ports", "");
     by_hand(&world, &["base", "comp", "man", "xbase", "xfont", "xshare"], &format!("{DEVICES}\n{DOAS}\n{PORTS}"));
     assert_eq!(differences(&world, "b0", &NOT_OF_SETS), "");
     // Between two bulks what was installed goes; what was fetched, built and written down stays.
@@ -251,6 +252,39 @@ fn a_place_to_build_errata_in() {
     world.sh("for p in src/usr.sbin/httpd/main.c obj/usr.sbin; do rsync -aR home/b0/./usr/$p want/; done");
     assert_eq!(differences(&world, "b0", &NOT_OF_SETS), "");
     world.assert_tidy();
+}
+
+#[test]
+fn devices_lie_on_a_filesystem_of_their_own() {
+    if !able(&["unshare"]) {
+        return;
+    }
+    let world = World::new();
+    world.write("own.toml", "devices = \"std\"\n[[make]]\npath = \"proc\"\n[[source]]\ndirectory = \"src\"\n");
+    let said = world.sh_apart(
+        r#"umask 022; mkdir -p src/bin src/dev src/etc; cp "$(command -v busybox)" src/bin/sh; mknod src/dev/odd c 1 3; mkdir -m 700 home
+        mount -t tmpfs -o nodev,mode=700 tmpfs home
+        export STOCKADE_PORTABLE=1; $STOCKADE build b0 -f own.toml; ls home/b0/dev
+        mount -t tmpfs -o mode=755 tmpfs home/b0/dev
+        $STOCKADE build b0; stat -c '%n %t,%T %a' home/b0/dev/null home/b0/dev/tty; readlink home/b0/dev/stdin
+        echo ---; $STOCKADE build b0; $STOCKADE check b0 && echo same
+        rm home/b0/dev/null; $STOCKADE run --plain b0 -- /bin/sh -c 'echo through > /dev/null && echo inside'; test -c home/b0/dev/null
+        mknod home/b0/dev/tty1 c 5 0; $STOCKADE doctor b0 | grep ttyname || true"#,
+    );
+    let (first, later) = said.split_once("---").unwrap();
+    for words in [
+        "they do not work on a filesystem mounted nodev",
+        "for devices, here and after each boot: mount -t tmpfs",
+        "/home/b0/dev; then build again",
+        "devices made in ",
+        "home/b0/dev/null 1,3 666\nhome/b0/dev/tty 5,0 666\n/proc/self/fd/0\n",
+    ] {
+        assert!(first.contains(words), "{words}: {said}");
+    }
+    assert!(!later.contains("devices made") && !later.contains("for devices"), "{said}");
+    assert!(later.contains("same\n") && later.contains("\ninside\n"), "{said}");
+    assert!(later.contains("tty and tty1 are both 5,0"), "{said}");
+    assert_eq!(fs::read_dir(world.path("tmp")).unwrap().count(), 0);
 }
 
 #[test]

@@ -28,7 +28,7 @@ pub use meta::Owners;
 pub use new::commit_new;
 pub use prepare::{Prepared, prepare};
 pub use remove::remove_tree;
-pub use stage::{Slot, Stage, Staged};
+pub use stage::{Slot, Stage, Staged, make_entry};
 
 use std::sync::Arc;
 

@@ -151,6 +151,18 @@ impl Stage {
     }
 }
 
+/// Makes a directory, or anything that is no regular file, with all its metadata, as `name` in `dir`.
+///
+/// # Errors
+/// [`ErrorKind::Unsupported`] for a socket; what the system says.
+pub fn make_entry(dir: &Dir, name: &[u8], node: &Node) -> Result<()> {
+    if node.kind.is_dir() {
+        dir.make_dir(name, 0o700).on("mkdir", &node.path)?;
+        return settle(dir, name, node, Attributes::Fresh, Owners::Set);
+    }
+    make_special(dir, name, node, Owners::Set)
+}
+
 /// Makes the symlink, device or FIFO `node` as `name` in `dir`, with its metadata.
 pub(super) fn make_special(dir: &Dir, name: &[u8], node: &Node, owners: Owners) -> Result<()> {
     match &node.kind {

@@ -19,11 +19,11 @@ use super::proof::{prove_root, prove_wanted};
 use super::state::State;
 use super::swap::may_swap;
 use super::work::Work;
-use super::{actions, doctor, guard, layers, recorded, recover};
+use super::{actions, devices, doctor, guard, layers, recorded, recover};
 use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::path::TreePath;
 use crate::plan::Plan;
-use crate::recipe::{Closure, Recipe, Verify};
+use crate::recipe::{Closure, Devices, Recipe, Verify};
 use crate::session;
 use crate::source::dir::fingerprint;
 use crate::sys::{Dir, Held};
@@ -146,13 +146,25 @@ pub fn build(home: &Home, request: &Request, watch: &Watch) -> Result<Report> {
         work.clear(&Watch::default())?;
     }
     drop(lock);
-    if let (Ok(report), false) = (&mut done, request.dry_run)
-        && report.new
-    {
-        report.notes.extend(exposed(home, &place)?);
-        report.notes.extend(session::lost());
+    if let (Ok(report), false) = (&mut done, request.dry_run) {
+        if report.new {
+            report.notes.extend(exposed(home, &place)?);
+            report.notes.extend(session::lost());
+        }
+        report.notes.extend(devices_apart(home, &place, recipe.devices)?);
     }
     done
+}
+
+/// Fills a `dev` that is a filesystem of its own, or says how to mount one where devices do not work (decision 29).
+fn devices_apart(home: &Home, place: &Place, devices: Devices) -> Result<Option<String>> {
+    let root = Dir::open(&place.root, home.calls).on("open", bytes(&place.root))?;
+    let made = devices::fill(&root, devices)?;
+    if made > 0 {
+        return Ok(Some(format!("{made} devices made in {}/dev", place.root.display())));
+    }
+    let line = devices::mount_line(&root, &place.root, devices)?;
+    Ok(line.map(|line| format!("for devices, here and after each boot: {line}; then build again")))
 }
 
 /// What to say, once, of a new chroot whose set-id programs others could run (decision E18).

@@ -20,7 +20,7 @@ use super::place::{Home, Place, bytes};
 use super::remove::OLD;
 use super::state::State;
 use super::work::owners;
-use super::{identity, layers, recover};
+use super::{identity, layers, recover, release};
 use crate::apply::{Means, copy_tree};
 use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::path::{PathSet, escape};
@@ -72,6 +72,7 @@ pub fn clone(home: &Home, request: &Request, watch: &Watch) -> Result<Report> {
     // Links move the ctimes of the base's own inodes: its stamps are taken again.
     let shared = request.how != Some(How::Link);
     let base = Chroot::open(home, &request.base, Locking { shared, wait: request.wait, verb: "clone" })?;
+    release::may_run(&base.root, base.recipe().ok().and_then(|recipe| recipe.release).as_deref())?;
     if request.dry_run {
         let place = free_place(home, &base, &request.name)?;
         if let Some(state) = State::open(home, &place)? {

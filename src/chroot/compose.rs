@@ -12,9 +12,9 @@ use super::built::{Built, Seen};
 use super::layer::Content;
 use super::login::Merged;
 use super::place::bytes;
-use super::sets::{self, Sets};
+use super::sets::Sets;
 use super::work::Work;
-use super::{closure, devices, host, login};
+use super::{closure, devices, host, login, release};
 use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::path::{PathSet, TreePath};
 use crate::recipe::{Closure, Conffiles, Origin, Recipe, Source};
@@ -69,7 +69,7 @@ pub(crate) struct Composer<'a> {
     policy: &'a Policy,
     calls: Calls,
     watch: &'a Watch,
-    /// Devices can be made: not in a user namespace, where sessions bind the host's.
+    /// Devices can be made: not in a user namespace, where sessions bind the host's, nor where they do not work.
     devices: bool,
     /// How many were left out.
     without: usize,
@@ -102,6 +102,7 @@ impl<'a> Composer<'a> {
         let Inputs { recipe, built, work, root, recorded, policy } = inputs;
         let calls = work.anchor.calls();
         let replace = PathSet::new(&recipe.replace)?;
+        let nodev = sys::effective_uid() == 0 && work.anchor.space().on("statfs", "/")?.nodev;
         Ok(Composer {
             recipe,
             built,
@@ -111,7 +112,7 @@ impl<'a> Composer<'a> {
             policy,
             calls,
             watch,
-            devices: sys::id_map().map_or(true, |map| map.is_everything()),
+            devices: sys::id_map().map_or(true, |map| map.is_everything()) && !nodev,
             without: 0,
             overlay: Overlay::default(),
             replace,
@@ -133,7 +134,7 @@ impl<'a> Composer<'a> {
         }
         if let Some(release) = &self.release {
             let (system, kernel) = sys::kernel();
-            sets::may_run(release, (&system, &kernel))?;
+            release::refuse_newer(release, (&system, &kernel))?;
         }
         if self.devices {
             let mut missing = devices::nodes(self.recipe.devices)?;
@@ -152,7 +153,8 @@ impl<'a> Composer<'a> {
         }
         if self.without > 0 {
             self.notes.push(format!(
-                "devices left out: {}; ordinary users make none, and 'run' brings its own",
+                "devices left out: {}; ordinary users make none, they do not work on a filesystem mounted nodev, and \
+                'run' brings its own where it can",
                 self.without
             ));
         }

@@ -10,7 +10,7 @@ use super::place::{Home, Place, bytes};
 use super::register;
 use super::sessions::LEDGER;
 use super::state::State;
-use super::{actions, layers, login, recorded, recover};
+use super::{actions, devices, layers, login, recorded, recover, release};
 use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::patch::STORE;
 use crate::path::{PathSet, TreePath, escape};
@@ -74,11 +74,15 @@ impl Chroot {
         layers::refuse_frozen(home, &self.place, &self.state)
     }
 
-    /// Makes the root be found at its path, by this thread and what it starts.
+    /// Makes the root ready to be entered: it is one that the running kernel runs, its devices are there if they lie on a
+    /// filesystem of their own, and it is found at its path, by this thread and what it starts.
     ///
     /// # Errors
-    /// As unshare(2).
+    /// [`ErrorKind::Refused`] for a release that is newer than the kernel; as mknod(2) and unshare(2).
     pub fn attach(&self) -> Result<()> {
+        let recipe = recorded::remembered(&self.state)?.unwrap_or_default();
+        release::may_run(&self.root, recipe.release.as_deref())?;
+        devices::fill(&self.root, recipe.devices)?;
         let Some(front) = &self.front else { return Ok(()) };
         front.attach(&self.place.root).on("mount", bytes(&self.place.root))
     }

@@ -85,25 +85,6 @@ fn release(digits: &str) -> String {
     format!("{major}.{minor}")
 }
 
-/// Refuses what is newer than the running kernel (decision 31): its programs would make system calls that this does not
-/// know. Where the kernel is another system's, nothing of the chroot runs by itself and there is nothing to compare.
-///
-/// # Errors
-/// [`ErrorKind::Refused`] naming both releases.
-pub(crate) fn may_run(release: &str, (system, kernel): (&str, &str)) -> Result<()> {
-    let number = |text: &str| -> Option<(u32, u32)> {
-        let (major, minor) = text.split_once('.')?;
-        Some((major.parse().ok()?, minor.parse().ok()?))
-    };
-    match (number(release), number(kernel)) {
-        (Some(wanted), Some(running)) if system == "OpenBSD" && wanted > running => {
-            let reason = format!("release {release} is newer than the running kernel, OpenBSD {kernel}");
-            Err(Error::new(ErrorKind::Refused, reason).hint("upgrade the host first, or take the sets of its release"))
-        }
-        _ => Ok(()),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -133,20 +114,5 @@ mod tests {
             }
         }
         assert_eq!([release("78"), release("100")], ["7.8", "10.0"]);
-    }
-
-    #[test]
-    fn nothing_newer_than_the_kernel_runs() {
-        for (release, kernel, may) in [
-            ("7.8", ("OpenBSD", "7.8"), true),
-            ("7.7", ("OpenBSD", "7.8"), true),
-            ("7.9", ("OpenBSD", "7.8"), false),
-            ("10.0", ("OpenBSD", "9.9"), false),
-            ("9.9", ("OpenBSD", "10.0"), true),
-            ("7.9", ("Linux", "6.12.48"), true),
-            ("13", ("OpenBSD", "7.8"), true),
-        ] {
-            assert_eq!(may_run(release, kernel).is_ok(), may, "{release} {kernel:?}");
-        }
     }
 }

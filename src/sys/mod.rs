@@ -41,8 +41,8 @@ pub use lock::{Held, Lock, take_record_lock};
 pub use occupant::{Mapping, Occupant, Process};
 pub use plain::enter_plain;
 pub use platform::{
-    Bind, Front, HAS_SESSIONS, HAS_XATTRS, HOLDING_FLAGS, HOST_RECIPE, LIBRARY_DIRS, LIBRARY_MINORS, MOUNT_POINTS,
-    Mount, Outside, Overlays, SEARCH_PATH, USER_NAMESPACE_SETTINGS, can_enter, can_overlay, change_clock,
+    Bind, Front, HAS_SESSIONS, HAS_XATTRS, HOLDING_FLAGS, HOST_RECIPE, LIBRARY_DIRS, LIBRARY_MINORS, MOUNT_DEV,
+    MOUNT_POINTS, Mount, Outside, Overlays, SEARCH_PATH, USER_NAMESPACE_SETTINGS, can_enter, can_overlay, change_clock,
     confine_writes, detach, device_set, end_process, enter, enter_user_namespace, execute_again, forbid_writes,
     has_subvolumes, hides_lower, holds_subvolumes, id_map, is_overlay, is_subvolume, make_subvolume, mappings, mounts,
     next_data, occupants, pid_namespace, process_start, remove_subvolume, shares_blocks, shield, snapshot, take_bind,
@@ -75,7 +75,7 @@ impl Calls {
 #[derive(Debug, Clone)]
 pub struct Device {
     /// Path in the root.
-    pub path: &'static str,
+    pub path: String,
     /// A device; also the links and directories that belong beside them.
     pub kind: crate::tree::Kind,
     /// Mode bits.

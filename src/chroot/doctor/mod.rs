@@ -6,7 +6,7 @@ mod abilities;
 pub mod hooks;
 mod host;
 mod place;
-pub(crate) use place::release;
+mod terminals;
 #[cfg(test)]
 mod tests;
 

@@ -6,8 +6,9 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use super::{Finding, abilities};
+use super::{Finding, abilities, terminals};
 use crate::chroot::place::{Home, Place, bytes};
+use crate::chroot::release;
 use crate::chroot::state::State;
 use crate::error::{IoContext, Result};
 use crate::path::escape;
@@ -65,7 +66,8 @@ pub(super) fn of_chroot(home: &Home, place: &Place) -> Result<Vec<Finding>> {
     }
     findings.push(journal(home, place));
     findings.extend(occupants(&place.root)?);
-    findings.extend(kernel(&root));
+    findings.extend(kernel(&root)?);
+    findings.extend(terminals::findings(&root)?);
     Ok(findings)
 }
 
@@ -78,7 +80,7 @@ fn filesystem(dir: &Dir, path: &Path) -> Result<Vec<Finding>> {
         (space.read_only, "read-only", "rw", "nothing can be built or changed"),
         (space.noexec, "noexec", "exec", "no program in a chroot can be executed"),
         (space.nosuid, "nosuid", "suid", "su, sudo and other set-id programs do not work in a chroot"),
-        (space.nodev, "nodev", "dev", "a build with devices is refused"),
+        (space.nodev, "nodev", "dev", "a build makes no devices, unless the chroot's dev is a filesystem of its own"),
     ];
     let flag = |(is_set, flag, mend, effect): &(bool, &str, &str, &str)| {
         let finding = Finding::bad(&what, format!("mounted {flag}: {effect}"));
@@ -186,35 +188,23 @@ fn occupants(root: &Path) -> Result<Vec<Finding>> {
 }
 
 /// An OpenBSD root runs on OpenBSD only, under a kernel that is not older.
-fn kernel(root: &Dir) -> Option<Finding> {
-    let keys = root.open_dir(b"etc").and_then(|etc| etc.open_dir(b"signify")).and_then(|dir| dir.entries()).ok()?;
-    let sets = release(keys.iter().map(|entry| &*entry.name))?;
+fn kernel(root: &Dir) -> Result<Option<Finding>> {
     let (system, running) = sys::kernel();
-    judge_kernel(sets, &system, &running)
+    Ok(release::of_openbsd(root)?.map(|release| judge_kernel(&release, (&system, &running))))
 }
 
-fn judge_kernel(sets: u32, system: &str, running: &str) -> Option<Finding> {
-    let what = format!("OpenBSD {}.{} in the chroot", sets / 10, sets % 10);
+fn judge_kernel(release: &str, (system, running): (&str, &str)) -> Finding {
+    let what = format!("OpenBSD {release} in the chroot");
     if system != "OpenBSD" {
-        return Some(Finding::bad(what, format!("its programs do not run on {system}")));
+        return Finding::bad(what, format!("its programs do not run on {system}"));
     }
-    let kernel: u32 = running.chars().filter(char::is_ascii_digit).collect::<String>().parse().ok()?;
-    if sets > kernel {
-        let why = format!("is newer than the running kernel, {running}: its programs may fail in any way");
-        return Some(Finding::bad(what, why).mend("sysupgrade"));
+    match release::newer(release, (system, running)) {
+        Some(_) => {
+            let why = format!("is newer than the running kernel, {running}: its programs may fail in any way");
+            Finding::bad(what, why).mend("sysupgrade")
+        }
+        None => Finding::good(what, format!("is not newer than the running kernel, {running}")),
     }
-    Some(Finding::good(what, format!("is not newer than the running kernel, {running}")))
-}
-
-/// The release of base sets, `78` for 7.8, from the keys that they bring: their own and, as the newest, the next one's.
-pub(crate) fn release<'a>(keys: impl Iterator<Item = &'a [u8]>) -> Option<u32> {
-    let number = |name: &[u8]| {
-        let digits = name.strip_prefix(b"openbsd-")?.strip_suffix(b"-base.pub")?;
-        std::str::from_utf8(digits).ok()?.parse::<u32>().ok()
-    };
-    let mut releases: Vec<u32> = keys.filter_map(number).collect();
-    releases.sort_unstable();
-    releases.iter().rev().nth(1).copied()
 }
 
 #[cfg(test)]
@@ -222,29 +212,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_release_is_the_last_but_one_key() {
-        for (keys, want) in [
-            (
-                &["openbsd-77-base.pub", "openbsd-78-base.pub", "openbsd-79-base.pub", "openbsd-79-pkg.pub"][..],
-                Some(78),
-            ),
-            (&["openbsd-99-base.pub", "openbsd-100-base.pub"], Some(99)),
-            (&["openbsd-78-base.pub"], None),
-            (&["openbsd-x-base.pub", "mine.pub"], None),
-        ] {
-            assert_eq!(release(keys.iter().map(|key| key.as_bytes())), want, "{keys:?}");
-        }
-    }
-
-    #[test]
     fn kernels() {
         for (sets, system, running, ok) in [
-            (78, "OpenBSD", "7.8", true),
-            (78, "OpenBSD", "7.9", true),
-            (79, "OpenBSD", "7.8", false),
-            (78, "Linux", "6.12.1", false),
+            ("7.8", "OpenBSD", "7.8", true),
+            ("7.8", "OpenBSD", "7.9", true),
+            ("7.9", "OpenBSD", "7.8", false),
+            ("7.8", "Linux", "6.12.1", false),
         ] {
-            assert_eq!(judge_kernel(sets, system, running).unwrap().ok, ok, "{sets} {system} {running}");
+            assert_eq!(judge_kernel(sets, (system, running)).ok, ok, "{sets} {system} {running}");
         }
     }
 }

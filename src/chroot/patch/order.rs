@@ -87,7 +87,11 @@ fn foreign(head: &Head, root: &Root, known: &Known) -> Result<Option<String>> {
         Some(release) if !head.release.is_empty() && head.release != release => {
             Ok(Some(format!("it is for release {}, and this is {release}", head.release)))
         }
-        _ => Ok(None),
+        Some(release) => {
+            let (system, kernel) = sys::kernel();
+            Ok(release::newer(&release, (&system, &kernel)))
+        }
+        None => Ok(None),
     }
 }
 

@@ -4,16 +4,16 @@
 use crate::sys::Device;
 use crate::tree::Kind;
 
-/// What programs expect in any root: the set that container engines give.
-const STD: &[Device] = &[
-    Device { path: "dev/console", kind: Kind::Char(5, 1), mode: 0o600, group: 0 },
-    Device { path: "dev/full", kind: Kind::Char(1, 7), mode: 0o666, group: 0 },
-    Device { path: "dev/null", kind: Kind::Char(1, 3), mode: 0o666, group: 0 },
-    Device { path: "dev/ptmx", kind: Kind::Char(5, 2), mode: 0o666, group: 5 },
-    Device { path: "dev/random", kind: Kind::Char(1, 8), mode: 0o666, group: 0 },
-    Device { path: "dev/tty", kind: Kind::Char(5, 0), mode: 0o666, group: 5 },
-    Device { path: "dev/urandom", kind: Kind::Char(1, 9), mode: 0o666, group: 0 },
-    Device { path: "dev/zero", kind: Kind::Char(1, 5), mode: 0o666, group: 0 },
+/// What programs expect in any root: the set that container engines give; path, major, minor, mode, group.
+const STD: [(&str, u32, u32, u16, u32); 8] = [
+    ("dev/console", 5, 1, 0o600, 0),
+    ("dev/full", 1, 7, 0o666, 0),
+    ("dev/null", 1, 3, 0o666, 0),
+    ("dev/ptmx", 5, 2, 0o666, 5),
+    ("dev/random", 1, 8, 0o666, 0),
+    ("dev/tty", 5, 0, 0o666, 5),
+    ("dev/urandom", 1, 9, 0o666, 0),
+    ("dev/zero", 1, 5, 0o666, 0),
 ];
 
 const LINKS: &[(&str, &str)] = &[
@@ -31,12 +31,10 @@ pub fn device_set(name: &str) -> Option<Vec<Device>> {
     if !["std", "all"].contains(&name) {
         return None;
     }
-    let links = LINKS.iter().map(|&(path, target)| Device {
-        path,
-        kind: Kind::Symlink(target.as_bytes().into()),
-        mode: 0o777,
-        group: 0,
-    });
-    let dirs = DIRS.iter().map(|&(path, mode)| Device { path, kind: Kind::Dir, mode, group: 0 });
-    Some(STD.iter().cloned().chain(links).chain(dirs).collect())
+    let device = |path: &str, kind, mode, group| Device { path: path.to_owned(), kind, mode, group };
+    let nodes =
+        STD.iter().map(|&(path, major, minor, mode, group)| device(path, Kind::Char(major, minor), mode, group));
+    let links = LINKS.iter().map(|&(path, target)| device(path, Kind::Symlink(target.as_bytes().into()), 0o777, 0));
+    let dirs = DIRS.iter().map(|&(path, mode)| device(path, Kind::Dir, mode, 0));
+    Some(nodes.chain(links).chain(dirs).collect())
 }

@@ -50,6 +50,9 @@ pub(super) use xattr::{set_xattrs, xattrs};
 /// Filesystems here can hold extended attributes.
 pub const HAS_XATTRS: bool = true;
 
+/// What mounts an empty filesystem for devices at the directory that is written behind it.
+pub const MOUNT_DEV: &str = "mount -t tmpfs -o nosuid,noexec,mode=755 tmpfs";
+
 /// The embedded recipe of the running system: what `build` makes of nothing.
 pub const HOST_RECIPE: &str = "host";
 

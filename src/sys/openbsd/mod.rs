@@ -42,6 +42,9 @@ pub use trace::trace;
 /// There are no extended attributes.
 pub const HAS_XATTRS: bool = false;
 
+/// What mounts an empty filesystem for devices at the directory that is written behind it.
+pub const MOUNT_DEV: &str = "mount_mfs -s 4m -i 2048 -o nosuid,noexec swap";
+
 /// The embedded recipe of the running system: what `build` makes of nothing.
 pub const HOST_RECIPE: &str = "openbsd-host";
 
