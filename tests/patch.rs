@@ -221,7 +221,7 @@ const CASES: &[Case] = &[
         "mv usr/bin usr/real; ln -s real usr/bin",
         &[],
         2,
-        "a directory above it is something else here",
+        "a directory above it is a link here; name that in `follow` of patch.toml",
         "grep -q old usr/real/prog",
     ),
     ("rm turns; mkdir turns; echo mine > turns/mine", &[], 0, "applied", "grep -q mine turns/mine; test -e turns/g"),
@@ -644,6 +644,38 @@ fn a_program_without_its_libraries_does_not_come() {
     assert_eq!(apply("whole.tgz", "./root").status, Some(0));
     assert_eq!(apply("still.tgz", "./broken").status, Some(0));
     world.ok(&["patch", "apply", "--unsigned", "bare.tgz", "--root", "./other", "--allow-unmet"]);
+}
+
+/// A link that the administrator put in the place of a directory is followed where the host's file says so, and there alone.
+#[test]
+fn links_are_followed_that_are_named() {
+    if !able(&["setfattr"]) {
+        return;
+    }
+    let world = world();
+    world.sh("for name in root other; do cp -a old $name; mkdir $name/data; mv $name/usr/bin $name/data/bin
+        ln -s /data/bin $name/usr/bin; done; mkdir -m 700 -p home");
+    let was = picture(&world.path("root"));
+    let settings = |text: &str| world.write("home/patch.toml", text);
+    let named = format!("follow = [\"/nowhere\", \"{}\"]\n", world.path("root/usr/bin").display());
+    settings(&named);
+    let said = apply(&world, "./root", &[]);
+    assert_eq!(said.status, Some(0), "{said:?}");
+    world.sh("cd root; test -L usr/bin; grep -qx newer data/bin/prog; test data/bin/h1 -ef data/bin/h2; test data/bin/h1 -ef data/bin/h3
+        test $(stat -c %a data/bin/meta) = 700; grep -q TWO etc/conf");
+    world.ok(&["patch", "check", "--root", "./root"]);
+    assert_eq!(apply(&world, "./other", &[]).status, Some(2));
+    // Undone without it: what was really changed is known.
+    settings("");
+    world.ok(&["patch", "undo", "--root", "./root"]);
+    assert_eq!(picture(&world.path("root")), was);
+    for (text, words) in [("follow = 1", "follow = ["), ("folow = []", "unknown field"), ("follow", "follow = [")] {
+        settings(text);
+        world.refused(&["patch", "apply", "--unsigned", "p-1.tgz", "--root", "./root"], &["home/patch.toml", words]);
+    }
+    settings(&named);
+    world.sh("chmod 666 home/patch.toml");
+    world.refused(&["patch", "apply", "--unsigned", "p-1.tgz", "--root", "./root"], &["others may write to it"]);
 }
 
 /// While the package manager works, nothing is patched.

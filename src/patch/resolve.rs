@@ -191,7 +191,7 @@ impl Work<'_> {
         let change = &entry.change;
         let here = self.here.tree.get(change.path.as_bytes());
         if self.is_below_no_dir(&change.path) {
-            return self.conflict(entry, "a directory above it is something else here");
+            return self.conflict(entry, self.above(&change.path));
         }
         match (&change.before, &change.after, here) {
             (Some(before), None, _) if before.kind.is_dir() => {} // later
@@ -261,6 +261,16 @@ impl Work<'_> {
         let after = self.contents.get(&above.path).and_then(|entry| entry.change.after.as_ref());
         !after.is_some_and(|after| after.kind.same(&above.kind))
             && !self.want.get(&above.path).is_some_and(|node| node.kind.is_dir())
+    }
+
+    fn above(&self, path: &TreePath) -> &'static str {
+        let above = path.ancestors().find_map(|above| self.here.tree.get(above.as_bytes()));
+        match above.map(|above| &above.kind) {
+            Some(Kind::Symlink(_)) => {
+                "a directory above it is a link here; name that in `follow` of patch.toml to have it followed"
+            }
+            _ => "a directory above it is something else here",
+        }
     }
 
     /// Is the directory there in which it shall be, or will it be?

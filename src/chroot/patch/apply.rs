@@ -4,12 +4,14 @@
 
 use std::collections::HashMap;
 use std::ffi::OsStr;
+use std::io::Read;
 use std::path::PathBuf;
 
 use super::bodies::Bodies;
 use super::change::{Change, Store};
 use super::enrol;
 use super::follow::{self, After, Followed};
+use super::links::Links;
 use super::order::{Known, Order, order};
 use super::store::{self, Undo};
 use super::target::Root;
@@ -20,7 +22,7 @@ use crate::chroot::open::{Chroot, Locking};
 use crate::chroot::place::Home;
 use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::patch::resolve::{Here, Ids, OnConflict, Resolved, Why, resolve};
-use crate::patch::{Bundle, Contents};
+use crate::patch::{Bundle, Contents, Member};
 use crate::path::TreePath;
 use crate::plan::{self, Plan};
 use crate::select::packages::Owners;
@@ -102,7 +104,9 @@ pub fn apply(home: &Home, name: &OsStr, bundle: Bundle<'_>, options: &Options, w
     let followed = if options.dry_run { Vec::new() } else { follow::catch_up(&root, watch)? };
     let outcome = match order(&bundle.contents, &root, &installed, &known)? {
         Order::Next => {
-            let mut report = Job { root: &root, installed: &installed, options, watch }.apply(bundle)?;
+            let links = Links::read(home, &root)?;
+            let job = Job { root: &root, installed: &installed, links: &links, options, watch };
+            let mut report = job.apply(bundle)?;
             report.followed.splice(0..0, followed);
             return Ok(report);
         }
@@ -150,13 +154,14 @@ type Wish = (Resolved, Vec<(Node, Vec<u8>)>);
 struct Job<'a> {
     root: &'a Root,
     installed: &'a [store::Installed],
+    links: &'a Links,
     options: &'a Options,
     watch: &'a Watch,
 }
 
 impl Job<'_> {
     fn apply(&self, bundle: Bundle<'_>) -> Result<Report> {
-        let contents = &bundle.contents;
+        let contents = &self.links.contents(&bundle.contents)?;
         let home = crate::patch::store(&contents.head.name)?;
         let mut paths = look::paths(contents);
         paths.extend(Store::paths(&home)?);
@@ -194,16 +199,16 @@ impl Job<'_> {
         };
         let ids = Ids::parse(&text("etc/passwd")?, &text("etc/group")?);
         let names = |path: &TreePath| look::names(&self.root.dir, path);
-        let chain: Vec<&Contents> = self.replaced_by(contents);
+        let chain: Vec<Contents> = self.replaced_by(contents)?;
         let left = |path: &TreePath| chain.iter().filter_map(|c| c.get(path)?.change.after.clone()).collect();
         resolve(contents, &Here { tree: here, ids: &ids, names: &names, left: &left }, self.options.on_conflict)
     }
 
     /// The patches here that this one stands for.
-    fn replaced_by(&self, contents: &Contents) -> Vec<&Contents> {
+    fn replaced_by(&self, contents: &Contents) -> Result<Vec<Contents>> {
         let provided =
             |patch: &&store::Installed| contents.head.provides.iter().any(|(_, digest)| *digest == patch.digest);
-        self.installed.iter().filter(provided).map(|patch| &patch.contents).collect()
+        self.installed.iter().filter(provided).map(|patch| self.links.contents(&patch.contents)).collect()
     }
 
     fn make(
@@ -222,8 +227,12 @@ impl Job<'_> {
             (resolved.merges(), self.options.on_conflict),
             self.watch,
         );
+        let links = self.links;
         self.watch.begin("staging", bundle.contents.bytes());
-        let contents = bundle.read(&mut |contents, member, body| bodies.take(contents, member, body), self.watch)?;
+        let mut take = |contents: &Contents, member: &Member, body: &mut dyn Read| {
+            bodies.take(&links.change(contents.entries[member.entry].change.clone())?, member.what, body)
+        };
+        let contents = bundle.read(&mut take, self.watch)?;
         if let Some(node) = bodies.missing() {
             return Err(Error::new(ErrorKind::BadInput, "the patch does not bring its content").at(&node.path));
         }

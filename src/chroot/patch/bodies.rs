@@ -8,7 +8,7 @@ use std::io::{BufReader, Read};
 use crate::apply::{self, Body, Slot, Stage, Target};
 use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::patch::resolve::{OnConflict, Why};
-use crate::patch::{Contents, Member, What, delta};
+use crate::patch::{What, delta};
 use crate::path::TreePath;
 use crate::plan::{Change, Plan};
 use crate::sys::is_stale;
@@ -56,25 +56,24 @@ impl<'a> Bodies<'a> {
         Bodies { target, stages, here, wanted, merges, on_conflict, bases, slots, merged, decided, torn, watch }
     }
 
-    /// Takes one body of the patch.
+    /// Takes one body of the patch, for a change at where its path really is.
     ///
     /// # Errors
     /// [`ErrorKind::Unverified`] if it is not what the manifest says; [`ErrorKind::Refused`] for a difference from a
     /// content that is not here.
-    pub(crate) fn take(&mut self, contents: &Contents, member: &Member, body: &mut dyn Read) -> Result<()> {
-        let change = &contents.entries[member.entry].change;
+    pub(crate) fn take(&mut self, change: &Change, what: What, body: &mut dyn Read) -> Result<()> {
         let Some(after) = &change.after else { return Ok(()) };
         if self.merges.contains(&change.path) {
             let mut text = Vec::new();
             body.read_to_end(&mut text).on("read", &change.path)?;
-            return if member.what == What::Base { self.base(change, text) } else { self.merge(change, &text) };
+            return if what == What::Base { self.base(change, text) } else { self.merge(change, &text) };
         }
-        if member.what == What::Base {
+        if what == What::Base {
             return Ok(());
         }
         let Some(node) = after.digest().and_then(|digest| self.next(digest, &change.path)) else { return Ok(()) };
         let stage = self.stage(&node.path)?;
-        let staged = match member.what {
+        let staged = match what {
             What::Delta => {
                 let before = self.before(change)?;
                 let mut after = delta::patch(&before, BufReader::new(body), node.size())?;

@@ -12,6 +12,7 @@ mod change;
 mod enrol;
 mod follow;
 pub(crate) mod lasting;
+mod links;
 mod look;
 pub mod official;
 pub mod older;

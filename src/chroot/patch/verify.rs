@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::path::PathBuf;
 
+use super::links::Links;
 use super::order::{release_of, system_of};
 use super::store::{self, Installed};
 use super::target::Root;
@@ -15,8 +16,8 @@ use crate::chroot::areas;
 use crate::chroot::open::Locking;
 use crate::chroot::place::Home;
 use crate::error::Result;
-use crate::patch::FollowUp;
 use crate::patch::resolve::{Ids, is_time};
+use crate::patch::{Contents, FollowUp};
 use crate::path::TreePath;
 use crate::plan::Action;
 use crate::select::packages::Owners;
@@ -111,7 +112,9 @@ pub fn check(home: &Home, name: &OsStr, wait: bool, watch: &Watch) -> Result<Che
     let installed = store::installed(&root.dir, root.state.as_ref())?;
     let ids = Ids::parse(&root.text("etc/passwd")?, &root.text("etc/group")?);
     let mut last: BTreeMap<TreePath, Wanted<'_>> = BTreeMap::new();
-    for patch in &installed {
+    let links = Links::read(home, &root)?;
+    let led: Vec<Contents> = installed.iter().map(|patch| links.contents(&patch.contents)).collect::<Result<_>>()?;
+    for (patch, contents) in installed.iter().zip(&led) {
         let left = |path: &TreePath| {
             let noted = patch.undo.iter().flat_map(|undo| &undo.noted);
             noted.into_iter().any(|(word, at)| at == path && matches!(word.as_str(), "merged" | "not-empty"))
@@ -120,7 +123,7 @@ pub fn check(home: &Home, name: &OsStr, wait: bool, watch: &Watch) -> Result<Che
             let mut noted = patch.undo.iter().flat_map(|undo| &undo.noted);
             noted.any(|(word, at)| at == path && word == "not-installed")
         };
-        for change in patch.contents.entries.iter().map(|entry| &entry.change) {
+        for change in contents.entries.iter().map(|entry| &entry.change) {
             let is_time =
                 matches!((&change.before, &change.after), (Some(before), Some(after)) if is_time(before, after));
             if change.action() != Action::Touch && !is_time && !left(&change.path) {
