@@ -3,9 +3,10 @@
 //! --patch-from` makes them.
 #![forbid(unsafe_code)]
 
-use std::io::{self, BufRead, Read, Write};
+use std::io::{self, BufRead, Read};
 
-use zstd::stream::{read::Decoder, write::Encoder};
+use zstd::stream::read::Decoder;
+use zstd::zstd_safe::{CCtx, CParameter, ErrorCode};
 
 use crate::error::{Error, ErrorKind, IoContext, Result};
 
@@ -24,15 +25,18 @@ pub fn fits(before: u64, after: u64) -> bool {
 /// # Errors
 /// [`ErrorKind::Io`] if memory is short.
 pub fn make(before: &[u8], after: &[u8]) -> Result<Vec<u8>> {
-    let encode = || -> io::Result<Vec<u8>> {
-        let mut encoder = Encoder::with_ref_prefix(Vec::new(), LEVEL, before)?;
-        encoder.set_pledged_src_size(Some(after.len() as u64))?;
-        encoder.window_log(window(before.len() as u64, after.len() as u64))?;
-        encoder.long_distance_matching(true)?;
-        encoder.write_all(after)?;
-        encoder.finish()
+    // In one step: a stream would have a copy of all that its window covers.
+    let encode = || -> std::result::Result<Vec<u8>, ErrorCode> {
+        let mut context = CCtx::create();
+        context.set_parameter(CParameter::CompressionLevel(LEVEL))?;
+        context.set_parameter(CParameter::WindowLog(window(before.len() as u64, after.len() as u64)))?;
+        context.set_parameter(CParameter::EnableLongDistanceMatching(true))?;
+        context.ref_prefix(before)?;
+        let mut frame = Vec::with_capacity(zstd::zstd_safe::compress_bound(after.len()));
+        context.compress2(&mut frame, after)?;
+        Ok(frame)
     };
-    encode().on("compress", "difference")
+    encode().map_err(|code| io::Error::other(zstd::zstd_safe::get_error_name(code))).on("compress", "difference")
 }
 
 /// Reads what `delta` makes of `before`; it must be `size` bytes. Memory is bounded by these, whatever the frame says.
@@ -107,7 +111,7 @@ mod tests {
         for (before, after, most) in [
             (&base, &edited, 12_000),
             (&base, &moved, 1_500),
-            (&base, &base, 1_000),
+            (&base, &base.clone(), 1_000),
             (&base, &base[..1].to_vec(), 100),
             (&vec![7], &base, (4 << 20) + 1_000),
             (&noise(1 << 20, 5), &noise(1 << 20, 6), (1 << 20) + 1_000),
