@@ -165,6 +165,69 @@ fn what_is_refused() {
     assert!(!litter.iter().any(|name| name.to_string_lossy().starts_with('.')), "{litter:?}");
 }
 
+/// Whatever is done to a patch on its way, a root is as it was, and so is what the host knows of it.
+#[test]
+fn nothing_of_what_was_touched_is_applied() {
+    if !able(&["rsync", "tar"]) {
+        return;
+    }
+    let world = world();
+    world.sh("$STOCKADE key generate o-patch; $STOCKADE patch diff before after --name p -s k-patch.sec
+        $STOCKADE patch diff before after --name o -s o-patch.sec; $STOCKADE patch diff before after --name bare --unsigned
+        cp -a before root; $STOCKADE patch list --root ./root; mkdir bad");
+    let good = fs::read(world.path("p.tgz")).unwrap();
+    let data = 11 + good[10..].iter().position(|&b| b == 0).unwrap();
+    let line = 11 + good[10..].iter().position(|&b| b == b'\n').unwrap();
+    let flip = |at: usize| {
+        let mut bad = good.clone();
+        bad[at] ^= 4;
+        bad
+    };
+    let bad = [
+        ("magic", flip(0)),
+        ("flags", flip(3)),
+        ("comment", flip(20)),
+        ("signature", flip(line + 30)),
+        ("hashes", flip(data - 9)),
+        ("manifest", flip(data + 40)),
+        ("body", flip(good.len() / 2)),
+        ("last body", flip(good.len() - 2000)),
+        ("trailer", flip(good.len() - 5)),
+        ("cut", good[..good.len() - 70_000].to_vec()),
+        ("cut to the signature", good[..data].to_vec()),
+        ("longer", [&good[..], &[0; 512]].concat()),
+        ("doubled", [&good[..], &good[..]].concat()),
+        ("of another patch", [&good[..data], &fs::read(world.path("o.tgz")).unwrap()[data..]].concat()),
+        ("another key", fs::read(world.path("o.tgz")).unwrap()),
+        ("not signed", fs::read(world.path("bare.tgz")).unwrap()),
+        ("empty", Vec::new()),
+    ];
+    let state = || world.sh("find root home | sort; find root -type f -exec sha256sum {} + | sort");
+    let before = state();
+    for (what, bytes) in bad {
+        fs::write(world.path("bad/p.tgz"), bytes).unwrap();
+        let said = world.run(&["patch", "apply", "bad/p.tgz", "--root", "./root", "--key", "k-patch.pub"]);
+        assert_eq!(said.status, Some(1), "{what}: {said:?}");
+        assert_eq!(state(), before, "{what}");
+    }
+    // What never ends, from standard input.
+    for input in [
+        "cat p.tgz /dev/zero",
+        "yes",
+        "cat /dev/zero",
+        "(head -c 20 p.tgz; yes)",
+        "(printf '\\037\\213\\010\\020'; yes)",
+    ] {
+        let apply = "$STOCKADE patch apply - --root ./root --key k-patch.pub";
+        world.sh(&format!(
+            "{{ {input} 2>/dev/null || true; }} | {{ ! {apply} 2> said; }}; grep -q '^stockade: patch apply' said"
+        ));
+        assert_eq!(state(), before, "{input}");
+    }
+    assert_eq!(rsync_differences(&world.path("before"), &world.path("root")), "");
+    assert_eq!(world.sh("ls -A tmp"), "");
+}
+
 /// Patches in one bring what all do, wherever a root has some of them; what it really had comes back.
 #[test]
 fn rolled_up() {

@@ -89,7 +89,8 @@ fn read_members(
         let left = body.left;
         // What the visitor makes of a failure to read is only its echo.
         from.failure().map_or(visited, Err)?;
-        from.skip(left + padding(member.size) as u64)?;
+        from.skip(left)?;
+        expect(from, &END[..padding(member.size)])?;
     }
     expect(from, &END)?;
     if from.is_at_end()? { Ok(()) } else { Err(broken("data after the end of the patch")) }
@@ -111,8 +112,9 @@ fn read_manifest(archive: &mut impl Read) -> Result<Contents> {
     if private(&path, 0o644, size, contents.head.date).blocks() != header {
         return Err(no_patch());
     }
-    archive.read_exact(&mut vec![0; padding(size)]).map_err(why)?;
-    Ok(contents)
+    let mut rest = vec![0; padding(size)];
+    archive.read_exact(&mut rest).map_err(why)?;
+    if rest.iter().all(|&byte| byte == 0) { Ok(contents) } else { Err(no_patch()) }
 }
 
 /// Reads what must come next.

@@ -256,7 +256,22 @@ fn members_are_what_the_manifest_says() {
         bad[512..512 + new.len()].copy_from_slice(new.as_bytes());
         bad
     };
+    let two = good.chunks(512).position(|block| block.starts_with(b"usr/bin/dir\0")).unwrap() * 512;
+    let put = |at: usize, bytes: &[u8]| {
+        let mut bad = good.clone();
+        bad[at..at + bytes.len()].copy_from_slice(bytes);
+        bad
+    };
     for (what, bad) in [
+        ("members exchanged", [&good[..two], &good[empty..noise], &good[two..empty], &good[noise..]].concat()),
+        ("a member added", [&good[..empty], &good[two..two + 1024], &good[empty..]].concat()),
+        ("padding of the manifest", put(512 + contents.text().len(), b"x")),
+        ("padding of a body", put(two + 512 + 3, b"x")),
+        ("another header's name", put(two, b"usr/bin/dix")),
+        ("a link target", put(find(b"../../bin/ksh") + 157, b"../../bin/csh")),
+        ("a long name", put(find(b"ffff") + 200, b"9")),
+        ("a size of a manifest without end", put(124, b"77777777777")),
+        ("no size of a manifest", put(124, b"00000000000")),
         ("a member twice", [&good[..noise], &good[empty..empty + 512], &good[noise..]].concat()),
         ("a member gone", [&good[..empty], &good[empty + 512..]].concat()),
         ("no end", good[..good.len() - 1024].to_vec()),

@@ -80,7 +80,8 @@ pub fn official(list: &CheckList, release: &str) -> Vec<Official> {
         let name = std::str::from_utf8(file).ok()?.strip_suffix(".tgz")?;
         let (number, title) = name.strip_prefix(&format!("syspatch{digits}-"))?.split_once('_')?;
         let plain = title.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-');
-        let number = (number.len() == 3 && plain && check_name(name).is_ok()).then(|| number.parse().ok())??;
+        let digits = number.len() == 3 && number.bytes().all(|b| b.is_ascii_digit());
+        let number = (digits && plain && check_name(name).is_ok()).then(|| number.parse().ok())??;
         Some(Official { name: name.to_owned(), number, sha256: list.find(file)? })
     };
     let mut patches: Vec<Official> = list.names().into_iter().filter_map(patch).collect();
