@@ -5,7 +5,7 @@ mod common;
 
 use std::fs;
 
-use common::{World, able, fingerprint};
+use common::{Said, World, able, fingerprint, skip};
 use serde_json::Value;
 
 /// A program as OpenBSD's sources have them, and what make(1) does with it there.
@@ -246,4 +246,58 @@ fn old_ones_and_bare_diffs() {
         &[&arguments[..6], &["usr/src", "--step", "rm -rf /"]].concat(),
         &["an unknown command", "stockade record"],
     );
+    a_source_package_of_debian(&world);
+}
+
+/// Real sources and real patches, as Debian ships them: the diffs of a source package, built in a chroot and applied to a
+/// root without a compiler.
+fn a_source_package_of_debian(world: &World) {
+    if !able(&["apt-get", "tar"]) {
+        return;
+    }
+    // The host's own archives, with sources, in lists of the test's own.
+    let mut fetch = std::process::Command::new("sh");
+    fetch.args(["-euc",
+        "mkdir -p parts state/lists/partial cache/archives/partial fetched
+        for file in /etc/apt/sources.list.d/*.sources; do
+            test ! -e $file || sed 's/^Types:.*/Types: deb-src/' $file > parts/$(basename $file)
+        done
+        cat /etc/apt/sources.list /etc/apt/sources.list.d/*.list 2> /dev/null | sed -n 's/^deb /deb-src /p' > parts/more.list || true
+        printf 'Dir::%s;\\n' 'State \"'$PWD'/state\"' 'State::status \"/var/lib/dpkg/status\"' 'Cache \"'$PWD'/cache\"' \\
+            'Etc::SourceList \"/dev/null\"' 'Etc::SourceParts \"'$PWD'/parts\"' > apt.conf
+        export APT_CONFIG=$PWD/apt.conf; apt-get -qq update --error-on=any; cd fetched; apt-get -qq source --download-only tree"]);
+    world.settle(&mut fetch);
+    let fetched = Said::of(fetch.output().unwrap());
+    if fetched.status != Some(0) {
+        return skip(&format!("apt-get found no source package: {}{}", fetched.out, fetched.err));
+    }
+    world.sh(
+        "mkdir -p home/dev/usr/src/tree patches; cd home/dev/usr/src; tar xf ../../../../fetched/tree_*.orig.tar.* -C tree --strip-components=1
+        cd ../../../..; tar xf fetched/tree_*.debian.tar.* -C fetched; number=1
+        for name in $(grep -v '^#' fetched/debian/patches/series); do
+            cp fetched/debian/patches/$name patches/$(printf %03d $number)_$name.patch; number=$((number+1))
+        done
+        chown -R 0:0 home/dev/usr/src/tree",
+    );
+    // As the package is before them: built by hand, and on a target.
+    let place = "PREFIX=/usr MANDIR=/usr/share/man CFLAGS=-O0";
+    world.sh(&format!(
+        "$STOCKADE record dev -- make -C /usr/src/tree install {place}; mkdir -p target/usr/bin target/usr/share/man/man1
+        cp -p home/dev/usr/bin/tree target/usr/bin; cp -p home/dev/usr/share/man/man1/tree.1 target/usr/share/man/man1
+        cp -a target before"
+    ));
+    let make = format!("make install {place}");
+    let (how, to) =
+        (["errata", "dev", "patches", "--any", "-s", "other.sec"], ["-o", "tmp/", "--into", "usr/src/tree"]);
+    let arguments = [&how[..], &to, &["--strip", "1", "--step", &make]].concat();
+    world.ok(&arguments);
+    let made = world.sh("cd tmp; ls");
+    assert_eq!(made.lines().count(), world.sh("ls patches").lines().count(), "{made}");
+    world.refused(&arguments, &["recorded in this chroot before", "another series"]);
+    world.ok(&["patch", "apply", "tmp", "--key", "other.pub", "--root", "./target"]);
+    world.sh("cmp home/dev/usr/bin/tree target/usr/bin/tree; cmp home/dev/usr/share/man/man1/tree.1 target/usr/share/man/man1/tree.1
+        ! cmp -s before/usr/bin/tree target/usr/bin/tree; target/usr/bin/tree --version");
+    let names = made.lines().map(|name| name.trim_end_matches(".tgz")).collect::<Vec<_>>();
+    world.ok(&["patch", "undo", "--to", names[0], "--root", "./target"]);
+    world.sh("diff -r before target -x stockade -x db -x var; rm -r tmp/* fetched parts state cache");
 }

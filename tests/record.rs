@@ -5,6 +5,7 @@ mod common;
 
 use std::fs;
 
+use common::strike::{each, moments, trace};
 use common::{Said, World, able, fingerprint, picture};
 use serde_json::Value;
 
@@ -268,47 +269,177 @@ fn a_program_without_its_library_is_refused() {
     assert_eq!((status, letters(&value)), (Some(0), vec!["+e/tool".to_owned()]));
 }
 
-/// Killed at many moments, a recording has happened or has not, and the next command goes on.
-#[test]
-fn a_killed_recording_leaves_nothing() {
-    let Some(world) = world("") else { return };
-    let script = "echo two > /d/f; rm -r /d/deep; mkdir /n; echo n > /n/n; chmod 700 /e";
-    let old = picture(&world.root("a"));
-    world.ok(&["clone", "a", "done", "--how", "copy"]);
-    recorded(&world, &["done"], script);
-    let undated = |root: &str| -> String {
-        picture(&world.root(root))
-            .split([' ', '\n'])
-            .filter(|word| !word.starts_with("17") && !word.starts_with("18"))
-            .collect()
-    };
-    let new = undated("done");
-    for (call, most) in [("mkdirat", 12), ("renameat", 12), ("linkat", 4), ("unlinkat", 12), ("fsync", 6), ("clone", 2)]
-    {
-        // Every other one: the test takes its time.
-        for when in (1..=most).step_by(2) {
-            let told = format!("{call} {when}");
-            let mut command = std::process::Command::new("strace");
-            let inject = format!("-einject={call}:signal=KILL:when={when}");
-            command.args(["-qq", "-o", "/dev/null", &inject, env!("CARGO_BIN_EXE_stockade")]);
-            command.args(["record", "a", "--", "sh", "-c", script]);
-            world.settle(&mut command);
-            let killed = Said::of(command.output().unwrap()).status.is_none();
-            world.run(&["recover", "a"]);
-            let found = picture(&world.root("a"));
-            assert!(found == old || undated("a") == new, "{told}: {found}");
-            world.ok(&["check", "a"]);
-            assert!(!world.path("home/.stockade/a/record").exists(), "{told}");
-            world.ok(&["reset", "a"]);
-            if found != old {
-                world.ok(&["remove", "a"]);
-                world.ok(&["build", "a", "-f", "./recipe.toml"]);
-            }
-            if !killed {
-                break;
-            }
-        }
+/// A chroot that is recorded again and again, and struck.
+struct Stage {
+    world: World,
+    /// Before the command, and after it.
+    old: String,
+    new: String,
+}
+
+impl Stage {
+    fn new() -> Stage {
+        let world = world("").expect("the caller looked");
+        let (old, stage) = (without_list(&picture(&world.root("a"))), String::new());
+        let mut stage = Stage { world, old, new: stage };
+        let said = stage.record("-etrace=none");
+        assert_eq!(said.status, Some(0), "{said:?}");
+        stage.new = without_list(&picture(&stage.world.root("a")));
+        stage.again();
+        stage
     }
+
+    fn record(&self, option: &str) -> Said {
+        const EDIT: &str =
+            "set -e; echo two > /d/f; rm -r /d/deep; mkdir /n; echo n > /n/n; chmod 700 /e; ln /conf /n/c
+            touch -d @1500000000 /d/f /n/n /n /d";
+        let mut command = std::process::Command::new("strace");
+        command.args(["-f", "-qq", "-o"]).arg(self.world.path("log")).arg(option).arg(env!("CARGO_BIN_EXE_stockade"));
+        command.args(["record", "a", "-o", "p.tgz", "--unsigned", "--", "sh", "-c", EDIT]);
+        self.world.settle(&mut command);
+        Said::of(command.output().unwrap())
+    }
+
+    fn again(&self) {
+        self.world.ok(&["remove", "a"]);
+        self.world.ok(&["build", "a", "-f", "./recipe.toml"]);
+        fs::remove_file(self.world.path("p.tgz")).unwrap();
+    }
+
+    /// After whatever happened it is done or not, and nothing is half there. Is it done?
+    fn verdict(&self, how: &str, said: &Said) -> bool {
+        let recovered = self.world.run(&["recover", "a"]);
+        assert_eq!(recovered.status, Some(0), "{how}: {recovered:?}");
+        let found = without_list(&picture(&self.world.root("a")));
+        assert!(found == self.old || found == self.new, "{how}: neither: {said:?}\n{found}");
+        self.world.ok(&["check", "a", "--hash"]);
+        assert!(!self.world.path("home/.stockade/a/record").exists(), "{how}");
+        let (done, file) = (found == self.new, self.world.path("p.tgz"));
+        if file.exists() {
+            self.world.ok(&["patch", "verify", "--unsigned", "p.tgz"]);
+            assert!(
+                said.status.is_none_or(|status| status == 0 || status > 128),
+                "{how}: it failed and left a patch: {said:?}"
+            );
+            fs::remove_file(file).unwrap();
+        }
+        assert!(said.status != Some(0) || done, "{how}: it said that it was done: {said:?}");
+        if done {
+            fs::write(self.world.path("p.tgz"), "").unwrap();
+            self.again();
+        }
+        done
+    }
+}
+
+/// A picture without what lists the patches, in which there is the time of day.
+fn without_list(picture: &str) -> String {
+    let is_list = |line: &&str| line.contains("\"var") || line.starts_with("\"\" ") || line.starts_with("\".\" ");
+    picture.lines().filter(|line| !is_list(line)).collect::<Vec<_>>().join("\n")
+}
+
+/// Killed, or failing for want of room or a bad disk, at many moments: it happened whole or not at all.
+#[test]
+fn a_recording_that_is_struck_is_there_or_not() {
+    if !able(&["setfattr", "setfacl", "busybox", "strace"]) {
+        return;
+    }
+    let stage = Stage::new();
+    let said = stage.record(&trace());
+    assert_eq!(said.status, Some(0), "{said:?}");
+    let moments = moments(&fs::read_to_string(stage.world.path("log")).unwrap());
+    // Not each: the test takes its time. In turn, which is as good as each at all of them.
+    let ways = ["signal=KILL", "error=ENOSPC", "error=EIO"].into_iter().cycle();
+    let some = moments.iter().step_by(moments.len() / 30 + 1);
+    let cases: Vec<_> =
+        some.zip(ways).map(|((call, n), way)| (call.clone(), format!("{call}:{way}:when={n}"))).collect();
+    let done = each(&cases, Stage::new, |stage, _, how| {
+        let said = stage.record(&format!("-einject={how}"));
+        assert!(!said.err.contains("panicked"), "{how}: {said:?}");
+        stage.verdict(how, &said)
+    });
+    assert!(done > 2 && done + 10 < cases.len(), "{done} of {} were done", cases.len());
+}
+
+/// A scan believes that nothing changed only of a root that is as the last scan left it.
+#[test]
+fn what_changed_between_two_scans_is_known() {
+    let Some(world) = world("[record]\nkeep = [\"var/log/kept\"]") else { return };
+    let scan = |script: &str| {
+        let (status, value) = recorded(&world, &["--scan", "a"], script);
+        (status, letters(&value))
+    };
+    let edit = |script: &str| drop(world.sh(&format!("cd home/a; {script}")));
+    let nothing = (Some(2), vec![]);
+    assert_eq!((scan("true"), scan("cat /conf")), (nothing.clone(), nothing.clone()));
+    // Of each edit by somebody else: what was before is what he left.
+    for (by_hand, script, expect) in [
+        ("echo mine > conf", "true", &[][..]),
+        ("true", "echo mine > /n; touch -r /conf /n; cat /n > /conf; touch -r /n /conf; rm /n", &[]),
+        ("echo theirs > conf; echo x > unknown", "rm /unknown", &["-unknown"]),
+        ("chmod 700 e; setfattr -n user.b -v 1 d", "chmod 755 /e", &["me"]),
+        (
+            "mv d/deep d/other",
+            "mv /d/other /d/deep",
+            &[
+                "+d/deep",
+                "+d/deep/er",
+                "+d/deep/er/y",
+                "+d/deep/x",
+                "+d/deep/z",
+                "-d/other",
+                "-d/other/er",
+                "-d/other/er/y",
+                "-d/other/x",
+                "-d/other/z",
+            ],
+        ),
+    ] {
+        edit(by_hand);
+        let (_, found) = scan(script);
+        assert_eq!(found, expect, "{by_hand}; {script}");
+        assert_eq!(scan("true"), nothing, "{by_hand}; {script}");
+    }
+    // A damaged memory is none.
+    world.sh("echo x > home/.stockade/a/scanned-fingerprint");
+    assert_eq!(scan("true"), nothing);
+    assert_eq!(scan("echo y > /conf").1, ["*conf"]);
+    world.assert_tidy();
+}
+
+/// Where a patch cannot be written is said before the command runs, and what stands under its name stays.
+#[test]
+fn where_no_patch_can_be_nothing_is_run() {
+    let Some(world) = world("") else { return };
+    let before = fingerprint(&world.root("a"));
+    world.sh("echo precious > kept.tgz; mkdir full");
+    let run = ["--", "sh", "-c", "echo ran > /conf"];
+    for (arguments, words) in [
+        (&["-o", "home/a/e/p.tgz", "--unsigned"][..], &["in the chroot that it is made of"][..]),
+        (&["-o", "none/p.tgz", "--unsigned"], &["No such file", "mkdir -p none"]),
+        (&["-o", "kept.tgz"], &["no key is named", "--unsigned"]),
+        (&["-o", "kept.tgz", "--name", "a b", "--unsigned"], &["the name of a patch", "--name"]),
+        (&["-o", "a b.tgz", "--unsigned"], &["the name of a patch", "--name"]),
+        (&["-o", "full/", "--unsigned"], &["no name"]),
+        (&["-o", "kept.tgz", "-s", "none.sec"], &["none.sec"]),
+        (&["--scan", "-o", "kept.tgz", "--unsigned", "--delta"], &["--delta"]),
+    ] {
+        world.refused(&[&["record", "a"], arguments, &run].concat(), words);
+        assert_eq!(fingerprint(&world.root("a")), before, "{arguments:?}");
+    }
+    assert_eq!(fs::read_to_string(world.path("kept.tgz")).unwrap(), "precious\n");
+    // A command that fails, or changes nothing, makes none either.
+    assert_eq!(world.run(&["record", "a", "-o", "kept.tgz", "--unsigned", "--", "sh", "-c", "exit 3"]).status, Some(3));
+    assert_eq!(world.run(&["record", "a", "-o", "kept.tgz", "--unsigned", "--", "cat", "/conf"]).status, Some(2));
+    assert_eq!(fs::read_to_string(world.path("kept.tgz")).unwrap(), "precious\n");
+    world.ok(&[
+        &["record", "a", "-o", "full", "--name", "p", "--number", "3", "--series", "s", "--title", "T", "--unsigned"],
+        &run[..],
+    ]
+    .concat());
+    let shown = world.ok(&["patch", "show", "--unsigned", "full/p.tgz"]);
+    assert!(shown.contains("title:      T\n") && shown.contains('s') && shown.contains("* "), "{shown}");
+    world.assert_tidy();
 }
 
 /// A patch that was made of a chroot is listed there, and a later build does not revert it.

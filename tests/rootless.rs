@@ -180,6 +180,46 @@ fn with_a_single_number_everything_is_the_users() {
     assert_gone(&world);
 }
 
+/// What a user installs in her own chroot, with make(1), is a patch with the owners inside; root applies it elsewhere.
+#[test]
+fn a_recording_is_a_patch_for_everyone() {
+    if !able(&["make"]) {
+        return;
+    }
+    let Some(world) = world(RANGES) else { return };
+    world.write(
+        "t/srv/Makefile",
+        "install:\n\tmkdir -p /opt/bin /opt/spool\n\tinstall -m 4755 -o daemon -g staff prog /opt/bin/prog
+\tln /opt/bin/prog /opt/bin/alias\n\tln -s prog /opt/bin/link\n\tchown -h www-data:www-data /opt/bin/link /opt/spool
+\tmkfifo /opt/spool/fifo\n\techo edited > /var/www/one\n\trm /srv/d\n\tchmod 640 /root/key\n",
+    );
+    world.sh(
+        "make=$(command -v make); install=$(command -v install)
+        for f in $make $install $(ldd $make $install | grep -o '/[^ ]*[^:]'); do mkdir -p t$(dirname $f); cp -L $f t$f; done
+        for name in ln mkfifo; do ln -s busybox t/bin/$name; done; echo program > t/srv/prog
+        tar --numeric-owner -C t -cf t.tar .; mkdir other; tar -xpf t.tar -C other",
+    );
+    let said = ann(
+        &world,
+        "./stockade build m -f t.toml; ./stockade record m -o p.tgz --unsigned -- make -C /srv install; ./stockade check m --hash",
+    );
+    for words in ["by two scans", "- srv/d\n", "+ opt/bin/prog\n", "m root/key  mode\n", "are as built"] {
+        assert!(said.contains(words), "{words:?}: {said}");
+    }
+    world.sh("mkdir mine; STOCKADE_HOME=$PWD/mine $STOCKADE patch apply --unsigned p.tgz --root ./other");
+    let found = world.sh(
+        "cd other; stat -c '%n %F %a %u:%g %h' opt opt/bin/* opt/spool opt/spool/fifo var/www/* root/key; readlink opt/bin/link
+        test ! -e srv/d; cat var/www/two opt/bin/alias",
+    );
+    let expect =
+        "opt directory 755 0:0 4\nopt/bin/alias regular file 4755 1:50 2\nopt/bin/link symbolic link 777 33:33 1
+opt/bin/prog regular file 4755 1:50 2\nopt/spool directory 755 33:33 2\nopt/spool/fifo fifo 644 0:0 1
+var/www/link symbolic link 777 33:33 1\nvar/www/one regular file 644 33:33 2\nvar/www/two regular file 644 33:33 2
+root/key regular file 640 0:0 1\nprog\nedited\nprogram\n";
+    assert_eq!(found, expect);
+    assert_gone(&world);
+}
+
 /// A chroot is for those numbers only that it was made with.
 #[test]
 fn other_numbers_are_refused() {

@@ -13,7 +13,7 @@ use crate::cli::args::Errata;
 use crate::cli::out::{self, Out, shown};
 use crate::cli::patch::make::Draft;
 use crate::cli::progress::watched;
-use crate::cli::record::{Make, request, told};
+use crate::cli::record::{Make, end, request, told};
 use crate::cli::{Exit, json, options};
 use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::patch::check_name;
@@ -48,13 +48,13 @@ pub(super) fn run(args: &Errata, out: &mut Out) -> Result<Exit> {
         let recording = watched(out.json, |watch| Recording::begin(&home, &request, watch))?;
         let done = (|| {
             if at == 0 {
-                let done = recording.errata_done(jobs[0].release().unwrap_or_default())?;
+                let done = recording.errata_done(jobs[0].release())?;
                 errata::place(&mut jobs, &done, &args.skip)?;
             }
             one(&recording, &jobs[at], (args, &draft), out)
         })();
         let done = done.map_err(|error| told(error, &recording));
-        recording.end()?;
+        end(recording);
         match done? {
             Ok(Exit::Done) => {}
             Ok(other) => exit = other,
@@ -85,7 +85,9 @@ fn one(
     let steps = job.steps(&facts)?;
     let own = job.head(&facts);
     let hint = |error: Error| error.hint("rename the file, or give the patch another name with --name");
-    check_name(&draft.head_over(own.clone()).name).map_err(hint)?;
+    let name = draft.head_over(own.clone()).name;
+    check_name(&name).map_err(hint)?;
+    recording.refuse_output(&draft.file(&name), draft.delta)?;
     let diff = recording.diff(job)?;
     let apply = job.apply();
     let applied = {
@@ -173,6 +175,7 @@ fn show(job: &Job, args: &Errata, out: &mut Out) -> Result<()> {
         release: job.release().unwrap_or_default().to_owned(),
         // Nobody has to know it to read what would be done.
         kernel: args.kernel.clone().or_else(|| Some("KERNEL".to_owned())),
+        cpus: 1,
     };
     let steps: Vec<Step> = [vec![job.apply()], job.steps(&facts)?].concat();
     let erratum = &job.erratum;

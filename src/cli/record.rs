@@ -31,11 +31,18 @@ pub(super) fn run(args: &Record, out: &mut Out) -> Result<Exit> {
     let request = request(args.root.clone().into_os_string(), args.discard, &args.common);
     let recording = watched(out.json, |watch| Recording::begin(&home, &request, watch))?;
     let done = record(&recording, (args, draft), out).map_err(|error| told(error, &recording));
-    recording.end()?;
+    end(recording);
     match done? {
         // The very last: after Ctrl-C this process dies of it.
         Done::Failed(status) => Ok(Exit::Command(status.finish())),
         Done::Recorded(exit) => Ok(exit),
+    }
+}
+
+/// Ends a recording. What it leaves behind is in nobody's way, and no reason to say that it failed.
+pub(super) fn end(recording: Recording) {
+    if let Err(error) = recording.end() {
+        out::warn(&format!("{error}; the next command clears what is left"));
     }
 }
 
@@ -59,6 +66,9 @@ pub(super) fn told(error: Error, recording: &Recording) -> Error {
 }
 
 fn record(recording: &Recording, (args, draft): (&Record, Option<Draft>), out: &mut Out) -> Result<Done> {
+    if let Some(draft) = &draft {
+        recording.refuse_output(&draft.file(&draft.head.name), draft.delta)?;
+    }
     let chroot = &recording.chroot;
     let recipe = chroot.recipe()?;
     let session = &args.common.session;

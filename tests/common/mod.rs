@@ -147,8 +147,24 @@ impl World {
     /// Nothing of a finished command is left in the state of any chroot, nor among the temporary files.
     pub(crate) fn assert_tidy(&self) {
         let known = [
-            "archives", "asked", "built", "homes", "identity", "lock", "made", "manifest", "clones", "numbers",
-            "origin", "patches", "reasons", "recipe", "sessions", "versions",
+            "archives",
+            "asked",
+            "built",
+            "homes",
+            "identity",
+            "lock",
+            "made",
+            "manifest",
+            "clones",
+            "numbers",
+            "origin",
+            "patches",
+            "reasons",
+            "recipe",
+            "scanned",
+            "scanned-fingerprint",
+            "sessions",
+            "versions",
         ];
         let list = |dir: PathBuf| fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
         let states = list(self.path("home/.stockade")).filter(|state| !state.ends_with("roots"));

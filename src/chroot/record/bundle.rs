@@ -6,12 +6,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
 use std::path::Path;
 
+use super::inspect::Files;
 use super::{Means, Recorded, Recording};
 use crate::chroot::login::read_below;
 use crate::chroot::place::bytes;
 use crate::error::{Error, ErrorKind, IoContext, Result};
-use crate::patch::{Bodies, Contents, FollowUp, Head, Pen, make, recording_of};
-use crate::path::{PathSet, TreePath};
+use crate::patch::{Bodies, Contents, FollowUp, Head, Pen, Scratch, make, recording_of};
+use crate::path::{PathSet, TreePath, escape};
 use crate::sys::Dir;
 use crate::tree::{Digest, Node, Tree};
 use crate::watch::Watch;
@@ -41,8 +42,8 @@ impl Recording {
         let view = self.view();
         let lines = recorded.accounts().added.iter().map(|account| account.line());
         let mut head = Head { accounts: lines.collect::<Result<_>>()?, ..head };
-        let manifest = self.chroot.manifest()?;
-        head.requires.extend(self.predecessors(recorded, &manifest)?);
+        let manifest = self.manifest()?;
+        head.requires.extend(self.predecessors(recorded, manifest)?);
         for (follow_up, patterns, programs) in FOLLOW_UPS {
             let paths = PathSet::new(patterns.iter())?;
             let concerned = recorded.plan.changes.iter().any(|change| change.replace && paths.covers(&change.path));
@@ -67,11 +68,32 @@ impl Recording {
         Ok(contents)
     }
 
+    /// Refuses a file that no patch can be written to, and `small` ones that cannot be made, before anything is done.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Refused`] for a file in the chroot, which would be recorded itself; [`ErrorKind::Unsupported`] for
+    /// differences from what nobody will have any more; as open(2).
+    pub fn refuse_output(&self, file: &Path, small: bool) -> Result<()> {
+        if small && matches!(self.means, Means::Scan(_)) {
+            let error = Error::new(ErrorKind::Unsupported, "without an overlay nobody has what files were before");
+            return Err(error.hint("leave out --delta"));
+        }
+        let dir = file.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let missing = |error: Error| error.hint(format!("make it with: mkdir -p {}", escape(bytes(dir))));
+        let real = dir.canonicalize().on("open", bytes(dir)).map_err(missing)?;
+        let root = self.chroot.place.root.canonicalize().on("open", bytes(&self.chroot.place.root))?;
+        if real.starts_with(root) {
+            let error = Error::new(ErrorKind::Refused, "the patch would be in the chroot that it is made of");
+            return Err(error.at(bytes(file)).hint("write it elsewhere, with --output"));
+        }
+        Scratch::beside(file).map(drop)
+    }
+
     /// Writes the patch to `file`, whole or not at all: with `small` files as differences, signed by `pen`. To be called
     /// before the changes become part of the chroot. Returns the manifest that it has.
     ///
     /// # Errors
-    /// As [`make`]; [`ErrorKind::Unsupported`] for differences from what nobody has any more.
+    /// As [`make`].
     pub fn write(
         &self,
         contents: Contents,
@@ -79,20 +101,17 @@ impl Recording {
         file: &Path,
         watch: &Watch,
     ) -> Result<Contents> {
-        if small && matches!(self.means, Means::Scan(_)) {
-            let error = Error::new(ErrorKind::Unsupported, "without an overlay nobody has what files were before");
-            return Err(error.hint("leave out --delta"));
-        }
+        let (old, new) = (Files::new(&self.chroot.root), Files::new(self.view()));
         let before = |node: &Node| -> Result<Box<dyn Read>> {
             match &self.means {
-                Means::Overlay(_) => body(&self.chroot.root, &node.path),
+                Means::Overlay(_) => body(&old, &node.path),
                 Means::Scan(before) => {
                     let text = before.text(&node.path).ok_or_else(|| gone(&node.path))?;
                     Ok(Box::new(std::io::Cursor::new(text.to_vec())))
                 }
             }
         };
-        let after = |node: &Node| body(self.view(), &node.path);
+        let after = |node: &Node| body(&new, &node.path);
         make(contents, Bodies { before: &before, after: &after }, (small, pen), file, watch)
     }
 
@@ -127,10 +146,8 @@ impl Recording {
     }
 }
 
-fn body(root: &Dir, path: &TreePath) -> Result<Box<dyn Read>> {
-    let dir = root.walk_parent(path).on("open", path)?;
-    let file = dir.open_regular(path.name()).on("open", path)?;
-    Ok(Box::new(file.ok_or_else(|| gone(path))?))
+fn body(files: &Files<'_>, path: &TreePath) -> Result<Box<dyn Read>> {
+    Ok(Box::new(files.open(path)?.ok_or_else(|| gone(path))?))
 }
 
 fn gone(path: &TreePath) -> Error {

@@ -5,6 +5,7 @@
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{Read, Write};
+use std::num::NonZero;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
@@ -252,7 +253,11 @@ pub fn place(jobs: &mut [Job], done: &BTreeSet<u32>, skip: &[u32]) -> Result<()>
                 true => format!("number {number:03} was recorded in this chroot before"),
                 false => format!("number {:03} was recorded in this chroot before: order is strict", next - 1),
             };
-            return Err(Error::new(ErrorKind::Refused, reason).at(bytes(&job.file)));
+            let error = Error::new(ErrorKind::Refused, reason).at(bytes(&job.file));
+            return Err(match job.release() {
+                Some(_) => error,
+                None => error.hint("if it is of another series, rename the file: a name of its own, without a number"),
+            });
         }
         for missing in next..number {
             if !skip.contains(&missing)
@@ -282,12 +287,12 @@ fn sibling(file: &Path, number: u32) -> Result<Option<PathBuf>> {
 }
 
 impl Recording {
-    /// The numbers of the errata of a release that were recorded in this chroot.
+    /// The numbers of the errata of a release, or of those that say none, that were recorded in this chroot.
     ///
     /// # Errors
     /// As read(2).
-    pub fn errata_done(&self, release: &str) -> Result<BTreeSet<u32>> {
-        let prefix = format!("errata-{release}-");
+    pub fn errata_done(&self, release: Option<&str>) -> Result<BTreeSet<u32>> {
+        let prefix = release.map_or_else(String::new, |release| format!("errata-{release}-"));
         let number = |name: &String| name.strip_prefix(&prefix)?.split_once('_')?.0.parse().ok();
         Ok(self.made()?.keys().filter_map(number).collect())
     }
@@ -298,6 +303,7 @@ impl Recording {
     /// [`ErrorKind::Refused`] if `job` is for another release than the chroot is of.
     pub fn facts(&self, job: &Job, kernel: Option<&str>) -> Result<Facts> {
         let own = self.release()?;
+        let cpus = std::thread::available_parallelism().map_or(1, NonZero::get);
         // That of another system is none that an erratum has.
         let is_number = own.contains('.');
         match job.release() {
@@ -307,7 +313,7 @@ impl Recording {
             }
             release => {
                 let release = release.map_or(own, str::to_owned);
-                Ok(Facts { machine: sys::machine(), release, kernel: kernel.map(str::to_owned) })
+                Ok(Facts { machine: sys::machine(), release, kernel: kernel.map(str::to_owned), cpus })
             }
         }
     }

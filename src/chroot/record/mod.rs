@@ -7,13 +7,14 @@
 
 mod bundle;
 pub mod errata;
+mod inspect;
 mod keep;
 mod layer;
 mod omit;
-mod secrets;
 mod seen;
 mod upper;
 
+use std::cell::{Cell, OnceCell};
 use std::ffi::OsString;
 
 use super::login::ACCOUNT_FILES;
@@ -26,8 +27,8 @@ use crate::path::escape;
 use crate::plan::Plan;
 use crate::session::{self, Command, Entry, Options, Outcome, Session, ledger};
 use crate::sys::{self, Dir};
-use crate::tree::Kind;
 use crate::tree::diff::diff;
+use crate::tree::{Kind, Tree};
 use crate::watch::Watch;
 
 use layer::Layer;
@@ -57,12 +58,39 @@ pub struct Recording {
     /// Why there is no overlay.
     pub scanned: Option<String>,
     means: Means,
+    manifest: OnceCell<Tree>,
+    /// Did a command run?
+    ran: Cell<bool>,
 }
 
 #[derive(Debug)]
 enum Means {
     Overlay(Layer),
     Scan(Box<seen::Before>),
+}
+
+impl Means {
+    /// An overlay if there can be one; else two scans, and why.
+    fn find(chroot: &Chroot, request: &Request, watch: &Watch) -> Result<(Means, Option<String>)> {
+        let layer = match request.scan {
+            true => Err(Error::new(ErrorKind::Unsupported, "a scan was asked for")),
+            false => layer::refuse_mounts(&chroot.place.root).and_then(|()| Layer::make(chroot)),
+        };
+        match layer {
+            Ok(layer) => Ok((Means::Overlay(layer), None)),
+            Err(why) if why.kind() != ErrorKind::Unsupported => Err(why),
+            Err(why) if request.discard => {
+                let reason = format!("without an overlay it changes the chroot itself: {}", why.reason());
+                let error = Error::new(ErrorKind::Unsupported, reason).at(bytes(&chroot.place.root));
+                Err(error.hint("record it in a clone: stockade clone ROOT NEW"))
+            }
+            Err(why) => {
+                chroot.attach()?;
+                let before = Box::new(seen::Before::of(chroot, watch)?);
+                Ok((Means::Scan(before), Some(why.reason().to_owned())))
+            }
+        }
+    }
 }
 
 /// What was recorded.
@@ -101,24 +129,8 @@ impl Recording {
         let chroot = Chroot::open(home, &request.root, locking)?;
         chroot.refuse_frozen(home)?;
         session::refuse_occupied(&chroot.place.root)?;
-        let layer = match request.scan {
-            true => Err(Error::new(ErrorKind::Unsupported, "a scan was asked for")),
-            false => layer::refuse_mounts(&chroot.place.root).and_then(|()| Layer::make(&chroot)),
-        };
-        match layer {
-            Ok(layer) => Ok(Recording { chroot, scanned: None, means: Means::Overlay(layer) }),
-            Err(why) if why.kind() != ErrorKind::Unsupported => Err(why),
-            Err(why) if request.discard => {
-                let reason = format!("without an overlay it changes the chroot itself: {}", why.reason());
-                let error = Error::new(ErrorKind::Unsupported, reason).at(bytes(&chroot.place.root));
-                Err(error.hint("record it in a clone: stockade clone ROOT NEW"))
-            }
-            Err(why) => {
-                chroot.attach()?;
-                let before = Box::new(seen::Before::of(&chroot, watch)?);
-                Ok(Recording { chroot, scanned: Some(why.reason().to_owned()), means: Means::Scan(before) })
-            }
-        }
+        let (means, scanned) = Means::find(&chroot, request, watch)?;
+        Ok(Recording { chroot, scanned, means, manifest: OnceCell::new(), ran: Cell::new(false) })
     }
 
     /// A session whose changes are recorded.
@@ -138,6 +150,7 @@ impl Recording {
         let ledger = self.chroot.ledger()?;
         let (line, listed) = ledger::enter(&ledger, &Entry::new(&session, options))?;
         let lock = self.chroot.lock.try_clone().on("dup", "lock")?;
+        self.ran.set(true);
         let outcome = session.run(vec![lock, listed]);
         drop(line);
         outcome
@@ -159,9 +172,9 @@ impl Recording {
         all.changes.retain(|change| change.after.as_ref().is_none_or(|after| after.kind != Kind::Socket));
         let (plan, left_out) = Rules::new(&self.chroot.recipe()?, view)?.apply(&seen, &all)?;
         let recorded = Recorded { all, plan, left_out, seen };
-        secrets::refuse(&recorded.plan, view, watch)?;
+        let programs = inspect::refuse_keys(&recorded.plan, view, watch)?;
         if !incomplete {
-            refuse_unmet(&recorded.plan, &View::now(view), None, "record all the same")?;
+            refuse_unmet(&programs, &View::now(view), None, "record all the same")?;
         }
         Ok(recorded)
     }
@@ -172,6 +185,14 @@ impl Recording {
     /// As read(2).
     pub fn release(&self) -> Result<String> {
         crate::chroot::release::of(&self.chroot.root)
+    }
+
+    /// The manifest of the chroot as it was.
+    fn manifest(&self) -> Result<&Tree> {
+        if self.manifest.get().is_none() {
+            let _ = self.manifest.set(self.chroot.manifest()?);
+        }
+        Ok(self.manifest.get_or_init(Tree::default))
     }
 
     /// The root as the commands see it.
@@ -200,7 +221,7 @@ impl Recording {
     /// How to get back what a failed recording changed; none if it changed nothing.
     pub fn way_back(&self) -> Option<String> {
         let root = escape(bytes(&self.chroot.place.root));
-        matches!(self.means, Means::Scan(_))
+        (self.ran.get() && matches!(self.means, Means::Scan(_)))
             .then(|| format!("what it changed stays; go back with: stockade reset {root}"))
     }
 }

@@ -17,6 +17,7 @@ use crate::tree::{Kind, Node, Tree};
 /// What is left out, and the patterns of its paths. A recipe adds to it and takes from it: `[record]`.
 const RULES: &[(&str, &[&str])] = &[
     ("temporary files", &["tmp/*", "var/tmp/*", "usr/tmp/*", "run", "var/run"]),
+    ("locks", &["var/lib/dpkg/{lock,lock-frontend,triggers/Lock}", "var/lib/apt/daily_lock", "var/lock"]),
     ("sources and build trees", &["usr/src", "usr/xenocara", "usr/ports", "usr/obj", "usr/xobj", "build"]),
     ("the list of patches", &[STORE]),
     ("logs", &["var/log", "var/cron/log*", "var/account"]),

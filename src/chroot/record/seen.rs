@@ -5,22 +5,22 @@
 use std::collections::{HashMap, HashSet};
 
 use super::layer::Layer;
-use super::upper::touched;
+use super::upper::{find_dir, touched};
 use crate::chroot::login::{ACCOUNT_FILES, read_below};
 use crate::chroot::open::{Chroot, WORK_INSIDE};
 use crate::chroot::proof::inherit;
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use crate::patch::accounts::{Accounts, Files};
 use crate::path::{PathSet, TreePath};
-use crate::source::dir::{ScanOptions, digest_files, scan_paths};
+use crate::source::dir::{ScanOptions, digest_files, fingerprint, scan, scan_paths};
 use crate::sys::Dir;
 use crate::tree::diff::diff;
-use crate::tree::{Kind, Tree};
+use crate::tree::{Digest, Kind, Tree};
 use crate::watch::Watch;
 
 /// Two trees, and the account files that go with them. Every file that may differ has its digest; the stamps of `before`
 /// hold for the root.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Seen {
     pub(super) before: Tree,
     pub(super) after: Tree,
@@ -53,30 +53,39 @@ impl Seen {
 /// A root that will be changed in place.
 #[derive(Debug)]
 pub(super) struct Before {
-    tree: Tree,
+    /// None if it is in the state.
+    tree: Option<Tree>,
+    /// While the root has it, nothing was changed.
+    fingerprint: Option<Digest>,
     accounts: Files,
     /// What may be edited on a target, and is merged there: nobody has it afterwards.
     texts: HashMap<TreePath, Vec<u8>>,
 }
+
+/// The state files with the tree of a root as the last recording found it, and with the fingerprint that it had then: the
+/// manifest does not know what is nobody's to judge, nor stamps of what was edited.
+const SCANNED: &str = "scanned";
+const FINGERPRINT: &str = "scanned-fingerprint";
 
 /// The directory of such files, and the largest that is kept.
 const TEXTS: &[u8] = b"etc";
 const LARGEST: u64 = 1 << 20;
 
 impl Before {
-    /// Looks at the root of `chroot`: what its record does not prove is read.
+    /// Looks at the root of `chroot`. If it is as the last recording found it, one look at each entry tells; else what its
+    /// record does not prove is read.
     pub(super) fn of(chroot: &Chroot, watch: &Watch) -> Result<Before> {
-        let known = chroot.manifest()?;
-        let mut tree = chroot.scan(&known, watch)?.tree;
-        inherit(&mut tree, &known, |node| node.here);
-        read_rest(&chroot.root, &mut tree, watch)?;
-        let mut texts = HashMap::new();
-        for node in &tree.nodes()[tree.subtree(&TreePath::new(TEXTS)?)] {
-            if matches!(node.kind, Kind::File { .. }) && node.size() <= LARGEST {
-                texts.extend(read_below(&chroot.root, &node.path)?.map(|text| (node.path.clone(), text)));
-            }
+        // First: what is changed from here on moves it.
+        let fingerprint = fingerprint(&chroot.root, watch)?;
+        let text = fingerprint.map(|digest| digest.to_string().into_bytes());
+        let known = text.is_some() && chroot.state.read(FINGERPRINT)? == text;
+        let tree = (!known).then(|| scan_whole(chroot, watch)).transpose()?;
+        if let (Some(tree), Some(text)) = (&tree, text) {
+            chroot.state.discard(FINGERPRINT)?;
+            chroot.state.write_tree(SCANNED, tree)?;
+            chroot.state.write(FINGERPRINT, &text)?;
         }
-        Ok(Before { tree, accounts: account_files(&chroot.root)?, texts })
+        Ok(Before { tree, fingerprint, accounts: account_files(&chroot.root)?, texts: texts(&chroot.root, watch)? })
     }
 
     /// The content that the file of `/etc` at `path` had.
@@ -86,16 +95,44 @@ impl Before {
 
     /// Looks again: what has another inode or change time than before is read.
     pub(super) fn compare(&self, chroot: &Chroot, watch: &Watch) -> Result<Seen> {
-        let mut after = chroot.scan(&self.tree, watch)?.tree;
-        inherit(&mut after, &self.tree, |node| node.here);
+        if self.fingerprint.is_some() && fingerprint(&chroot.root, watch)? == self.fingerprint {
+            return Ok(Seen::default());
+        }
+        let stored = if self.tree.is_none() { chroot.state.read_tree(SCANNED)? } else { None };
+        let before = self.tree.as_ref().or(stored.as_ref());
+        let before = before.ok_or_else(|| Error::new(ErrorKind::NotFound, "its scan is gone").at(SCANNED))?;
+        let mut after = chroot.scan(before, watch)?.tree;
+        inherit(&mut after, before, |node| node.here);
         read_rest(&chroot.root, &mut after, watch)?;
         let accounts = Accounts::between(&self.accounts, &account_files(&chroot.root)?);
-        let concerned = concerned(&self.tree, &after);
+        let concerned = concerned(before, &after);
         let part = |tree: &Tree| {
             Tree::new(tree.nodes().iter().filter(|node| concerned.contains(&node.path)).cloned().collect())
         };
-        Ok(Seen { before: part(&self.tree)?, after: part(&after)?, accounts })
+        Ok(Seen { before: part(before)?, after: part(&after)?, accounts })
     }
+}
+
+/// All of a root, every file with its digest.
+fn scan_whole(chroot: &Chroot, watch: &Watch) -> Result<Tree> {
+    let known = chroot.manifest()?;
+    let mut tree = chroot.scan(&known, watch)?.tree;
+    inherit(&mut tree, &known, |node| node.here);
+    read_rest(&chroot.root, &mut tree, watch)?;
+    Ok(tree)
+}
+
+/// What may be edited on a target, with its content.
+fn texts(root: &Dir, watch: &Watch) -> Result<HashMap<TreePath, Vec<u8>>> {
+    let Some(dir) = find_dir(root, &TreePath::new(TEXTS)?)? else { return Ok(HashMap::new()) };
+    let mut texts = HashMap::new();
+    for node in scan(&dir, &ScanOptions::default(), watch)?.tree.nodes() {
+        if matches!(node.kind, Kind::File { .. }) && node.size() <= LARGEST {
+            let path = TreePath::new([TEXTS, b"/", node.path.as_bytes()].concat())?;
+            texts.extend(read_below(root, &path)?.map(|text| (path, text)));
+        }
+    }
+    Ok(texts)
 }
 
 /// The paths that differ, those above them, and all names of a file one name of which differs: of the rest nothing has to

@@ -124,7 +124,7 @@ impl Walk<'_> {
 }
 
 /// Opens the directory at `path`; none if nothing is there, or something else.
-fn find_dir(root: &Dir, path: &TreePath) -> Result<Option<Dir>> {
+pub(super) fn find_dir(root: &Dir, path: &TreePath) -> Result<Option<Dir>> {
     match root.walk(path) {
         Err(e) if is_stale(&e) => Ok(None),
         dir => dir.map(Some).on("open", path),

@@ -30,6 +30,7 @@ pub fn write_bundle(contents: &Contents, source: &mut Source<'_>, out: impl Writ
     let members = members(contents)?;
     watch.begin("packing", members.iter().map(|member| member.size).sum());
     let mut gzip = GzEncoder::new(out, Compression::new(LEVEL));
+    let mut buffer = vec![0; 128 * 1024];
     let written = |done: io::Result<()>| done.on("write", &contents.head.name);
     let text = contents.text();
     let path = manifest(&contents.head.name)?;
@@ -39,30 +40,42 @@ pub fn write_bundle(contents: &Contents, source: &mut Source<'_>, out: impl Writ
     for member in &members {
         written(gzip.write_all(&member.header(contents)))?;
         if member.what != What::Bare {
-            copy(contents, member, &mut *source(member)?, &mut gzip, watch)?;
+            let mut packer = Packer { contents, gzip: &mut gzip, buffer: &mut buffer, watch };
+            packer.copy(member, &mut *source(member)?)?;
         }
     }
     written(gzip.write_all(&END))?;
     written(gzip.finish().and_then(|mut out| out.flush()))
 }
 
-fn copy(contents: &Contents, member: &Member, from: &mut dyn Read, gzip: &mut impl Write, watch: &Watch) -> Result<()> {
-    let path = &contents.entries[member.entry].change.path;
-    let (mut buffer, mut hash, mut left) = (vec![0; 128 * 1024], Sha256::new(), member.size);
-    let changed = || Error::new(ErrorKind::Unverified, "its content is not what the manifest says").at(path);
-    loop {
-        let length = from.read(&mut buffer).on("read", path)?;
-        if length == 0 {
-            break;
+/// What packs one body after the other.
+struct Packer<'a, W: Write> {
+    contents: &'a Contents,
+    gzip: &'a mut W,
+    buffer: &'a mut [u8],
+    watch: &'a Watch,
+}
+
+impl<W: Write> Packer<'_, W> {
+    fn copy(&mut self, member: &Member, from: &mut dyn Read) -> Result<()> {
+        let Packer { contents, gzip, buffer, watch } = self;
+        let path = &contents.entries[member.entry].change.path;
+        let (mut hash, mut left) = (Sha256::new(), member.size);
+        let changed = || Error::new(ErrorKind::Unverified, "its content is not what the manifest says").at(path);
+        loop {
+            let length = from.read(buffer).on("read", path)?;
+            if length == 0 {
+                break;
+            }
+            left = left.checked_sub(length as u64).ok_or_else(changed)?;
+            hash.update(&buffer[..length]);
+            gzip.write_all(&buffer[..length]).on("write", &contents.head.name)?;
+            watch.count(0, length as u64)?;
         }
-        left = left.checked_sub(length as u64).ok_or_else(changed)?;
-        hash.update(&buffer[..length]);
-        gzip.write_all(&buffer[..length]).on("write", &contents.head.name)?;
-        watch.count(0, length as u64)?;
+        let digest = Digest(hash.finalize().into());
+        if left > 0 || member.digest(contents).is_some_and(|expected| expected != digest) {
+            return Err(changed());
+        }
+        gzip.write_all(&END[..padding(member.size)]).on("write", &contents.head.name)
     }
-    let digest = Digest(hash.finalize().into());
-    if left > 0 || member.digest(contents).is_some_and(|expected| expected != digest) {
-        return Err(changed());
-    }
-    gzip.write_all(&END[..padding(member.size)]).on("write", &contents.head.name)
 }

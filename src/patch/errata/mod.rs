@@ -93,8 +93,11 @@ pub fn parse(message: &[u8], signed: bool) -> Result<Erratum> {
     for paragraph in rest {
         let heading = paragraph.heading();
         match (&place, heading) {
-            (None, Some(heading)) if heading.starts_with("Apply by doing") => {
+            (None, Some(heading)) if is_apply(heading) => {
                 place = Some(apply(&paragraph.commands()?, title.as_ref())?);
+            }
+            (Some(_), Some(heading)) if is_apply(heading) => {
+                return Err(bad("it is applied in two places, and has one diff"));
             }
             (None, _) => paragraph.append_to(&mut text),
             (Some(_), Some(heading)) if is_steps(heading) => {
@@ -212,11 +215,16 @@ impl<'a> Paragraph<'a> {
     }
 }
 
-/// Headings of steps: `And then rebuild and install sshd:`, `Then build and install a new kernel:`, `Rebuild httpd:`.
+/// `Apply by doing:`, `Apply patch using:`.
+fn is_apply(heading: &str) -> bool {
+    heading.starts_with("Apply ") && ["doing", "using", "with", "executing"].iter().any(|word| heading.contains(word))
+}
+
+/// Headings of steps: `And then rebuild and install sshd:`, `Then build and install a new kernel:`, `Also rebuild httpd:`.
+/// Better one block too many, which is then not understood, than one that nobody does.
 fn is_steps(heading: &str) -> bool {
     let lower = heading.to_ascii_lowercase();
-    ["and then ", "then ", "now ", "rebuild ", "build ", "and "].iter().any(|word| lower.starts_with(word))
-        && ["build", "install"].iter().any(|word| lower.contains(word))
+    ["build", "install"].iter().any(|word| lower.contains(word))
 }
 
 /// `OpenBSD X.Y errata N, DATE`, with or without a colon.
@@ -236,17 +244,19 @@ fn title(lines: &[&str]) -> Option<Title> {
 /// Where it is applied, out of the commands that do so.
 fn apply(commands: &[String], title: Option<&Title>) -> Result<(Vec<u8>, u32)> {
     let unknown = || bad(format!("the way to apply it is not understood: {:?}", commands.join("; ")));
-    let words: Vec<Vec<&str>> = commands.iter().map(|line| line.split_whitespace().collect()).collect();
-    let (root, strip) = match words.iter().map(Vec::as_slice).collect::<Vec<_>>()[..] {
-        [["signify", verify, key, "-x", _, "-m", "-", "|", "(cd", root, "&&", "patch", strip]] if *verify == "-Vep" => {
+    let whole = commands.join(" ; ").replace('(', " ( ").replace(')', " ) ").replace(';', " ; ");
+    let words: Vec<&str> = whole.split_whitespace().map(|word| if word == ";" { "&&" } else { word }).collect();
+    let (root, strip) = match words[..] {
+        ["signify", ref verify @ .., "|", "(", "cd", root, "&&", "patch", strip, ")"] => {
+            let key = signify_key(verify).ok_or_else(unknown)?;
             let release = |title: &Title| title.release.replace('.', "");
             let named = title.is_none_or(|title| key.ends_with(&format!("/openbsd-{}-base.pub", release(title))));
             if !named {
                 return Err(bad(format!("its title and its key, {key}, are of two releases")));
             }
-            (*root, strip.strip_suffix(')').ok_or_else(unknown)?)
+            (root, strip)
         }
-        [["cd", root], ["patch", strip, "<", _]] | [["cd", root, "&&", "patch", strip, "<", _]] => (*root, *strip),
+        ["cd", root, "&&", "patch", strip, "<", _] => (root, strip),
         _ => return Err(unknown()),
     };
     let strip = strip.strip_prefix("-p").and_then(|n| n.parse().ok()).filter(|n| *n < 10).ok_or_else(unknown)?;
@@ -255,6 +265,19 @@ fn apply(commands: &[String], title: Option<&Title>) -> Result<(Vec<u8>, u32)> {
         return Err(unknown());
     }
     Ok(([b"/", path.as_bytes()].concat(), strip))
+}
+
+/// The key in the words after `signify`: `-Vep KEY -x FILE -m -`, in any order; none if they are others.
+fn signify_key<'a>(words: &[&'a str]) -> Option<&'a str> {
+    let mut key = None;
+    for pair in words.chunks(2) {
+        match *pair {
+            ["-Vep" | "-eVp" | "-Vp", named] => key = Some(named),
+            ["-x", _] | ["-m", "-"] => {}
+            _ => return None,
+        }
+    }
+    key
 }
 
 fn bad(reason: impl Into<std::borrow::Cow<'static, str>>) -> Error {

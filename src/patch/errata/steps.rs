@@ -25,6 +25,8 @@ pub struct Facts {
     pub release: String,
     /// The configuration of its kernel: `GENERIC` or `GENERIC.MP`; none if nobody said.
     pub kernel: Option<String>,
+    /// How many processors it may use.
+    pub cpus: usize,
 }
 
 /// A line of commands, taken apart.
@@ -51,9 +53,10 @@ enum Question {
     Machine,
     Release,
     Kernel,
+    Cpus,
 }
 
-/// The commands that are understood in backticks.
+/// The commands that are understood in backticks, as [`question`] spells them.
 const QUESTIONS: &[(&str, Question)] = &[
     ("machine", Question::Machine),
     ("arch -s", Question::Machine),
@@ -63,11 +66,17 @@ const QUESTIONS: &[(&str, Question)] = &[
     ("uname -r", Question::Release),
     ("sysctl -n kern.osrelease", Question::Release),
     ("sysctl -n kern.osversion | cut -d# -f1", Question::Kernel),
-    ("sysctl -n kern.osversion | cut -d '#' -f 1", Question::Kernel),
     ("sysctl -n kern.osversion | cut -f1 -d#", Question::Kernel),
-    ("sysctl -n kern.osversion | sed 's/#.*//'", Question::Kernel),
+    ("sysctl -n kern.osversion | sed s/#.*//", Question::Kernel),
     ("sysctl -n kern.osversion", Question::Kernel),
+    ("uname -v | cut -d# -f1", Question::Kernel),
+    ("uname -v | cut -f1 -d#", Question::Kernel),
+    ("sysctl -n hw.ncpu", Question::Cpus),
+    ("sysctl -n hw.ncpufound", Question::Cpus),
+    ("sysctl -n hw.ncpuonline", Question::Cpus),
 ];
+/// Who builds inside is root there.
+const AS_ROOT: [&str; 2] = ["doas", "sudo"];
 
 impl Line {
     /// Takes a line apart.
@@ -83,7 +92,10 @@ impl Line {
             return Err(unknown("an odd line"));
         }
         let mut line = Line { text: text.to_owned(), commands: Vec::new() };
-        for words in (Lexer { rest: text.trim() }).commands().map_err(unknown)? {
+        for mut words in (Lexer { rest: text.trim() }).commands().map_err(unknown)? {
+            if words.len() > 1 && AS_ROOT.iter().any(|name| words[0] == [Part::Text((*name).to_owned())]) {
+                words.remove(0);
+            }
             line.commands.push(words);
         }
         for words in &line.commands {
@@ -220,8 +232,11 @@ fn push(word: &mut Word, part: Part) {
     }
 }
 
+/// Quotes change nothing in what is known, nor does a blank between an option and its value.
 fn question(command: &str) -> Result<Part, &'static str> {
-    let plain = command.split_whitespace().collect::<Vec<_>>().join(" ");
+    let plain = command.replace(['\'', '"', '\\'], "").replace('|', " | ");
+    let plain = plain.split_whitespace().collect::<Vec<_>>().join(" ");
+    let plain = plain.replace("-d #", "-d#").replace("-f 1", "-f1");
     let known = QUESTIONS.iter().find(|(text, _)| *text == plain);
     known.map(|(_, question)| Part::Question(*question)).ok_or("an unknown command in backticks")
 }
@@ -289,6 +304,7 @@ impl Shell<'_> {
                 }
                 Part::Question(Question::Machine) => value.push_str(&self.facts.machine),
                 Part::Question(Question::Release) => value.push_str(&self.facts.release),
+                Part::Question(Question::Cpus) => value.push_str(&self.facts.cpus.to_string()),
                 Part::Question(Question::Kernel) => {
                     let unsaid = || {
                         let error = Error::new(ErrorKind::Usage, "it is not said which kernel the chroot has");

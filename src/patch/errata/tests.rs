@@ -29,7 +29,7 @@ const SSHD: &str = "And then rebuild and install sshd:
 ";
 
 fn facts() -> Facts {
-    Facts { machine: "amd64".to_owned(), release: "5.8".to_owned(), kernel: Some("GENERIC.MP".to_owned()) }
+    Facts { machine: "amd64".to_owned(), release: "5.8".to_owned(), kernel: Some("GENERIC.MP".to_owned()), cpus: 4 }
 }
 
 fn shown(erratum: &Erratum) -> Vec<String> {
@@ -109,6 +109,124 @@ fn shapes() {
         assert_eq!(erratum.files, [TreePath::new(*b"usr.bin/ssh/auth.c").unwrap()]);
         assert_eq!(&text[erratum.diff..], DIFF);
         assert_eq!(erratum.note.contains("restart"), steps.contains("restart"));
+    }
+}
+
+/// One line a case: how it is applied, and where; none if that is not understood.
+#[test]
+fn ways_to_apply() {
+    let key = "/etc/signify/openbsd-58-base.pub";
+    for (heading, commands, place) in [
+        ("Apply by doing:", format!("signify -Vep {key} -x a.sig -m - | (cd /usr/src && patch -p0)"), Some("/usr/src")),
+        (
+            "Apply by doing:",
+            format!("signify -Vep {key} -x a.sig \\\n\t\t-m - | \\\n  ( cd /usr/src; patch -p0 )"),
+            Some("/usr/src"),
+        ),
+        (
+            "Apply patch using:",
+            format!("signify -Vep {key} -m - -x a.sig | (cd /usr/xenocara && patch -p1)"),
+            Some("/usr/xenocara"),
+        ),
+        ("Apply by doing:", "cd /usr/src && patch -p0 < 001_sshd.patch".to_owned(), Some("/usr/src")),
+        ("Apply by doing:", "cd /usr/src; patch -p0 < 001_sshd.patch".to_owned(), Some("/usr/src")),
+        ("Apply by doing:", "cd /usr/src\n    patch -p0 < 001_sshd.patch".to_owned(), Some("/usr/src")),
+        ("Apply by doing:", "cd /usr/src\n    patch < 001_sshd.patch".to_owned(), None),
+        ("Apply by doing:", "cd /usr/src\n    patch -p0 < a; sh < b".to_owned(), None),
+        ("Apply by doing:", format!("signify -Vep {key} -x a.sig -m out | (cd /usr/src && patch -p0)"), None),
+        ("Apply by doing:", format!("signify -Vep {key} -x a.sig -m - | (cd /usr/src && patch -p0) && sh"), None),
+        ("Apply by doing:", format!("signify -Vep {key} -x a.sig -m - -q | (cd /usr/src && patch -p0)"), None),
+        ("Apply by doing:", "signify -x a.sig -m - | (cd /usr/src && patch -p0)".to_owned(), None),
+    ] {
+        let strip = if commands.contains("-p1") { 1 } else { 0 };
+        let diff = if strip == 1 { DIFF.replace("usr.bin", "a/usr.bin") } else { DIFF.to_owned() };
+        let text = message("OpenBSD 5.8 errata 1, Aug 30, 2015:", &format!("{heading}\n    {commands}\n"), SSHD, &diff);
+        let found = parse(text.as_bytes(), true);
+        match (found, place) {
+            (Ok(erratum), Some(place)) => assert_eq!(erratum.place, (place.as_bytes().to_vec(), strip), "{commands}"),
+            (Err(error), None) => assert!(error.to_string().contains("not understood"), "{commands}: {error}"),
+            (found, _) => panic!("{commands}: {found:?}"),
+        }
+    }
+    let twice = message("OpenBSD 5.8 errata 1, Aug 30, 2015:", APPLY, &format!("{APPLY}\n{SSHD}"), DIFF);
+    assert!(parse(twice.as_bytes(), true).unwrap_err().to_string().contains("two places"));
+}
+
+/// One line a case: what is above the steps, the steps, and what they come to.
+#[test]
+fn steps_of_all_kinds() {
+    let compile = "/usr/src/sys/arch/amd64/compile/GENERIC.MP";
+    for (heading, steps, expect) in [
+        (
+            "And then rebuild and install sshd:",
+            "cd usr.bin/ssh;make obj;\nmake",
+            &["/usr/src/usr.bin/ssh: make obj", "/usr/src/usr.bin/ssh: make"][..],
+        ),
+        (
+            "Then build and install libcrypto and all that is linked\nstatically with it:",
+            "cd src/lib/libcrypto\nmake includes",
+            &["/usr/src/lib/libcrypto: make includes"],
+        ),
+        (
+            "Also rebuild it:",
+            "cd /usr/src/lib && make -j`sysctl -n hw.ncpufound` && doas make install",
+            &["/usr/src/lib: make -j4", "/usr/src/lib: make install"],
+        ),
+        ("Next, install the headers:", "make -j $(sysctl -n hw.ncpu) includes", &["/usr/src: make -j 4 includes"]),
+        (
+            "And then rebuild and install the X server:",
+            "cd /usr/xenocara/xserver\nmake -f Makefile.bsd-wrapper obj\nmake -f Makefile.bsd-wrapper build",
+            &[
+                "/usr/xenocara/xserver: make -f Makefile.bsd-wrapper obj",
+                "/usr/xenocara/xserver: make -f Makefile.bsd-wrapper build",
+            ],
+        ),
+        (
+            "And then rebuild and install a new kernel:",
+            "KK=$(sysctl -n kern.osversion | cut -d \"#\" -f 1)\ncd /usr/src/sys/arch/$(machine)/compile/$KK\nmake config",
+            &[&*format!("{compile}: make config")],
+        ),
+        (
+            "And then rebuild and install a new kernel:",
+            "cd sys/arch/`machine`/compile/`uname -v|cut -f1 -d\\#`\nmake",
+            &[&*format!("{compile}: make")],
+        ),
+        (
+            "And then rebuild and install a new kernel:",
+            "cd sys/arch/`machine`/compile/`uname -v | cut -f1 -d\\#`\nmake",
+            &[&*format!("{compile}: make")],
+        ),
+        (
+            "And then rebuild and install a kernel:",
+            "cd sys/arch/`arch -s`/conf\nconfig GENERIC\ncd ../compile/GENERIC\nmake clean && make",
+            &[
+                "/usr/src/sys/arch/amd64/conf: config GENERIC",
+                "/usr/src/sys/arch/amd64/compile/GENERIC: make clean",
+                "/usr/src/sys/arch/amd64/compile/GENERIC: make",
+            ],
+        ),
+        (
+            "And then rebuild and install it:",
+            "make \\\n    SUBDIR=\"a b\" \\\n    all",
+            &["/usr/src: make SUBDIR=a b all"],
+        ),
+        (
+            "And then rebuild and install it:",
+            "install -c -o root -g bin -m 555 obj/x /usr/libexec/x\nldconfig -R",
+            &["/usr/src: install -c -o root -g bin -m 555 obj/x /usr/libexec/x", "/usr/src: ldconfig -R"],
+        ),
+        // What nobody understands is never passed over.
+        ("And then rebuild and install it:", "make install\nreboot", &[]),
+        ("And then rebuild and install it:", "make install\n/usr/libexec/reorder_kernel", &[]),
+        ("And then rebuild and install it:", "doas -u build make", &[]),
+        ("And then rebuild and install it:", "make -j`nproc`", &[]),
+    ] {
+        let steps = format!("{heading}\n    {}\n", steps.replace('\n', "\n    "));
+        let text = message("OpenBSD 5.8 errata 1, Aug 30, 2015:", APPLY, &steps, DIFF);
+        match parse(text.as_bytes(), true) {
+            Ok(erratum) => assert_eq!(shown(&erratum), expect, "{steps}"),
+            Err(error) => assert!(expect.is_empty() && error.advice().is_some(), "{steps}: {error}"),
+        }
     }
 }
 
