@@ -109,6 +109,36 @@ fn a_mirror_for_syspatch() {
     assert_eq!(world.sh("ls mirror/syspatch/7.8/amd64"), "SHA256.sig\nsyspatch78-901_fix_one.tgz\n");
 }
 
+/// Archives that lie in a mirror are signed again only as they came.
+#[test]
+fn what_came_from_elsewhere_is_verified_first() {
+    if !able(&["signify-openbsd", "tar"]) {
+        return;
+    }
+    let world = World::new();
+    world.sh(
+        "umask 022; mkdir t0; seq 100 > t0/d; cp -a t0 t1; seq 99 > t1/d; at=mirror/syspatch/7.8/amd64; mkdir -p $at
+        for key in openbsd-78-syspatch theirs k-patch; do $STOCKADE key generate $key; done
+        $STOCKADE patch diff t0 t1 --name fix --number 901 --release 7.8 --arch amd64 -s k-patch.sec
+        tar czf $at/syspatch78-001_a.tgz -C t0 d; cd $at; sha256sum --tag *.tgz > S
+        signify-openbsd -S -e -s $OLDPWD/theirs.sec -m S -x SHA256.sig; rm S; cp *.tgz $OLDPWD",
+    );
+    let publish = |more: &[&str]| {
+        let own = ["patch", "publish", "mirror", "fix.tgz", "--layout", "syspatch", "-s", "openbsd-78-syspatch.sec"];
+        world.run(&[&own[..], &["--key", "k-patch.pub"], more].concat())
+    };
+    let at = world.path("mirror/syspatch/7.8/amd64");
+    let said = publish(&[]);
+    assert!(said.status == Some(1) && said.err.contains("signed by key"), "{said:?}");
+    world.sh(&format!("cd {}; echo >> syspatch78-001_a.tgz", at.display()));
+    let said = publish(&["--key", "theirs.pub"]);
+    assert!(said.status == Some(1) && said.err.contains("not what the signed list beside it says"), "{said:?}");
+    world.sh(&format!("cp syspatch78-001_a.tgz {}", at.display()));
+    assert_eq!(publish(&["--key", "theirs.pub"]).status, Some(0));
+    assert_eq!(publish(&[]).status, Some(0), "it is signed by its own key now");
+    world.sh(&format!("cd {}; signify-openbsd -C -p $OLDPWD/openbsd-78-syspatch.pub -x SHA256.sig", at.display()));
+}
+
 /// What the archives of the mirror bring is applied as any patch is, and undone exactly.
 #[test]
 fn a_mirror_is_read_back() {
@@ -243,6 +273,14 @@ fn packages() {
         rm -r root/usr/sbin/d.new root/var/db/binpatch"
     ));
     assert_eq!(differences("t0"), "");
+    // Begun is not done; what somebody else changed since stays.
+    world.sh("rm -r root; cp -a t0 root");
+    pkg(one, "add");
+    world.sh("cd root/var/db/binpatch/*; rm installed; cp -p rollback/usr/bin/x ../../../../usr/bin/x; rm ../../../../usr/new/deep/n; PKG_DESTDIR=$OLDPWD/root sh install install");
+    assert_eq!(differences("t1"), "");
+    world.sh("echo 7.9 > root/usr/sbin/d; echo mine > root/usr/new/deep/n; PKG_DESTDIR=$PWD/root sh root/var/db/binpatch/*/install rollback");
+    world.sh("cp -a t0 want; echo 7.9 > want/usr/sbin/d; mkdir -p want/usr/new/deep; echo mine > want/usr/new/deep/n");
+    assert_eq!(world.sh("rsync -rlcni --exclude /var/db/binpatch --exclude /var/db/stockade --delete want/ root/"), "");
     // Whose key or change does not do.
     world.sh("cp -a t1 mode; chmod 500 mode/usr/bin/x; cp -a t1 empty; rmdir empty/etc
         for t in mode empty; do $STOCKADE patch diff t1 $t --name $t --release 7.8 --arch amd64 -s k-patch.sec; done");

@@ -1,5 +1,6 @@
 #!/bin/sh
 # Applies the patch that lies beside this, or takes it back: install | rollback.
+# `rollback` holds what was there before, from before the first change on; `installed` is made after the last one.
 set -eu
 umask 022
 cd "$(dirname "$0")"
@@ -9,6 +10,12 @@ root=${PKG_DESTDIR:-}
 brought() { tar tzf patch.tgz | sed -n '/[^/]$/s|^|/|p'; }
 removed() { sed 's|^|/|' removed; }
 exists() { [ -f "$1" ] || [ -h "$1" ]; }
+same() {
+    if [ -h "$1" ] && [ -h "$2" ]; then [ "$(readlink "$1")" = "$(readlink "$2")" ]
+    else [ ! -h "$1" ] && [ ! -h "$2" ] && cmp -s "$1" "$2"
+    fi
+}
+unpack() { rm -rf stage && mkdir -m 700 stage && tar xzpf patch.tgz -C stage; }
 
 # From below one directory to below another; who runs or reads the old file goes on doing that.
 copy() {
@@ -19,27 +26,40 @@ copy() {
 }
 
 rollback() {
+    rm -f installed failed
+    unpack
     brought | while read -r file; do
-        exists "rollback$file" || rm -f "$root$file" "$root$file.new"
+        rm -f "$root$file.new" || :
+        if exists "rollback$file" || ! exists "$root$file"; then continue; fi
+        if same "stage$file" "$root$file"; then rm -f "$root$file"; else echo "changed since, and left: $file" >&2; fi
     done
     (cd rollback && find . ! -type d) | sed 's|^\.||' | while read -r file; do
         # What was not replaced needs no room, and nothing in its way to go.
-        if [ ! -h "$root$file" ] && cmp -s "rollback$file" "$root$file"; then continue; fi
+        if same "rollback$file" "$root$file"; then continue; fi
+        # What a later release or patch brought stays.
+        if exists "$root$file" && ! same "stage$file" "$root$file"; then
+            echo "changed since, and left: $file" >&2
+            continue
+        fi
         copy rollback "$root" "$file" || { echo "not brought back, see $PWD/rollback: $file" >&2; : > failed; }
     done
     # Directories that it made, the deepest first; what others put into them stays.
     own=$(dirname "$(tar tzf patch.tgz | sed 1q)")
     { tar tzf patch.tgz | sed -n 's|/$||p'; echo "$own"; echo "${own%/*}"; echo "${own%/*/*}"; } | sort -r |
         while read -r dir; do rmdir "$root/$dir" 2>/dev/null || :; done
-    [ -e failed ] || rm -rf rollback
+    rm -rf stage
+    [ ! -e failed ] || return 1
+    rm -rf rollback
 }
 
 case ${1:-} in
 install)
-    [ ! -d rollback ] || exit 0
-    rm -rf stage rollback.new failed
-    mkdir -m 700 stage rollback.new
-    tar xzpf patch.tgz -C stage
+    [ ! -e installed ] || exit 0
+    # What an interrupted one did is taken back first.
+    if [ -d rollback ]; then rollback; fi
+    rm -rf rollback.new
+    mkdir -m 700 rollback.new
+    unpack
     there=$(brought | while read -r file; do [ ! -f "$root$file" ] || echo "$file"; done)
     if [ -z "$there" ]; then
         echo "none of its files is installed here"
@@ -50,17 +70,21 @@ install)
         if exists "$root$file"; then copy "$root" rollback.new "$file"; fi
     done
     mv rollback.new rollback
+    sync
     if brought | while read -r file; do copy stage "$root" "$file" || exit 1; done &&
         removed | while read -r file; do rm -f "$root$file" || exit 1; done
-    then rm -rf stage
-    else
-        rollback
+    then
+        sync
+        : > installed
         rm -rf stage
+    else
+        rollback || :
         exit 1
     fi
     ;;
 rollback)
-    [ ! -d rollback ] || rollback
+    if [ -d rollback ]; then rollback; fi
+    rm -f installed
     ;;
 *)
     echo "usage: $0 install | rollback" >&2

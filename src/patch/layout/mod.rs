@@ -6,14 +6,15 @@ mod package;
 mod syspatch;
 
 use std::fs::{self, File};
-use std::io::Write;
+use std::io::{Read, Write};
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::resolve::is_time;
-use super::{Body, Entry, New, Pen, digest_of};
+use super::{Body, Entry, Keys, New, Pen, digest_of};
 use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::plan::Action;
+use crate::sign::{CheckList, verify_embedded};
 use crate::tree::{Kind, Node};
 
 pub use package::publish_packages;
@@ -21,6 +22,9 @@ pub use syspatch::{Official, mirror, official, publish_syspatch};
 
 /// The signed list of a directory.
 const LIST: &str = "SHA256.sig";
+/// Bytes of it.
+const MAX_LIST: u64 = 16 << 20;
+
 /// The release without its dot, if it is one of OpenBSD: `78`.
 fn digits(release: &str) -> Option<String> {
     let (major, minor) = release.split_once('.')?;
@@ -73,9 +77,24 @@ fn fits(entry: &Entry, can: Can) -> Result<()> {
     Err(Error::new(ErrorKind::Refused, format!("this layout cannot do it: {reason}")).at(&change.path))
 }
 
-/// Signs the list of all archives in a directory whose names begin so.
-fn seal(dir: &Path, kind: &str, pen: &Pen) -> Result<()> {
+/// What a list says whose signature holds; of one that is not there, nothing.
+fn known(list: &Path, pen: &Pen, keys: &Keys) -> Result<CheckList> {
+    let shown = list.as_os_str().as_bytes();
+    if !list.try_exists().on("stat", shown)? {
+        return Ok(CheckList::default());
+    }
+    let mut signed = Vec::new();
+    File::open(list).on("open", shown)?.take(MAX_LIST).read_to_end(&mut signed).on("read", shown)?;
+    let keys = Keys([keys.0.clone(), vec![("the signing key".to_owned(), pen.key.public())]].concat());
+    let (_, key) = keys.find(&signed).map_err(|error| error.at(shown))?;
+    verify_embedded(&signed, key).and_then(CheckList::parse).map_err(|error| error.at(shown))
+}
+
+/// Signs the list of all archives in a directory whose names begin so: those that were `made` just now, and those that
+/// are what the list that is there says, if it is signed by one of `keys` or the pen's own.
+fn seal(dir: &Path, kind: &str, made: &[PathBuf], (pen, keys): (&Pen, &Keys)) -> Result<()> {
     let shown = dir.as_os_str().as_bytes();
+    let known = known(&dir.join(LIST), pen, keys)?;
     let mut names = Vec::new();
     for entry in fs::read_dir(dir).on("open", shown)? {
         let name = entry.on("read", shown)?.file_name().to_string_lossy().into_owned();
@@ -87,6 +106,10 @@ fn seal(dir: &Path, kind: &str, pen: &Pen) -> Result<()> {
         let path = dir.join(&name);
         let bytes = path.as_os_str().as_bytes();
         let digest = digest_of(&mut File::open(&path).on("open", bytes)?).on("read", bytes)?;
+        if !made.contains(&path) && known.find(name.as_bytes()) != Some(digest) {
+            let error = Error::new(ErrorKind::Unverified, "it is not what the signed list beside it says").at(bytes);
+            return Err(error.hint("fetch it again with its SHA256.sig, or remove it"));
+        }
         list.push_str(&format!("SHA256 ({name}) = {digest}\n"));
     }
     let mut new = New::create(&dir.join(LIST), 0o644)?;

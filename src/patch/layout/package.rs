@@ -62,7 +62,7 @@ pub fn publish_packages(
     }
     let mut parents: Vec<&Path> = made.iter().filter_map(|file| file.parent()).collect();
     parents.dedup();
-    parents.into_iter().try_for_each(|parent| seal(parent, "", pen))?;
+    parents.into_iter().try_for_each(|parent| seal(parent, "", &made, (pen, keys)))?;
     Ok(made)
 }
 

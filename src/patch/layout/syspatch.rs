@@ -6,6 +6,7 @@
 //! What it cannot do is refused here.
 #![forbid(unsafe_code)]
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, BufReader, BufWriter, Read, Write};
 use std::os::unix::ffi::OsStrExt;
@@ -39,6 +40,7 @@ pub fn publish_syspatch(
     watch: &Watch,
 ) -> Result<Vec<PathBuf>> {
     let mut made = Vec::new();
+    let mut parents = BTreeMap::new();
     for patch in patches {
         let shown = patch.as_os_str().as_bytes();
         let input = BufReader::new(File::open(patch).on("open", shown)?);
@@ -48,12 +50,15 @@ pub fn publish_syspatch(
         let to = dir.join(place);
         let parent = to.parent().unwrap_or(dir).to_owned();
         fs::create_dir_all(&parent).on("mkdir", parent.as_os_str().as_bytes())?;
+        parents.insert(parent, bundle.contents.head.release.clone());
         convert(bundle, &to, watch).map_err(|error| error.at(shown))?;
         made.push(to);
     }
-    let mut parents: Vec<&Path> = made.iter().filter_map(|file| file.parent()).collect();
-    parents.dedup();
-    parents.into_iter().try_for_each(|parent| seal(parent, "syspatch", pen))?;
+    for (parent, release) in parents {
+        // What came from OpenBSD's own mirrors.
+        let official = Keys::of_syspatch(&release).map(|keys| keys.0).unwrap_or_default();
+        seal(&parent, "syspatch", &made, (pen, &Keys([keys.0.clone(), official].concat())))?;
+    }
     Ok(made)
 }
 
