@@ -468,7 +468,7 @@ fn what_follows_is_done_or_said() {
     world.sh("rm -r old new; mkdir -p old/bin old/sbin old/proc old/dev old/sys old/run old/tmp; cp $(command -v busybox) old/bin/busybox
         printf '#!/bin/busybox sh\\necho ran > /ran' > old/sbin/ldconfig; chmod 755 old/sbin/ldconfig
         cp -a old new; echo more >> new/bin/busybox; cp -a old root");
-    let follow = ["ldconfig", "newaliases", "restart web"].map(|what| ["--follow-up", what]).concat();
+    let follow = ["ldconfig", "newaliases", "restart web", "relink"].map(|what| ["--follow-up", what]).concat();
     make(&world, "f", &follow);
     let mut runs =
         Command::new("chroot").arg(world.path("root")).args(["/bin/busybox", "sleep", "1000"]).spawn().unwrap();
@@ -484,6 +484,7 @@ fn what_follows_is_done_or_said() {
         "done: ldconfig",
         "not applicable: newaliases",
         "not applicable: restart web",
+        "not applicable: relink",
         &format!("still runs what was replaced: busybox (process {})", runs.id()),
     ] {
         assert!(said.out.contains(line), "{line}: {said:?}");
@@ -676,6 +677,56 @@ fn links_are_followed_that_are_named() {
     settings(&named);
     world.sh("chmod 666 home/patch.toml");
     world.refused(&["patch", "apply", "--unsigned", "p-1.tgz", "--root", "./root"], &["others may write to it"]);
+}
+
+/// What a boot of OpenBSD does, as the root is before or after a patch, whether the patch is undone, and what its check says.
+const BOOTS: &[(&str, &str, &str)] = &[
+    // Rewritten before, after, before it is undone.
+    ("echo b1 > usr/lib/libc.so.1.0; echo b1 > usr/sbin/sshd", "true", ""),
+    ("true", "echo b2 > usr/lib/libc.so.1.0; echo b2 > usr/sbin/sshd", ""),
+    // Its source was changed: that is no boot.
+    ("true", "echo mine > usr/share/relink/usr/lib/libc.so.1.0.a", "content: usr/share/relink/usr/lib/libc.so.1.0.a"),
+    (
+        "true",
+        "echo c1 > usr/lib/libc.so.1.0; echo a1 > usr/share/relink/usr/lib/libc.so.1.0.a",
+        "reverted: usr/share/relink",
+    ),
+    ("true", "echo b2 > usr/lib/libc.so.1.0; chmod 777 usr/lib/libc.so.1.0", "metadata: usr/lib/libc.so.1.0"),
+    // What has no source is judged by itself.
+    ("true", "echo b2 > usr/lib/libz.so.1.0", "content: usr/lib/libz.so.1.0"),
+];
+
+#[test]
+fn what_a_boot_links_anew_is_judged_by_its_source() {
+    if !able(&["setfattr"]) {
+        return;
+    }
+    let world = World::new();
+    world.sh("S=usr/share/relink/usr; mkdir -p old/etc old/usr/lib old/usr/sbin old/$S/lib old/$S/sbin/sshd; cd old
+        echo c1 > usr/lib/libc.so.1.0; echo a1 > $S/lib/libc.so.1.0.a; echo s1 > usr/sbin/sshd; echo t1 > $S/sbin/sshd/sshd.tar
+        echo z1 > usr/lib/libz.so.1.0; cp -a . ../new; cd ../new
+        echo c2 > usr/lib/libc.so.1.0; echo a2 > $S/lib/libc.so.1.0.a; echo s2 > usr/sbin/sshd; echo t2 > $S/sbin/sshd/sshd.tar
+        echo z2 > usr/lib/libz.so.1.0");
+    world.ok(&["patch", "diff", "old", "new", "--unsigned", "--delta", "--name", "p-1", "-o", "p-1.tgz"]);
+    for (before, after, fault) in BOOTS {
+        world.sh(&format!("rm -rf root; cp -a old root; cd root; {before}"));
+        let said = apply(&world, "./root", &[]);
+        assert_eq!(said.status, Some(0), "{before}: {said:?}");
+        world.sh("cd root; grep -qx c2 usr/lib/libc.so.1.0; grep -qx s2 usr/sbin/sshd");
+        world.sh(&format!("cd root; {after}"));
+        let said = world.run(&["patch", "check", "--root", "./root"]);
+        assert_eq!(said.status, Some(if fault.is_empty() { 0 } else { 2 }), "{before}; {after}: {said:?}");
+        assert!(said.out.contains(fault), "{before}; {after}: {said:?}");
+        let said = world.run(&["patch", "undo", "--root", "./root"]);
+        assert_eq!(said.status, Some(if fault.starts_with("content") { 2 } else { 0 }), "{after}: {said:?}");
+    }
+    // A chroot is checked like that, too.
+    world.write("r.toml", "devices = \"none\"\n[[source]]\ndirectory = \"old\"\n");
+    world.ok(&["build", "c", "-f", "r.toml"]);
+    world.sh("echo b > home/c/usr/lib/libc.so.1.0; echo b > home/c/usr/sbin/sshd");
+    world.ok(&["check", "c", "--hash"]);
+    world.sh("echo b > home/c/usr/share/relink/usr/sbin/sshd/sshd.tar");
+    assert_eq!(world.run(&["check", "c"]).status, Some(2));
 }
 
 /// While the package manager works, nothing is patched.

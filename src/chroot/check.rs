@@ -9,7 +9,7 @@ use crate::error::Result;
 use crate::path::PathSet;
 use crate::plan::Plan;
 use crate::tree::diff::diff;
-use crate::tree::{Node, Policy, Tree};
+use crate::tree::{Node, Policy, Tree, relink};
 use crate::watch::Watch;
 
 /// What `check` found.
@@ -50,6 +50,7 @@ pub fn check(chroot: &Chroot, policy: &Policy, hash: bool, watch: &Watch) -> Res
     let recorded = spoken_of(recorded, &silent)?;
     let have = spoken_of(have, &silent)?;
     let mut plan = diff(&recorded, &have);
+    relink::pass_over(&mut plan, &|source| recorded.get(source.as_bytes()).is_some());
     plan.changes.retain(|change| match (&change.before, &change.after) {
         (Some(before), Some(after)) => change.replace || !before.same_but_dir_time(after),
         _ => true,

@@ -16,7 +16,7 @@ use super::secrets::holds_key;
 use super::{Body, Contents, Entry, Member, Signer, What, delta, sign_gzip, write_bundle};
 use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::sign::SecretKey;
-use crate::tree::{Digest, Node};
+use crate::tree::{Digest, Node, relink};
 use crate::watch::Watch;
 
 /// Opens the content of a file of a tree.
@@ -162,6 +162,7 @@ fn may_shrink(entry: &Entry, before: &Node, after: &Node) -> bool {
         && !entry.base
         && !set_id(before)
         && !set_id(after)
+        && relink::source(&after.path).is_none()
         && delta::fits(before.size(), after.size())
 }
 

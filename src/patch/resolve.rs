@@ -13,7 +13,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::patch::contents::{Contents, Entry, Head};
 use crate::path::TreePath;
 use crate::plan::Change;
-use crate::tree::{Kind, Meta, Node, Tree};
+use crate::tree::{Kind, Meta, Node, Tree, relink};
 
 /// What is done about a path that is not as the patch expects it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -217,8 +217,24 @@ impl Work<'_> {
                 self.put(change.before.as_ref(), after, here);
                 self.note(entry, Why::Merged);
             }
-            (before, _, here) => self.conflict(entry, reason(before.as_ref(), here)),
+            (before, after, here) => match (self.relinked(&change.path), before, after, here) {
+                (Some(Linked::New), Some(before), Some(after), Some(here)) => self.put_meta(before, after, here),
+                (Some(Linked::Old), Some(before), Some(after), Some(here)) => self.put(Some(before), after, here),
+                (Some(Linked::Old), Some(_), None, Some(_)) => drop(self.want.remove(&change.path)),
+                _ => self.conflict(entry, reason(before.as_ref(), here)),
+            },
         }
+    }
+
+    /// Of a file that each boot links anew: what it is linked from here, if the patch knows that.
+    fn relinked(&self, path: &TreePath) -> Option<Linked> {
+        let is_file = |node: &Node| matches!(node.kind, Kind::File { .. });
+        self.here.tree.get(path.as_bytes()).filter(|here| is_file(here))?;
+        let source = relink::source(path)?;
+        let change = &self.contents.get(&source)?.change;
+        let here = self.here.tree.get(source.as_bytes()).filter(|here| is_file(here))?;
+        let is = |node: &Option<Node>| node.as_ref().is_some_and(|node| node.kind.same(&here.kind));
+        if is(&change.after) { Some(Linked::New) } else { is(&change.before).then_some(Linked::Old) }
     }
 
     /// Times never conflict (decision 3): only what is as expected, or of its content, gets another.
@@ -341,6 +357,14 @@ impl Work<'_> {
     fn note(&mut self, entry: &Entry, why: Why) {
         self.noted.push((entry.change.path.clone(), why));
     }
+}
+
+/// What a file is linked from.
+enum Linked {
+    /// What the patch expects.
+    Old,
+    /// What the patch brings.
+    New,
 }
 
 /// Does nothing change but the time?

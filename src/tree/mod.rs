@@ -10,6 +10,7 @@ pub(crate) mod arbitrary;
 pub mod diff;
 pub mod overlay;
 pub mod policy;
+pub mod relink;
 pub mod resolve;
 pub mod text;
 

@@ -21,7 +21,7 @@ use crate::patch::{Contents, FollowUp};
 use crate::path::TreePath;
 use crate::plan::Action;
 use crate::select::packages::Owners;
-use crate::tree::Node;
+use crate::tree::{Kind, Node, relink};
 use crate::watch::Watch;
 
 /// The patches of a root.
@@ -135,17 +135,20 @@ pub fn check(home: &Home, name: &OsStr, wait: bool, watch: &Watch) -> Result<Che
             }
         }
     }
-    let paths: Vec<TreePath> = last.keys().cloned().collect();
+    let mut paths: Vec<TreePath> = last.keys().cloned().collect();
+    paths.extend(last.keys().filter_map(relink::source));
     let roots = areas::roots(&root.dir, &areas::below(&root.place, &paths)?)?;
     let here = look::look(&roots, &paths, watch)?;
     let fault = |(path, wanted): (&TreePath, &Wanted<'_>)| {
-        let fault = wanted.fault(here.get(path.as_bytes()), &ids)?;
+        // Its bytes are those of the last boot: its source is judged, which a patch brings along.
+        let relinked = relink::source(path).is_some_and(|source| here.get(source.as_bytes()).is_some());
+        let fault = wanted.fault(here.get(path.as_bytes()), &ids, relinked)?;
         Some((path.clone(), wanted.patch.contents.head.name.clone(), fault))
     };
     let faults: Vec<_> = last.iter().filter_map(fault).collect();
     let packages = look::packages(&root.dir, faults.iter().map(|(path, ..)| path));
     let due = root.state.as_ref().map_or(Ok(Vec::new()), follow::due)?;
-    Ok(Checked { patches: installed.len(), paths: paths.len(), faults, due, packages, root: root.place.root })
+    Ok(Checked { patches: installed.len(), paths: last.len(), faults, due, packages, root: root.place.root })
 }
 
 /// What the last patch made of a path.
@@ -158,7 +161,7 @@ struct Wanted<'a> {
 }
 
 impl Wanted<'_> {
-    fn fault(&self, here: Option<&Node>, ids: &Ids) -> Option<Fault> {
+    fn fault(&self, here: Option<&Node>, ids: &Ids, relinked: bool) -> Option<Fault> {
         let (after, here) = match (self.after, here) {
             (None, None) => return None,
             (None, Some(here)) if here.kind.is_dir() => return None,
@@ -172,7 +175,8 @@ impl Wanted<'_> {
         // Of metadata only what the patch changed.
         let was = self.before.as_ref().filter(|before| before.kind.same(&after.kind));
         let changed = |differs: fn(&Node, &Node) -> bool| was.is_none_or(|was| differs(was, after));
-        if !here.kind.same(&after.kind) {
+        let is_boots = relinked && matches!((&here.kind, &after.kind), (Kind::File { .. }, Kind::File { .. }));
+        if !is_boots && !here.kind.same(&after.kind) {
             let reverted = self.before.as_ref().is_some_and(|before| here.kind.same(&before.kind));
             return Some(if reverted { Fault::Reverted } else { Fault::Content });
         }
