@@ -134,9 +134,11 @@ fn what_is_refused() {
     world.ok(&["key", "generate", "other-patch"]);
     world.ok(&["patch", "diff", "before", "after", "--name", "p", "-s", "k-patch.sec"]);
     world.ok(&["patch", "diff", "before", "after", "--name", "bare", "--unsigned"]);
-    world.sh("$STOCKADE run / --help >/dev/null 2>&1 || true; head -c 100000 p.tgz > cut.tgz; cp p.tgz bent.tgz
+    world.sh(
+        "$STOCKADE run / --help >/dev/null 2>&1 || true; mkfifo pipe; head -c 100000 p.tgz > cut.tgz; cp p.tgz bent.tgz
         printf 'edited here' | dd of=bent.tgz bs=1 seek=200000 conv=notrunc status=none
-        (cat p.tgz; echo more) > long.tgz");
+        (cat p.tgz; echo more) > long.tgz",
+    );
     for (arguments, words) in [
         (&["patch", "verify", "p.tgz", "--key", "other-patch.pub"][..], "signed by key"),
         (&["patch", "verify", "bare.tgz", "--key", "k-patch.pub"], "not signed"),

@@ -422,7 +422,12 @@ fn what_does_not_go_in_is_a_failure() {
     }
     let world = world();
     world.ok(&["patch", "publish", "repo", "one.tgz", "-s", "k-patch.sec"]);
-    world.sh("echo mine > root/usr/bin/a");
+    world.sh("echo mine > root/usr/bin/a; $STOCKADE patch diff t0 t1 --name far --arch vax -s k-patch.sec
+        $STOCKADE patch publish far-repo far.tgz -s k-patch.sec");
+    let said = world.run(&["patch", "sync", "far-repo", "--key", "k-patch.pub", "--root", "./root", "--apply"]);
+    assert!(said.status == Some(2) && said.err.contains("none of the patches there is for"), "{said:?}");
+    world.sh("rm -r home/patches");
+    world.refused(&["patch", "sync", "ftp://x/", "--key", "k-patch.pub", "--root", "./root"], &["neither http nor"]);
     let sync = ["patch", "sync", "repo", "--key", "k-patch.pub", "--root", "./root", "--apply"];
     let said = world.run(&sync);
     assert!(said.status == Some(1) && said.out.contains("conflict: usr/bin/a"), "{said:?}");

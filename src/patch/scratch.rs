@@ -9,7 +9,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use crate::error::{IoContext, Result};
+use crate::error::{Error, ErrorKind, IoContext, Result};
 
 /// A file beside the one that it becomes. Nobody else reads it before; if it is dropped it is gone.
 #[derive(Debug)]
@@ -23,8 +23,12 @@ impl New {
     /// Makes a file that will be `becomes`, with these mode bits but for those of the umask.
     ///
     /// # Errors
-    /// As open(2).
+    /// [`ErrorKind::Refused`] if what it would replace is no file: a device, say; as open(2).
     pub fn create(becomes: &Path, mode: u32) -> Result<New> {
+        let replaced = fs::symlink_metadata(becomes).map(|found| found.file_type());
+        if replaced.is_ok_and(|kind| !kind.is_file() && !kind.is_symlink()) {
+            return Err(Error::new(ErrorKind::Refused, "what is there is no file").at(bytes(becomes)));
+        }
         let mut number = 0;
         loop {
             let made = beside(becomes, number);

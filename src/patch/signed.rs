@@ -131,7 +131,7 @@ pub(super) fn why(error: io::Error) -> Error {
                 .unwrap_or_else(|other| Box::new(Error::new(ErrorKind::Io, other.to_string()))),
             None => Error::new(ErrorKind::Io, "reading failed"),
         },
-        _ => Error::io("read", "patch", &error),
+        _ => Error::new(ErrorKind::Io, format!("read: {error}")),
     }
 }
 

@@ -46,9 +46,10 @@ pub(crate) struct Root {
     pub(crate) managed: bool,
     /// The overlay of an overlay clone.
     front: Option<Front>,
-    _lock: Option<Held>,
-    /// That of the package manager inside: it would change the same files (decision 25).
+    /// That of the package manager inside: it would change the same files (decision 25). Given back before our own, or
+    /// who waits for that would find it taken.
     _packages: Option<Held>,
+    _lock: Option<Held>,
 }
 
 impl Root {

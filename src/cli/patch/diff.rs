@@ -11,7 +11,7 @@ use super::args::Diff;
 use crate::cli::out::{Out, shown};
 use crate::cli::progress::watched;
 use crate::cli::{Exit, json};
-use crate::error::{IoContext, Result};
+use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::patch::secrets::{holds_key, refused};
 use crate::patch::{Bodies, Body, Contents, Side};
 use crate::plan::Plan;
@@ -26,6 +26,9 @@ pub(super) fn run(args: &Diff, out: &mut Out) -> Result<Exit> {
     let file = draft.file(&draft.head.name);
     let contents = watched(out.json, |watch| {
         let (mut before, mut after, plan) = compare(args, watch)?;
+        if plan.is_empty() {
+            return Err(Error::new(ErrorKind::Refused, "the two trees are the same: a patch would bring nothing"));
+        }
         let mut contents = Contents::new(draft.head.clone(), plan);
         contents.name_owners(&after.text("etc/passwd")?, &after.text("etc/group")?);
         let nodes = |side: fn(&crate::plan::Change) -> Option<&crate::tree::Node>| -> HashSet<_> {

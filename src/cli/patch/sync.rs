@@ -21,7 +21,7 @@ use crate::cli::args::{Json, Lock};
 use crate::cli::out::{Out, warn};
 use crate::cli::progress::watched;
 use crate::cli::{Exit, json};
-use crate::error::{ErrorKind, IoContext, Result};
+use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::patch::fetch::{fetch, is_url};
 use crate::patch::repository::{Cache, Target, file_name, missing};
 use crate::patch::{Bundle, Keys, iso_date};
@@ -66,6 +66,10 @@ pub(super) fn run(args: &Sync, out: &mut Out) -> Result<Exit> {
         && (now() - index.date) / 86400 >= i64::from(days)
     {
         warn(&format!("the repository was published on {}: more than {days} days ago", iso_date(index.date)));
+    }
+    if !index.patches.is_empty() && index.for_target(&target).next().is_none() {
+        let here = [&target.system, target.release.as_deref().unwrap_or(""), target.arch.as_deref().unwrap_or("")];
+        warn(&format!("none of the patches there is for {}", here.join(" ")));
     }
     found.iter().try_for_each(|found| found.print(out))?;
     let files: Vec<PathBuf> = found.into_iter().filter_map(|found| Some(found.file?.0)).collect();
@@ -153,7 +157,12 @@ pub(super) fn get(from: &str, name: &str, range: Range<u64>, to: &mut dyn Write,
     if is_url(from) {
         return fetch(&format!("{}/{name}", from.trim_end_matches('/')), range, to, watch);
     }
-    let path = Path::new(from.strip_prefix("file://").unwrap_or(from)).join(name);
+    let from = from.strip_prefix("file://").unwrap_or(from);
+    if from.contains("://") {
+        let error = Error::new(ErrorKind::Unsupported, "it is neither http nor https, nor a directory");
+        return Err(error.at(from.as_bytes()));
+    }
+    let path = Path::new(from).join(name);
     let shown = path.as_os_str().as_bytes();
     let mut file = File::open(&path).on("open", shown)?;
     file.seek(SeekFrom::Start(range.start)).on("seek", shown)?;

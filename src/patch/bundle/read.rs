@@ -15,6 +15,8 @@ use crate::watch::Watch;
 
 /// The largest manifest: that of a patch of a million files.
 const MAX_MANIFEST: u64 = 512 << 20;
+/// How every gzip file begins.
+const GZIP: u8 = 0x1f;
 /// Where the size stands in a header.
 const SIZE: std::ops::Range<usize> = 124..135;
 
@@ -42,7 +44,10 @@ impl<'a> Bundle<'a> {
     /// # Errors
     /// [`ErrorKind::Unverified`] if it is not signed by whom `trust` names; [`ErrorKind::BadInput`] if it is no patch;
     /// [`ErrorKind::Unsupported`] for a patch of a later format.
-    pub fn open(input: impl BufRead + Send + 'a, trust: Trust<'_>) -> Result<Bundle<'a>> {
+    pub fn open(mut input: impl BufRead + Send + 'a, trust: Trust<'_>) -> Result<Bundle<'a>> {
+        if input.fill_buf().map_err(why)?.first() != Some(&GZIP) {
+            return Err(broken("it is no gzip file"));
+        }
         let (input, key): (Box<dyn BufRead + Send + 'a>, _) = match trust {
             Trust::Anyone => (Box::new(input), None),
             Trust::Keys(keys) => {

@@ -109,13 +109,11 @@ impl Listed {
 /// What a root with these patches (by their manifests) lacks, in the order in which it is applied. A roll-up is taken in
 /// place of what it provides.
 pub fn missing<'a>(index: &'a Index, installed: &HashSet<Digest>, target: &Target) -> Vec<(&'a String, &'a Listed)> {
-    let fits = |(_, patch): &(&String, &Listed)| patch.is_for(target);
-    let rolled_up: HashSet<Digest> =
-        index.patches.iter().filter(fits).flat_map(|(_, p)| &p.provides).copied().collect();
+    let rolled_up: HashSet<Digest> = index.for_target(target).flat_map(|(_, p)| &p.provides).copied().collect();
     let lacks = |(_, patch): &(&String, &Listed)| {
         patch.digest.is_some_and(|digest| !installed.contains(&digest) && !rolled_up.contains(&digest))
     };
-    let mut left: Vec<_> = index.patches.iter().filter(fits).filter(lacks).collect();
+    let mut left: Vec<_> = index.for_target(target).filter(lacks).collect();
     left.sort_by_key(|(name, patch)| (&patch.series, patch.number, *name));
     let mut ordered = Vec::with_capacity(left.len());
     let mut waiting: HashSet<Digest> = left.iter().filter_map(|(_, patch)| patch.digest).collect();
@@ -130,6 +128,11 @@ pub fn missing<'a>(index: &'a Index, installed: &HashSet<Digest>, target: &Targe
 }
 
 impl Index {
+    /// The patches that are for this root.
+    pub fn for_target(&self, target: &Target) -> impl Iterator<Item = (&String, &Listed)> {
+        self.patches.iter().filter(|(_, patch)| patch.is_for(target))
+    }
+
     /// Its text.
     pub fn text(&self) -> String {
         let mut text = format!("{FIRST}\ncounter {}\ndate {}\n", self.counter, self.date);

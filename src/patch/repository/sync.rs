@@ -85,7 +85,9 @@ impl Cache {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
             text => text.on("read", bytes(&path))?,
         };
-        let broken = || Error::new(ErrorKind::BadInput, "a malformed line").at(bytes(&path));
+        let hint =
+            "without it, a repository that is older than it was would be taken: remove it if you know that none is";
+        let broken = || Error::new(ErrorKind::BadInput, "a malformed line").at(bytes(&path)).hint(hint);
         let mut seen: BTreeMap<&str, (u64, Digest)> = BTreeMap::new();
         for line in text.lines() {
             let words: Vec<&str> = line.split(' ').collect();
