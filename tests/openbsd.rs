@@ -197,6 +197,72 @@ fn sets_are_one_release_and_signed() {
     world.assert_tidy();
 }
 
+/// A web server on the directory `mirror`, until it is dropped.
+struct Mirror(std::process::Child, String);
+
+impl Mirror {
+    fn of(world: &World) -> Mirror {
+        use std::io::BufRead;
+        let mut command = std::process::Command::new("python3");
+        command.args(["-u", "-m", "http.server", "--bind", "127.0.0.1", "0", "-d", "mirror"]);
+        world.settle(&mut command);
+        command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::null());
+        let mut server = command.spawn().unwrap();
+        let mut line = String::new();
+        std::io::BufReader::new(server.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
+        let url = line.split(['(', ')']).nth(1).unwrap().trim_end_matches('/').to_owned();
+        Mirror(server, url)
+    }
+}
+
+impl Drop for Mirror {
+    fn drop(&mut self) {
+        self.0.kill().unwrap();
+        self.0.wait().unwrap();
+    }
+}
+
+#[test]
+fn sets_come_from_a_mirror() {
+    if !able(&TOOLS) || !able(&["python3"]) {
+        return;
+    }
+    let world = release();
+    world.sh("mkdir -p mirror/7.7; cp -r sets mirror/7.7/amd64; rm mirror/7.7/amd64/key.*; chmod -R a+rX .");
+    let mirror = Mirror::of(&world);
+    let url = format!("{}/7.7/amd64/", mirror.1);
+    let from = |key: &str| format!("[[source]]\nsets = []\ndirectory = \"{url}\"\nkey = \"sets/{key}.pub\"\n");
+    let text = |key: &str| format!("extends = \"openbsd-build\"\n[[make]]\npath = \"proc\"\n{}", from(key));
+    world.write("far.toml", &text("other"));
+    world.refused(&["build", "b0", "-f", "far.toml"], &["SHA256.sig", "signed by key"]);
+    world.write("far.toml", &text("key"));
+    // A set that is not what was signed never has its name.
+    world.sh("cd mirror/7.7/amd64; mv man77.tgz keep; cp base77.tgz man77.tgz");
+    world.refused(&["build", "b0", "-f", "far.toml"], &["man77.tgz", "not what the repository lists"]);
+    assert!(!world.root("b0").exists());
+    world.sh("cd mirror/7.7/amd64; mv keep man77.tgz; rm xbase77.tgz");
+    world.ok(&["build", "b0", "-f", "far.toml"]);
+    by_hand(&world, &BUILD, &format!("{DEVICES}\n{DOAS}"));
+    assert_eq!(differences(&world, "b0", &NOT_OF_SETS), "");
+    let cached = world.sh("cd home/sets/*; ls; stat -c %a .");
+    assert_eq!(cached, "SHA256.sig\nbase77.tgz\ncomp77.tgz\nman77.tgz\n700\n");
+    // The recipe that is remembered names the mirror; what is in the cache is not fetched again.
+    world.sh("rm mirror/7.7/amd64/*.tgz");
+    assert!(world.ok(&["build", "b0"]).contains("nothing to do"));
+    snapshot(&world);
+    world.sh("cp sets/*77.tgz sets/SHA256.sig mirror/7.7/amd64; chmod -R a+rX mirror");
+    log(&world);
+    let said = world.ok(&["build", "b1", "-f", "openbsd-build", "--from", &url, "--key", "sets/key.pub", "--dry-run"]);
+    assert!(said.contains("usr/lib/libc.so.100.2"), "{said}");
+    world.ok(&["build", "b0"]);
+    assert!(world.root("b0").join("usr/lib/libc.so.100.2").exists());
+    world.refused(&["build", "b0", "--unsigned"], &["not trusted without a signature", "--from"]);
+    drop(mirror);
+    world.refused(&["build", "b0"], &["fetching failed"]);
+    world.sh("rm -r home/sets");
+    world.assert_tidy();
+}
+
 /// Every entry that the recipe for ports adds: what proot makes for these users.
 const PORTS: &str = r"
 mkdir -p usr/ports/distfiles/build-stats usr/ports/logs usr/ports/packages usr/ports/plist usr/ports/pobj/locks

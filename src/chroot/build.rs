@@ -19,7 +19,7 @@ use super::proof::{prove_root, prove_wanted};
 use super::state::State;
 use super::swap::may_swap;
 use super::work::Work;
-use super::{actions, devices, doctor, guard, layers, recorded, recover};
+use super::{actions, devices, doctor, guard, layers, mirror, recorded, recover};
 use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::path::TreePath;
 use crate::plan::Plan;
@@ -120,7 +120,8 @@ pub fn build(home: &Home, request: &Request, watch: &Watch) -> Result<Report> {
     // Once more: it may have changed while the lock was waited for.
     let found = guard::look(home, &place)?;
     found.may_be_taken(request.adopt)?;
-    let recipe = recorded::recipe(state.as_ref(), request)?;
+    let asked = recorded::recipe(state.as_ref(), request)?;
+    let recipe = mirror::local(home, &asked, watch)?;
     purpose::check(&place.root, recipe.closure.as_ref().and_then(|closure| closure.purpose))?;
     if request.swap {
         may_swap(&place, &found, state.as_ref().filter(|_| !request.dry_run))?;
@@ -134,7 +135,8 @@ pub fn build(home: &Home, request: &Request, watch: &Watch) -> Result<Report> {
         _ => Work::dry(home)?,
     };
     let built = state.as_ref().map_or_else(|| Ok(Built::default()), Built::read)?;
-    let job = Job { home, place: &place, state: state.as_ref(), request, recipe: &recipe, built: &built, work: &work };
+    let (state_of, asked) = (state.as_ref(), &asked);
+    let job = Job { home, place: &place, state: state_of, request, asked, recipe: &recipe, built: &built, work: &work };
     let mut done = job.run(root.as_ref(), watch);
     let new = root.is_none() || request.swap;
     if let (true, true, Some(state), false) = (done.is_err() || request.swap, new, &state, request.dry_run) {
@@ -185,6 +187,9 @@ struct Job<'a> {
     place: &'a Place,
     state: Option<&'a State>,
     request: &'a Request,
+    /// The recipe as it will be remembered.
+    asked: &'a Recipe,
+    /// The same, with everything it takes on this machine.
     recipe: &'a Recipe,
     built: &'a Built,
     work: &'a Work<'a>,
@@ -252,8 +257,8 @@ impl Job<'_> {
         if let (Some(state), false) = (self.state, self.request.dry_run) {
             let (archives, actions) = (wanted.archives.clone(), self.built.actions.clone());
             let built = Built { key: None, archives, actions, root: None };
-            let (home, place, work, recipe) = (self.home, self.place, self.work, self.recipe);
-            let decided = Decided { home, place, state, work, recipe, built, inputs };
+            let (home, place, work, asked, recipe) = (self.home, self.place, self.work, self.asked, self.recipe);
+            let decided = Decided { home, place, state, work, asked, recipe, built, inputs };
             match root {
                 None => decided.new_root(&mut plan, &mut wanted, watch)?,
                 Some(root) => {

@@ -33,6 +33,9 @@ pub(crate) struct Decided<'a> {
     pub(crate) place: &'a Place,
     pub(crate) state: &'a State,
     pub(crate) work: &'a Work<'a>,
+    /// As it is remembered.
+    pub(crate) asked: &'a Recipe,
+    /// The same, with everything it takes on this machine.
     pub(crate) recipe: &'a Recipe,
     pub(crate) built: Built,
     /// Of the host's own files, as they were when the sources were brought together.
@@ -69,7 +72,7 @@ impl Decided<'_> {
         watch.begin("syncing", 0);
         new.sync_filesystem().on("syncfs", shown)?;
         self.remember(wanted, ".next")?;
-        recorded::prepare(self.state, self.recipe, &built, &wanted.tree, &new)?;
+        recorded::prepare(self.state, self.asked, &built, &wanted.tree, &new)?;
         watch.check()?;
         rename_in(self.home, self.place, self.state)?;
         self.forget(wanted)
@@ -96,13 +99,13 @@ impl Decided<'_> {
                 built.root = known.fingerprint.map(|fingerprint| Untouched { fingerprint, entries });
             }
             self.remember(wanted, "")?;
-            recorded::renew(self.state, self.recipe, &built, &record, root)?;
+            recorded::renew(self.state, self.asked, &built, &record, root)?;
         } else {
             // Whatever comes between, they are due until they ran.
             built.actions.retain(|name, _| !actions::concerns(name, plan));
             let prepared = apply::prepare(&target, &[self.work.stage()?], plan.clone(), &mut taking(slots), watch)?;
             self.remember(wanted, ".next")?;
-            recorded::prepare(self.state, self.recipe, &built, &record, root)?;
+            recorded::prepare(self.state, self.asked, &built, &record, root)?;
             watch.check()?;
             apply::commit(&target, &self.state.dir, &prepared, &|| recorded::promote(self.state), watch)?;
             recorded::stamp(root, &mut record, prepared.plan().paths(), watch)?;

@@ -30,6 +30,7 @@ mod layers;
 pub mod list;
 mod login;
 pub mod made;
+mod mirror;
 mod needs;
 mod numbers;
 mod open;

@@ -19,6 +19,7 @@ use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::path::TreePath;
 use crate::recipe::{self, Origin, Recipe};
 use crate::select::closure::policy::EMBEDDED;
+use crate::source::fetch::is_url;
 use crate::source::{self, dir::fingerprint};
 use crate::sys::{self, Calls, Dir};
 use crate::tree::policy::{ADOPTED, Left};
@@ -41,6 +42,10 @@ pub(crate) fn recipe(state: Option<&State>, request: &Request) -> Result<Recipe>
         (None, None) => recipe::load("sets")?,
     };
     for path in &request.from {
+        if path.to_str().is_some_and(is_url) {
+            recipe.take_sets_from(path.clone(), request.key.clone())?;
+            continue;
+        }
         let path = path.canonicalize().on("open", bytes(path))?;
         match path.is_dir() {
             true => recipe.take_sets_from(path, request.key.clone())?,

@@ -18,7 +18,7 @@ use super::origin::Origin;
 use super::place::{Home, bytes};
 use super::proof::{prove_root, prove_wanted};
 use super::work::Work;
-use super::{actions, bodies, recorded};
+use super::{actions, bodies, mirror, recorded};
 use crate::apply::{self, Body, Slot};
 use crate::error::{ErrorKind, IoContext, Result};
 use crate::path::TreePath;
@@ -220,7 +220,8 @@ impl Job<'_> {
         if rest.is_empty() || self.recipe.sources.is_empty() {
             return Ok(HashMap::new());
         }
-        let (recipe, built, policy) = (&self.recipe, &self.built, &aim.policy);
+        let recipe = &mirror::local(self.home, &self.recipe, watch)?;
+        let (built, policy) = (&self.built, &aim.policy);
         // Of a root that is not there yet: accounts made inside are not what was built.
         let inputs = Inputs { recipe, built, work, root: None, recorded: Some(&aim.recorded), policy };
         let mut wanted = match Composer::new(inputs, watch)?.compose() {

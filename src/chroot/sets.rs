@@ -10,9 +10,9 @@ use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::recipe::{Origin, Verify};
 
 /// Where the keys of releases are.
-const KEYS: &str = "/etc/signify";
+pub(super) const KEYS: &str = "/etc/signify";
 /// What lists and signs the sets.
-const LIST: &str = "SHA256.sig";
+pub(super) const LIST: &str = "SHA256.sig";
 
 /// The sets that a source names.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,7 +55,7 @@ impl Sets {
 }
 
 /// Takes `base78.tgz` apart.
-fn set_name(name: &str) -> Option<(&str, &str)> {
+pub(super) fn set_name(name: &str) -> Option<(&str, &str)> {
     let stem = name.strip_suffix(".tgz")?;
     let (set, digits) = stem.split_at(stem.find(|c: char| c.is_ascii_digit())?);
     let plain = !set.is_empty() && set.bytes().all(|b| b.is_ascii_lowercase());
@@ -63,7 +63,7 @@ fn set_name(name: &str) -> Option<(&str, &str)> {
 }
 
 /// The digits of the one release of which all `names` are `found`.
-fn choose(found: &[(String, String)], names: &[String]) -> Result<String> {
+pub(super) fn choose(found: &[(String, String)], names: &[String]) -> Result<String> {
     let mut all: Option<&str> = None;
     for name in names {
         let mut digits = found.iter().filter(|(set, _)| set == name).map(|(_, digits)| digits.as_str());

@@ -71,7 +71,7 @@ impl Decided<'_> {
         // Nobody else can reach it yet, and the exchange moves no stamp but its own.
         recorded::stamp(&new, &mut record, prepared.plan().paths(), watch)?;
         self.remember(wanted, ".next")?;
-        recorded::prepare(self.state, self.recipe, &built, &record, &new)?;
+        recorded::prepare(self.state, self.asked, &built, &record, &new)?;
         new.sync_filesystem().on("syncfs", shown)?;
         watch.check()?;
         self.exchange()?;

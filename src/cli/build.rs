@@ -2,7 +2,7 @@
 //! `stockade build`: makes a chroot, or brings it up to date.
 #![forbid(unsafe_code)]
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use indicatif::HumanBytes;
 use serde_json::json;
@@ -17,6 +17,7 @@ use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::path::escape;
 use crate::recipe::Verify;
 use crate::recipe::proot::{self, Proot};
+use crate::source::fetch::is_url;
 use crate::tree::policy::Left;
 
 /// How many of the entries that were left alone are named.
@@ -64,16 +65,17 @@ fn request(args: &Build, proot: Option<&Proot>) -> Result<Request> {
     let verify = |list| -> Result<Verify> {
         Ok(Verify { list: absolute(list)?, key: args.key.as_ref().map(absolute).transpose()? })
     };
-    if args.key.is_some() && args.list.is_none() && !args.from.iter().any(|from| from.is_dir()) {
+    if args.key.is_some() && args.list.is_none() && !args.from.iter().any(|from| from.is_dir() || is_remote(from)) {
         let error = Error::new(ErrorKind::Usage, "a key needs the checksum list that it signed");
         return Err(error.hint("name it with --list"));
     }
+    let place = |from: &PathBuf| if is_remote(from) { Ok(from.clone()) } else { absolute(from) };
     let root = args.root.clone().or_else(|| proot?.chroot.clone());
     Ok(Request {
         name: root.unwrap_or_else(|| PathBuf::from("base")).into_os_string(),
         recipe: args.file.clone(),
         given: proot.map(|proot| proot.recipe.clone()),
-        from: args.from.iter().map(absolute).collect::<Result<_>>()?,
+        from: args.from.iter().map(place).collect::<Result<_>>()?,
         verify: args.list.as_ref().map(verify).transpose()?,
         key: args.key.as_ref().map(absolute).transpose()?,
         unsigned: args.unsigned,
@@ -153,4 +155,9 @@ fn value(report: &Report, dry_run: bool) -> serde_json::Value {
         value["changes"] = json::plan(&report.plan);
     }
     value
+}
+
+/// Is it on a mirror?
+fn is_remote(from: &Path) -> bool {
+    from.to_str().is_some_and(is_url)
 }

@@ -12,6 +12,7 @@ use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::path::TreePath;
 use crate::recipe::Recipe;
 use crate::session::{Command, Confine, Extra, HomeDir, Limits, Options};
+use crate::sys::{self, Calls};
 
 /// What the command line says. `offline` is the recipe's word on the network; `homes` makes the directory of private
 /// homes.
@@ -59,6 +60,17 @@ pub(super) fn command(words: &[OsString], user: Option<&str>, args: &Session, re
     }
     let dir = args.cwd.as_ref().map(|dir| dir.as_bytes().to_vec());
     Ok(Command { argv: argv(words), user: user.map(str::to_owned), dir, environment })
+}
+
+/// Are sessions held in by nothing but the root? Then root inside is root outside.
+pub(super) fn is_bare() -> bool {
+    !sys::HAS_SESSIONS || Calls::from_env() == Calls::Portable
+}
+
+/// Whose session it is where that is no root that is held in: the account that called, if doas(1) or sudo(8) knows.
+pub(super) fn caller() -> Option<String> {
+    let named = |name: &&str| std::env::var(name).ok().filter(|user| !user.is_empty() && user != "root");
+    if is_bare() { ["DOAS_USER", "SUDO_USER"].iter().find_map(named) } else { None }
 }
 
 /// A command and its arguments.

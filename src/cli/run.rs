@@ -19,7 +19,11 @@ pub(super) fn run(args: &Run) -> Result<Exit> {
     let locking = Locking { shared: true, wait: !args.lock.no_wait, verb: "run" };
     let chroot = Chroot::open(&home, args.root.as_os_str(), locking)?;
     let recipe = chroot.recipe()?;
-    let command = options::command(&args.command, args.user.as_deref(), &args.session, &recipe)?;
+    let user = args.user.clone().or_else(options::caller);
+    if args.user.as_deref() == Some("root") && options::is_bare() {
+        out::warn("root inside is root outside: what configures the kernel and the network acts on the host");
+    }
+    let command = options::command(&args.command, user.as_deref(), &args.session, &recipe)?;
     let mut options = Options {
         read_only: args.writes.read_only,
         ephemeral: args.writes.ephemeral,

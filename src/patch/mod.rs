@@ -11,7 +11,6 @@ pub mod bundle;
 pub mod contents;
 pub mod delta;
 pub mod errata;
-pub mod fetch;
 mod keys;
 mod layout;
 mod make;
@@ -25,6 +24,7 @@ mod signed;
 mod squash;
 mod tar;
 
+pub use crate::source::fetch;
 pub use bundle::{Bundle, Member, Trust, What, write_bundle};
 pub use contents::{Body, Contents, Entry, FollowUp, Head};
 pub use keys::{KEYS, Keys, read_short};

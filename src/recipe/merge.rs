@@ -202,7 +202,8 @@ impl Layer<'_> {
         if given.archive.is_some() || given.packages.is_some() {
             return Err(whole("a source is exactly one of archive, directory, sets, locate and packages"));
         }
-        let directory = given.directory.as_ref().map(|spot| self.host_path(spot)).transpose()?;
+        let place = |spot: &Spot| self.text.check(spot, |text| values::place_of_sets(self.base, text));
+        let directory = given.directory.as_ref().map(place).transpose()?;
         let key = given.key.as_ref().map(|key| self.host_path(key)).transpose()?;
         let into = optional(self.text, given.into.as_ref(), values::tree_path)?.unwrap_or_default();
         let mut names = Vec::new();

@@ -10,6 +10,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::path::{PathSet, TreePath};
 use crate::recipe::Action;
 use crate::recipe::fault::unknown;
+use crate::source::fetch::is_url;
 
 /// Files of /etc that are never taken as they are: they hold secrets, or are made from the chroot's own.
 const NEVER_TAKEN: [(&str, &str); 10] = [
@@ -165,6 +166,11 @@ pub(super) fn host_path(base: &Path, text: &str) -> Result<PathBuf> {
         bail!(Usage, "a path is wanted");
     }
     Ok(base.join(text))
+}
+
+/// A directory of the host, or one on a mirror.
+pub(super) fn place_of_sets(base: &Path, text: &str) -> Result<PathBuf> {
+    if is_url(text) { Ok(PathBuf::from(text)) } else { host_path(base, text) }
 }
 
 /// A path of the host that can stand in a recipe.

@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 mod abilities;
+mod doas;
 pub mod hooks;
 mod host;
 mod place;
@@ -54,7 +55,10 @@ impl Finding {
 pub fn examine(home: &Home, root: Option<&OsStr>) -> Result<Vec<Finding>> {
     let mut findings = host::findings();
     match root {
-        Some(name) => findings.extend(place::of_chroot(home, &Place::find(home, name)?)?),
+        Some(name) => {
+            findings.extend(doas::findings(&name.to_string_lossy()));
+            findings.extend(place::of_chroot(home, &Place::find(home, name)?)?);
+        }
         None => findings.extend(place::of_home(home)?),
     }
     Ok(findings)
