@@ -535,6 +535,11 @@ fn what_is_due_is_not_forgotten(world: &World) {
     world.sh(works);
     assert!(world.ok(&["recover", "./root"]).contains("done: ldconfig"));
     assert_contents(&world.path("root/ran"), "again\n");
+    // Half a change is not looked at.
+    world.write(".stockade/root/journal", "");
+    for verb in ["list", "check"] {
+        world.refused(&["patch", verb, "--root", "./root"], &["was interrupted", "stockade recover"]);
+    }
 }
 
 /// One patch for all chroots, each of which says what became of it; the running system is of another release.

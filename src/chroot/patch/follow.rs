@@ -10,9 +10,9 @@ use std::process::Command;
 use super::target::Root;
 use crate::chroot::actions;
 use crate::chroot::open::Locking;
-use crate::chroot::place::{Home, Place};
+use crate::chroot::place::{Home, Place, bytes};
 use crate::chroot::state::State;
-use crate::error::{Error, IoContext, Result};
+use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::patch::{Contents, FollowUp};
 use crate::path::TreePath;
 use crate::plan::Plan;
@@ -108,7 +108,10 @@ const DUE: &str = "due";
 /// What is still to be done after patches of a root.
 pub(crate) fn due(state: &State) -> Result<Vec<FollowUp>> {
     let text = state.read(DUE)?.unwrap_or_default();
-    String::from_utf8_lossy(&text).lines().map(|line| line.parse().map_err(|e: Error| e.at(DUE))).collect()
+    let shown = state.path.join(DUE);
+    let broken = || Error::new(ErrorKind::BadInput, "what is to be done after patches is malformed").at(bytes(&shown));
+    let hint = "remove that file, and apply the patch again";
+    String::from_utf8_lossy(&text).lines().map(|line| line.parse().map_err(|_| broken().hint(hint))).collect()
 }
 
 fn write(state: &State, mut due: Vec<FollowUp>) -> Result<()> {

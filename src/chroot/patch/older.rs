@@ -5,6 +5,7 @@
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
+use super::record;
 use crate::chroot::list::name_of;
 use crate::chroot::place::{Home, Place};
 use crate::chroot::state::State;
@@ -32,7 +33,7 @@ pub struct Older {
 /// # Errors
 /// If the register cannot be read; a chroot of which nothing can be read is passed over: `list` names it.
 pub fn older(home: &Home, patched: &HashSet<PathBuf>, patches: &[Contents]) -> Result<Vec<Older>> {
-    let replaced: HashMap<Digest, &str> = patches.iter().flat_map(replaced).collect();
+    let replaced: HashMap<Key<'_>, &str> = patches.iter().flat_map(replaced).collect();
     let mut found = Vec::new();
     if replaced.is_empty() {
         return Ok(found);
@@ -45,19 +46,28 @@ pub fn older(home: &Home, patched: &HashSet<PathBuf>, patches: &[Contents]) -> R
     Ok(found)
 }
 
+/// Content and name of a file: in a jail it may be in another directory.
+type Key<'a> = (Digest, &'a [u8]);
+
 /// The contents that a patch puts others in the place of.
-fn replaced(patch: &Contents) -> impl Iterator<Item = (Digest, &str)> {
-    let digest = |entry: &crate::patch::Entry| {
+fn replaced(patch: &Contents) -> impl Iterator<Item = (Key<'_>, &str)> {
+    let key = |entry: &'_ crate::patch::Entry| {
         let before = entry.change.before.as_ref().filter(|node| node.size() > 0)?.digest()?;
         (entry.change.after.as_ref().and_then(Node::digest) != Some(before)).then_some(before)
     };
-    patch.entries.iter().filter_map(digest).map(|digest| (digest, patch.head.name.as_str()))
+    let keyed = move |entry| Some(((key(entry)?, entry.change.path.name()), patch.head.name.as_str()));
+    patch.entries.iter().filter_map(keyed)
 }
 
-fn look(home: &Home, root: &Path, replaced: &HashMap<Digest, &str>) -> Result<Option<Older>> {
+fn look(home: &Home, root: &Path, replaced: &HashMap<Key<'_>, &str>) -> Result<Option<Older>> {
     let Some(state) = State::open(home, &Place::find(home, root.as_os_str())?)? else { return Ok(None) };
     let tree = state.read_tree("manifest")?.unwrap_or_default();
-    let copy = |node: &Node| Some((node.path.clone(), (*replaced.get(&node.digest()?)?).to_owned()));
+    // Where the patch is there, another file of that content is meant to be as it is.
+    let lacks = |patch: &str| !matches!(record::noted(&state, patch), Ok(Some(_)));
+    let copy = |node: &Node| {
+        let patch = replaced.get(&(node.digest()?, node.path.name())).filter(|patch| lacks(patch))?;
+        Some((node.path.clone(), (*patch).to_owned()))
+    };
     let copies: Vec<_> = tree.nodes().iter().filter_map(copy).collect();
     if copies.is_empty() {
         return Ok(None);

@@ -10,7 +10,7 @@ use crate::chroot::place::{Home, Place, bytes};
 use crate::chroot::recover;
 use crate::chroot::state::State;
 use crate::error::{Error, ErrorKind, IoContext, Result};
-use crate::path::TreePath;
+use crate::path::{TreePath, escape};
 use crate::sys::{Dir, FileType, Front, Held, is_stale, take_record_lock};
 use crate::watch::Watch;
 
@@ -80,6 +80,10 @@ impl Root {
         if locking.shared {
             let lock = known.as_ref().map(|state| state.lock(true, locking.wait, locking.verb)).transpose();
             let lock = lock.map_err(|e| e.at(shown))?;
+            if known.as_ref().is_some_and(State::is_interrupted) {
+                let error = Error::new(ErrorKind::Interrupted, "an earlier command was interrupted").at(shown);
+                return Err(error.hint(format!("finish it with: stockade recover {}", escape(shown))));
+            }
             return Ok(Root { place, state: known, dir, managed: false, front: None, _lock: lock, _packages: None });
         }
         let state = State::create(home, &place)?;
