@@ -276,10 +276,10 @@ impl Config {
         let mut add = |origin, into: TreePath| recipe.sources.push(Source { origin, into });
         if snapshot {
             let place = self.get("snapshot").unwrap_or_default();
-            if !place.starts_with('/') {
+            if !place.starts_with('/') && !crate::source::fetch::is_url(place) {
                 let error =
                     Error::new(ErrorKind::Usage, format!("snapshot={place}: a directory of release sets is needed"));
-                return Err(error.hint("fetch the sets and SHA256.sig into a directory first"));
+                return Err(error.hint("fetch the sets and SHA256.sig into one first"));
             }
             let names = sets.iter().filter(|set| !set.ends_with("etc")).cloned().collect();
             let (directory, unsigned) = (PathBuf::from(place), asked("trusted_snapshot"));
@@ -432,6 +432,7 @@ mod tests {
                 &["directory = \"/snap\"", "sets = [\"base\"]", "nested = [\"var/sysmerge/etc.tgz\"]"],
             ),
             ("snapshot=/s\nactions=trusted_snapshot", &["unsigned = true"]),
+            ("snapshot=https://x/y", &["directory = \"https://x/y\""]),
             ("PORTSDIR=/p", &["path = \"p/distfiles\"", "PORTSDIR = /p\nPORTS_PRIVSEP"]),
             ("DISTDIR=/d", &["path = \"d/build-stats\"", "DISTDIR = /d\nPORTS"]),
             ("WRKOBJDIR=/w", &["path = \"w/locks\"", "SUDO = doas\nWRKOBJDIR = /w\n"]),
@@ -489,7 +490,7 @@ mod tests {
             ("sets=base77", "line 1: \"base77\" is no name of a set"),
             ("PORTSDIR=/a/../b", "/a/../b: \"..\" in a path"),
             ("BUILD_USER=a:b", "\"a:b\" is no account name"),
-            ("snapshot=https://x/y", "snapshot=https://x/y: a directory of release sets is needed"),
+            ("snapshot=ftp://x/y", "snapshot=ftp://x/y: a directory of release sets is needed"),
             ("actions=none devs", "it fills the chroot with nothing"),
         ] {
             let error = convert(text).unwrap_err().to_string();

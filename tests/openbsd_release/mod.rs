@@ -10,7 +10,7 @@ use std::path::Path;
 use crate::common::{Said, World};
 
 /// What the tests need besides root.
-pub(crate) const TOOLS: [&str; 6] = ["signify-openbsd", "tar", "sha256sum", "rsync", "busybox", "setfattr"];
+pub(crate) const TOOLS: [&str; 7] = ["signify-openbsd", "tar", "sha256sum", "rsync", "busybox", "setfattr", "python3"];
 
 /// The sets, unpacked: layout, owners and modes of 4.4BSD.dist; each program of the system that an action runs says so in
 /// /var/log/actions and writes what the real one writes.
@@ -29,6 +29,42 @@ echo ping > sbin/ping; ln sbin/ping sbin/ping6; chmod 4555 sbin/ping; echo termc
 echo libc > usr/lib/libc.so.100.1; echo libm > usr/lib/libm.so.10.1; echo libz > usr/lib/libz.so.7.0
 echo ld.so > usr/libexec/ld.so; echo skey > usr/libexec/auth/login_skey; chown 0:11 usr/libexec/auth/login_skey
 chmod 4555 usr/libexec/auth/login_skey; echo objects > usr/share/relink/kernel.tgz; echo gone > usr/bin/gone
+mkdir etc/mtree; cat > etc/mtree/4.4BSD.dist <<'E'
+#	a comment
+/set type=dir uname=root gname=wheel mode=0755
+.
+    bin
+    ..
+    root		mode=0700
+    ..
+    tmp		mode=01777
+    ..
+    usr
+        libexec
+            auth	gname=auth mode=0750
+            ..
+        ..
+        obj		uname=build gname=wobj mode=0770
+        ..
+        src		gname=wsrc mode=0775
+        ..
+    ..
+    var
+        cron	mode=0555
+            tabs	gname=crontab mode=01730
+            ..
+        ..
+        empty
+        ..
+        games	gname=games mode=0775
+        ..
+        sysmerge	mode=0700
+        ..
+        tmp		type=link link=../tmp
+        ..
+    ..
+..
+E
 program() {
     printf '#!/bin/sh\necho "%s $*" >> /var/log/actions\n' "$1" > $2/$1; cat >> $2/$1; chmod 0555 $2/$1
 }
@@ -53,7 +89,8 @@ echo made > /usr/share/man/mandoc.db
 E
 printf '#!/bin/sh\necho "MAKEDEV $*" >> /var/log/actions\n' > dev/MAKEDEV; chmod 0555 dev/MAKEDEV bin/sh
 cd ../etc
-mkdir -p etc/mail etc/ssh root var/cron/tabs; chmod 0700 root
+mkdir -p etc/mail etc/ssh root var/cron/tabs; chmod 0700 root; chmod 0555 var/cron; chown 0:66 var/cron/tabs
+chmod 1730 var/cron/tabs
 cat > etc/master.passwd <<'E'
 root:*:0:0:daemon:0:0:Charlie &:/root:/bin/ksh
 daemon:*:1:1::0:0:The devil himself:/root:/sbin/nologin
@@ -154,6 +191,42 @@ pub(crate) fn by_hand(world: &World, sets: &[&str], more: &str) {
         world.sh(&format!("tar --numeric-owner -C want -xzpf want/var/sysmerge/{nested}.tgz"));
     }
     world.sh(&format!("umask 022; cd want; {more}"));
+}
+
+/// Reads the mtree(8) specification of the chroot `name` by itself, and says in what its directories are otherwise.
+pub(crate) fn against_mtree(world: &World, name: &str) -> String {
+    let script = r#"
+import os, stat, sys
+root = sys.argv[1]
+ids = {k: {l.split(':')[0]: int(l.split(':')[2]) for l in open(f'{root}/etc/{f}')} for k, f in (('uname', 'passwd'), ('gname', 'group'))}
+default, path, seen = {}, [], 0
+for line in open(f'{root}/etc/mtree/4.4BSD.dist'):
+    words = line.split()
+    if not words or words[0].startswith('#'):
+        continue
+    if words[0] == '/set':
+        default = dict(w.split('=') for w in words[1:])
+        continue
+    if words[0] == '..':
+        path.pop()
+        continue
+    path.append(words[0])
+    want = default | dict(w.split('=') for w in words[1:])
+    at, seen = os.path.join(root, *path), seen + 1
+    s = os.lstat(at)
+    if want['type'] == 'link':
+        good = stat.S_ISLNK(s.st_mode) and os.readlink(at) == want['link']
+    else:
+        found = (stat.S_ISDIR(s.st_mode), stat.S_IMODE(s.st_mode), s.st_uid, s.st_gid)
+        good = found == (True, int(want['mode'], 8), ids['uname'][want['uname']], ids['gname'][want['gname']])
+    if not good:
+        print(at, oct(s.st_mode), s.st_uid, s.st_gid, want)
+print(seen)
+"#;
+    let mut command = std::process::Command::new("python3");
+    let said = Said::of(command.args(["-c", script]).arg(world.root(name)).output().unwrap());
+    assert_eq!((said.status, &*said.err), (Some(0), ""), "the reader of mtree");
+    said.out
 }
 
 /// The devices that a Linux kernel knows, as a list of its own.
