@@ -10,8 +10,9 @@ use std::io::{self, Read, Write};
 use std::ops::Range;
 use std::os::unix::ffi::OsStrExt;
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ureq::tls::{PemItem, RootCerts, TlsConfig};
 
@@ -24,8 +25,10 @@ use crate::watch::Watch;
 const ACCOUNTS: [&str; 2] = ["_stockade", "nobody"];
 /// What it may take: to begin with, and for each mebibyte.
 const SECONDS: (u64, u64) = (60, 60);
-/// Without any byte for so long it gives up.
+/// A server that does not answer for so long is none.
 const STALLED: Duration = Duration::from_secs(30);
+/// Without any byte for so long the child is ended: it has had time to connect, and to be answered.
+const IDLE: Duration = Duration::from_secs(90);
 /// Bytes of what it has to say.
 const MAX_MESSAGE: u64 = 4096;
 /// What it is told of our environment.
@@ -58,10 +61,12 @@ pub fn fetch(url: &str, range: Range<u64>, to: &mut dyn Write, watch: &Watch) ->
     let mut child = command.spawn().on("spawn", url)?;
     let (body, messages) = (child.stdout.take(), child.stderr.take());
     let (done, until) = mpsc::channel::<()>();
+    let came = AtomicU64::new(0);
     let (copied, said, status) = std::thread::scope(|scope| {
+        let came = &came;
         // Whatever it does with its time, it has an end.
         let warden = scope.spawn(move || {
-            let late = until.recv_timeout(Duration::from_secs(seconds)) == Err(mpsc::RecvTimeoutError::Timeout);
+            let late = is_late(&until, seconds, came);
             if late {
                 child.kill()?;
             }
@@ -73,7 +78,7 @@ pub fn fetch(url: &str, range: Range<u64>, to: &mut dyn Write, watch: &Watch) ->
             said
         });
         // The pipe is closed when this is done: a child that has more to say ends by that.
-        let copied = body.map_or(Ok(0), |mut body| copy(&mut body, to, limit, watch));
+        let copied = body.map_or(Ok(0), |mut body| copy(&mut body, (to, came), limit, watch));
         let said = reader.join().unwrap_or_default();
         drop(done);
         (copied, said, warden.join())
@@ -85,7 +90,8 @@ pub fn fetch(url: &str, range: Range<u64>, to: &mut dyn Write, watch: &Watch) ->
             Error::new(ErrorKind::BadInput, format!("it is longer than the {most} bytes that it may have"))
         }
         _ if status.0.success() => return Ok(()),
-        _ if status.1 => Error::new(ErrorKind::Io, format!("it took longer than {seconds} seconds")),
+        _ if status.1 => Error::new(ErrorKind::Io, "it took too long, or nothing more came")
+            .hint("try again later: what came of a patch is kept, and the next try goes on from there"),
         _ => {
             // The child speaks as any command does.
             let said = said.trim_ascii();
@@ -97,8 +103,21 @@ pub fn fetch(url: &str, range: Range<u64>, to: &mut dyn Write, watch: &Watch) ->
     Err(failed.at(url))
 }
 
-/// Copies at most a byte more than `limit`.
-fn copy(from: &mut dyn Read, to: &mut dyn Write, limit: u64, watch: &Watch) -> Result<u64> {
+/// Waits for the end of it, of its time, or of what `came` so far. Was it not the first?
+fn is_late(until: &mpsc::Receiver<()>, seconds: u64, came: &AtomicU64) -> bool {
+    let (began, mut before) = (Instant::now(), 0);
+    while until.recv_timeout(IDLE) == Err(mpsc::RecvTimeoutError::Timeout) {
+        let now = came.load(Ordering::Relaxed);
+        if now == before || began.elapsed() > Duration::from_secs(seconds) {
+            return true;
+        }
+        before = now;
+    }
+    false
+}
+
+/// Copies at most a byte more than `limit`, and counts in `came`.
+fn copy(from: &mut dyn Read, (to, came): (&mut dyn Write, &AtomicU64), limit: u64, watch: &Watch) -> Result<u64> {
     let (mut buffer, mut size) = (vec![0; 64 << 10], 0);
     while size <= limit {
         let length = from.read(&mut buffer).on("read", "pipe")?;
@@ -106,6 +125,7 @@ fn copy(from: &mut dyn Read, to: &mut dyn Write, limit: u64, watch: &Watch) -> R
             break;
         }
         size += length as u64;
+        came.store(size, Ordering::Relaxed);
         if size <= limit {
             to.write_all(&buffer[..length]).on("write", "patch")?;
         }
