@@ -757,7 +757,8 @@ fn packages_that_revert_a_patch_are_named() {
         return;
     }
     let world = world();
-    world.sh("cp -a old root; mkdir -p root/var/lib/dpkg/info root/etc/apt/apt.conf.d; cd root/var/lib/dpkg
+    world.sh("cp -a old root; mkdir -p root/var/lib/dpkg/info root/etc/apt/apt.conf.d
+        mkdir -p root$(dirname $STOCKADE); : > root$STOCKADE; chmod 755 root$STOCKADE; cd root/var/lib/dpkg
         printf 'Package: prog\\nStatus: install ok installed\\nArchitecture: amd64\\nVersion: 1.2-3\\n\\n' > status
         printf '/.\\n/usr/bin/prog\\n' > info/prog.list");
     let said = apply(&world, "./root", &[]);
@@ -777,6 +778,12 @@ fn packages_that_revert_a_patch_are_named() {
     world.sh("echo old > root/usr/bin/prog");
     assert!(world.sh(&command).starts_with("reverted: usr/bin/prog  (p-1)  of prog 1.2-3\n"));
     assert_eq!(world.sh(&command.replace(env!("CARGO_BIN_EXE_stockade"), "/nowhere")), "");
+    // Nobody gets root by it.
+    world.sh("chmod 775 root$STOCKADE");
+    world.refused(&["doctor", "./root", "--install-hooks"], &["others than root can change"]);
+    world.sh("chmod 755 root$STOCKADE; chown 80 root$(dirname $STOCKADE)");
+    world.refused(&["doctor", "./root", "--install-hooks"], &["others than root can change"]);
+    world.sh("chown 0 root$(dirname $STOCKADE)");
     // Only what is ours is replaced or removed.
     world.ok(&["doctor", "./root", "--install-hooks"]);
     world.ok(&["doctor", "./root", "--remove-hooks"]);

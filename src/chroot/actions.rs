@@ -233,7 +233,7 @@ pub(crate) fn run(name: &str, root: &Path) -> Result<()> {
 
 /// Runs a program in the directory `root`; else says in what way it failed.
 pub(crate) fn run_inside(root: &Path, program: &str, arguments: &[&str]) -> Result<Result<(), String>> {
-    let me = std::env::current_exe().on("readlink", "/proc/self/exe")?;
+    let me = crate::sys::own_program().on("readlink", "/proc/self/exe")?;
     let mut command = Command::new(me);
     command.arg("inside").arg(root).arg("--").arg(program).args(arguments);
     run_within(&mut command, &LIMITS).on("spawn", program)

@@ -12,6 +12,7 @@ use crate::cli::args::Doctor;
 use crate::cli::out::{Out, shown};
 use crate::cli::{Exit, json};
 use crate::error::{IoContext, Result};
+use crate::sys::own_program;
 
 pub(super) fn run(args: &Doctor, out: &mut Out) -> Result<Exit> {
     if args.install_hooks || args.remove_hooks {
@@ -31,7 +32,7 @@ fn hooks(args: &Doctor, out: &mut Out) -> Result<Exit> {
     let home = Home::from_env()?;
     let place = Place::find(&home, args.root.as_deref().unwrap_or(Path::new("/")).as_os_str())?;
     let (did, path) = if args.install_hooks {
-        let program = std::env::current_exe().on("readlink", "/proc/self/exe")?;
+        let program = own_program().on("readlink", "/proc/self/exe")?;
         ("written", Some(hooks::install(&home, &place, &program)?))
     } else {
         ("removed", hooks::remove(&home, &place)?)

@@ -38,11 +38,23 @@ impl Keys {
     pub fn of_syspatch(release: &str) -> Result<Keys> {
         let digits: String = release.chars().filter(char::is_ascii_digit).collect();
         let file = Path::new(KEYS).join(format!("openbsd-{digits}-syspatch.pub"));
-        let hint = "name it with --key FILE";
-        let found = fs::symlink_metadata(&file).on("stat", bytes(&file)).map_err(|error| error.hint(hint))?;
-        check(Path::new(KEYS), &fs::symlink_metadata(KEYS).on("stat", KEYS)?)?;
-        check(&file, &found)?;
-        Keys::load(&[file])
+        Keys::trusted(&[file]).map_err(|error| match error.kind() {
+            ErrorKind::NotFound => error.hint("name it with --key FILE"),
+            _ => error,
+        })
+    }
+
+    /// The keys in these files of the host.
+    ///
+    /// # Errors
+    /// As [`Keys::of_host`]; [`ErrorKind::NotFound`] for a file that is not there.
+    pub fn trusted(files: &[PathBuf]) -> Result<Keys> {
+        for file in files {
+            for path in [file.as_path()].into_iter().chain(file.parent()) {
+                check(path, &fs::symlink_metadata(path).on("stat", bytes(path))?)?;
+            }
+        }
+        Keys::load(files)
     }
 
     /// The keys in these files.
@@ -67,14 +79,8 @@ impl Keys {
             let path = entry.on("read", bytes(dir))?.path();
             files.extend(path.file_name().is_some_and(|name| name.as_bytes().ends_with(ENDING)).then_some(path));
         }
-        if !files.is_empty() {
-            check(dir, &fs::symlink_metadata(dir).on("stat", bytes(dir))?)?;
-        }
         files.sort();
-        for file in &files {
-            check(file, &fs::symlink_metadata(file).on("stat", bytes(file))?)?;
-        }
-        Keys::load(&files)
+        Keys::trusted(&files)
     }
 
     /// The key with the number that is in this signature.

@@ -50,7 +50,7 @@ pub fn is_url(from: &str) -> bool {
 pub fn fetch(url: &str, range: Range<u64>, to: &mut dyn Write, watch: &Watch) -> Result<()> {
     let limit = range.end.saturating_sub(range.start);
     let seconds = SECONDS.0 + SECONDS.1 * (limit >> 20);
-    let me = std::env::current_exe().on("readlink", "/proc/self/exe")?;
+    let me = sys::own_program().on("readlink", "/proc/self/exe")?;
     let mut command = Command::new(me);
     command.args(["fetch", url, &seconds.to_string(), &range.start.to_string()]).env_clear().current_dir("/");
     command.envs(ENVIRONMENT.iter().filter_map(|name| Some((name, std::env::var_os(name)?))));
@@ -163,15 +163,21 @@ pub fn child(url: &str, (seconds, start): (u64, u64), to: &mut dyn Write) -> Res
         .timeout_global(Some(Duration::from_secs(seconds)))
         .timeout_connect(Some(STALLED))
         .timeout_recv_response(Some(STALLED))
+        .timeout_per_read(Some(STALLED))
         .max_redirects(5)
         .user_agent(concat!("stockade/", env!("CARGO_PKG_VERSION")));
     let agent: ureq::Agent = config.build().into();
     let network = |error: &dyn std::fmt::Display| Error::new(ErrorKind::Io, error.to_string());
-    let mut request = agent.get(url);
-    if start > 0 {
-        request = request.header("Range", format!("bytes={start}-"));
+    let ask = |start: u64| {
+        let request = agent.get(url);
+        let request = if start > 0 { request.header("Range", format!("bytes={start}-")) } else { request };
+        request.call().map_err(|error| network(&error))
+    };
+    let mut response = ask(start)?;
+    if start > 0 && ![200, 206, 416].contains(&response.status().as_u16()) {
+        // Some servers answer to the mere question for a part with an error.
+        response = ask(0)?;
     }
-    let response = request.call().map_err(|error| network(&error))?;
     let (status, said) = (response.status().as_u16(), response.status());
     let mut body = response.into_body().into_reader();
     match status {

@@ -19,6 +19,7 @@ mod openbsd;
 #[allow(unreachable_pub, reason = "there it is handed on")]
 mod openbsd_devices;
 mod plain;
+mod program;
 mod stat;
 mod stdin;
 mod terminal;
@@ -48,6 +49,7 @@ pub use platform::{
     next_data, occupants, pid_namespace, process_start, remove_subvolume, shares_blocks, shield, snapshot, take_bind,
     trace,
 };
+pub use program::own_program;
 pub use stat::{Entry, FileType, Space, Stat, Visit};
 pub use stdin::{Stdin, WatchedInput};
 pub use terminal::{ask_hidden, become_nobody, random};

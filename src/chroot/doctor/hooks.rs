@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 use std::io::Write;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use crate::chroot::place::{Home, Place, bytes};
@@ -24,7 +25,8 @@ const COMMANDS: [&str; 1] = ["patch check --quiet"];
 /// Writes the hook into a root, to run `program` with `home`. Returns its path.
 ///
 /// # Errors
-/// [`ErrorKind::Unsupported`] if there is no apt; [`ErrorKind::BadInput`] for a path that apt and a shell would not take
+/// [`ErrorKind::Unsupported`] if there is no apt; [`ErrorKind::NotFound`] if the root does not have `program`,
+/// [`ErrorKind::Refused`] if others can change it; [`ErrorKind::BadInput`] for a path that apt and a shell would not take
 /// as it is.
 pub fn install(home: &Home, root: &Place, program: &Path) -> Result<PathBuf> {
     let (program, at) = (plain(program)?, plain(&home.path)?);
@@ -32,6 +34,7 @@ pub fn install(home: &Home, root: &Place, program: &Path) -> Result<PathBuf> {
     let commands: String = COMMANDS.iter().map(run).collect();
     let text = format!("{FIRST}DPkg::Post-Invoke {{ \"if test -x {program}; then {commands}fi\"; }};\n");
     let folder = folder(home, root)?;
+    only_roots(&root.root, program)?;
     let shown = root.root.join(FOLDER).join(NAME);
     ours(&folder, &shown)?;
     let write = || -> std::io::Result<()> {
@@ -88,6 +91,22 @@ fn ours(folder: &Dir, shown: &Path) -> Result<bool> {
     let begins = file.is_some_and(|mut file| file.read_exact(&mut first).is_ok() && first == FIRST.as_bytes());
     let error = || Error::new(ErrorKind::Refused, "it was not made by stockade").at(bytes(shown));
     if begins { Ok(true) } else { Err(error().hint("see what it is, and remove it")) }
+}
+
+/// apt runs it as root: nobody else may be able to put another in its place.
+fn only_roots(root: &Path, program: &Path) -> Result<()> {
+    let within = root.join(program.strip_prefix("/").unwrap_or(program));
+    for at in within.ancestors().take_while(|at| at.starts_with(root)) {
+        let found = std::fs::symlink_metadata(at).on("stat", bytes(at));
+        let found = found.map_err(|error| error.hint("install stockade there, under the same path as it runs now"))?;
+        // Of a directory with the sticky bit each takes away only what is his own.
+        let shared = found.mode() & 0o022 != 0 && !(found.is_dir() && found.mode() & 0o1000 != 0);
+        if found.uid() != 0 || shared {
+            let error = Error::new(ErrorKind::Refused, "others than root can change what apt would run as root");
+            return Err(error.at(bytes(at)).hint("install stockade where root alone writes: /usr/local/bin"));
+        }
+    }
+    Ok(())
 }
 
 /// A path that needs no quotes.

@@ -45,8 +45,9 @@ pub(crate) fn order(contents: &Contents, root: &Root, installed: &[Installed], k
     if provided.contains(&digest) {
         return Ok(Order::Installed);
     }
+    let vouched = || installed.iter().filter(|other| other.vouched);
     let another = |other: &&Installed| other.contents.head.name == head.name && other.digest != digest;
-    if let Some(same) = installed.iter().find(another) {
+    if let Some(same) = vouched().find(another) {
         let reason = format!("another patch of this name is there: {}", same.digest);
         return Ok(Order::Foreign(reason));
     }
@@ -79,9 +80,11 @@ fn foreign(head: &Head, root: &Root, known: &Known) -> Result<Option<String>> {
     if !head.arch.is_empty() && arch(&head.arch) != arch(&machine) {
         return Ok(Some(format!("it is for {}, and this is {machine}", head.arch)));
     }
-    let release = match &known.release {
-        Some(release) => Some(release.clone()),
-        None => release_of(root)?,
+    let release = match (release_of(root)?, &known.release) {
+        (Some(own), Some(said)) if own != *said => {
+            return Ok(Some(format!("--release says {said}, and the root itself that it is of {own}")));
+        }
+        (own, said) => own.or(said.clone()),
     };
     match release {
         Some(release) if !head.release.is_empty() && head.release != release => {
@@ -120,7 +123,8 @@ pub(crate) fn release_of(root: &Root) -> Result<Option<String>> {
 fn in_series(head: &Head, installed: &[Installed], known: &Known) -> Option<Error> {
     let number = head.number.filter(|_| !head.series.is_empty())?;
     let mut there: HashSet<u32> = head.absent.iter().chain(&known.skip).copied().collect();
-    for other in installed.iter().filter(|other| other.contents.head.series == head.series) {
+    // Whatever a root says of itself may have been put there by anybody.
+    for other in installed.iter().filter(|other| other.vouched && other.contents.head.series == head.series) {
         there.extend(other.contents.head.number);
         there.extend(&other.contents.head.absent);
         there.extend(other.undo.iter().flat_map(|undo| &undo.skipped));

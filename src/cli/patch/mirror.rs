@@ -32,7 +32,13 @@ pub(super) fn run(home: &Home, args: &Sync, out: &mut Out) -> Result<Exit> {
         let error = Error::new(ErrorKind::Refused, format!("the root is of {}", installed.system));
         return Err(error.at(args.root.as_os_str().as_encoded_bytes()).hint("syspatch is for OpenBSD alone"));
     }
-    let Some(release) = args.release.clone().or(installed.release) else {
+    if let (Some(own), Some(said)) = (&installed.release, &args.release)
+        && own != said
+    {
+        let error = Error::new(ErrorKind::Refused, format!("the root is of release {own}, and not of {said}"));
+        return Err(error.at(args.root.as_os_str().as_encoded_bytes()).hint("leave out --release"));
+    }
+    let Some(release) = installed.release.or(args.release.clone()) else {
         let error = Error::new(ErrorKind::NotFound, "the root does not say which release it is of");
         return Err(error.hint("say which with --release X.Y"));
     };
@@ -45,8 +51,9 @@ pub(super) fn run(home: &Home, args: &Sync, out: &mut Out) -> Result<Exit> {
     there.extend(listed.map(|patch| patch.contents.head.name.trim_start_matches("syspatch").to_owned()));
     let machine = sys::machine();
     let from = format!("{}/{}", args.from.trim_end_matches('/'), mirror(&release, arch(&machine)));
+    // Kept to the end: what is made of the archives lies beside them.
+    let cache = watched(out.json, |_| Cache::open(&home.path.join("patches")))?;
     let found = watched(out.json, |watch| {
-        let cache = Cache::open(&home.path.join("patches"))?;
         let mut get = |name: &str, range: Range<u64>, to: &mut dyn Write| get(&from, name, range, to, watch);
         let (signed, _) = signed_list(&keys, &mut get)?;
         let mut found = Vec::new();

@@ -11,6 +11,7 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use crate::error::{Error, ErrorKind, IoContext, Result};
+use crate::sys::own_program;
 
 /// Set for a program that was started in place of one that it replaced: once is enough.
 const RENEWED: &str = "STOCKADE_RENEWED";
@@ -24,7 +25,7 @@ pub(super) struct Program {
 impl Program {
     /// To be asked before anything is applied.
     pub(super) fn running() -> Result<Program> {
-        let path = std::env::current_exe().on("readlink", "/proc/self/exe")?;
+        let path = own_program().on("readlink", "/proc/self/exe")?;
         let file = fs::metadata(&path).on("stat", path.as_os_str().as_bytes())?;
         Ok(Program { path, file: (file.dev(), file.ino()) })
     }

@@ -45,7 +45,7 @@ pub(super) fn run(args: &Sync, out: &mut Out) -> Result<Exit> {
         .filter(|patch| patch.vouched)
         .flat_map(|patch| patch.contents.head.provides.iter().map(|(_, digest)| *digest).chain([patch.digest]))
         .collect();
-    let release = args.release.clone().or(installed.release);
+    let release = installed.release.or(args.release.clone());
     let target = Target { system: installed.system, release, arch: Some(sys::machine()) };
     let (index, found) = watched(out.json, |watch| {
         let cache = Cache::open(&home.path.join("patches"))?;

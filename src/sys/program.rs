@@ -1,0 +1,50 @@
+// SPDX-License-Identifier: ISC
+//! The program that runs.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// What starts this very program again; an absolute path.
+///
+/// Some systems know no more than how it was called. Where its file was replaced since, it is the one that runs that is
+/// started, as far as the system has a name for it.
+///
+/// # Errors
+/// As readlink(2); [`io::ErrorKind::NotFound`] if it was called by a name that is not in `PATH`.
+pub fn own_program() -> io::Result<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let found = absolute(std::env::current_exe()?, std::env::split_paths(&path))?;
+    let running = Path::new("/proc/self/exe");
+    Ok(if !found.exists() && running.exists() { running.to_owned() } else { found })
+}
+
+fn absolute(called: PathBuf, mut dirs: impl Iterator<Item = PathBuf>) -> io::Result<PathBuf> {
+    if called.components().count() > 1 || called.is_absolute() {
+        return std::path::absolute(called);
+    }
+    let found = dirs.find_map(|dir| std::path::absolute(dir.join(&called)).ok().filter(|path| path.is_file()));
+    found.ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, format!("{} is not in PATH", called.display())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn however_it_was_called() {
+        let temp = tempfile::tempdir().unwrap();
+        let file = temp.path().join("prog");
+        std::fs::write(&file, "").unwrap();
+        let here = std::env::current_dir().unwrap();
+        for (called, expect) in [
+            ("prog", Some(file.clone())),
+            ("other", None),
+            ("bin/prog", Some(here.join("bin/prog"))),
+            ("./prog", Some(here.join("prog"))),
+            ("/bin/prog", Some("/bin/prog".into())),
+        ] {
+            let dirs = ["/nowhere".into(), temp.path().to_owned()];
+            assert_eq!(absolute(called.into(), dirs.into_iter()).ok(), expect, "{called}");
+        }
+    }
+}
