@@ -433,6 +433,21 @@ fn rights_do_not_stay_behind() {
     assert_eq!(apply(&world, "./root", &[]).status, Some(0));
     let mode = |path: &str| fs::metadata(world.path(path)).unwrap().mode() & 0o7777;
     assert_eq!((mode("root/usr/bin/suid"), mode("root/home/mine")), (0o4750, 0o750));
+    // In a chroot of ours just so, unless it has clones whose names they may be.
+    world.write("r.toml", "devices = \"none\"\n[[source]]\ndirectory = \"old\"\n");
+    for (clone, kept) in [("none", 0o750), ("copy", 0o750), ("link", 0o4750)] {
+        world.ok(&["build", "c", "-f", "r.toml"]);
+        world.sh("ln home/c/usr/bin/suid home/c/var/mine");
+        if clone != "none" {
+            world.ok(&["clone", "c", "d", "--how", clone]);
+        }
+        assert_eq!(apply(&world, "c", &[]).status, Some(0));
+        assert_eq!((mode("home/c/usr/bin/suid"), mode("home/c/var/mine")), (0o4750, kept), "{clone}");
+        world.ok(&["remove", "c"]);
+        if clone != "none" {
+            world.ok(&["remove", "d"]);
+        }
+    }
 }
 
 /// Plain tar unpacks a patch, on a root whose lib is a link, and what it could not do is seen.

@@ -196,8 +196,9 @@ impl Change<'_> {
             let names = before.group.as_ref().and_then(|group| twins.get(group)).map_or(&[][..], Vec::as_slice);
             let stays = !names.iter().all(|path| leaves(path));
             let path = home.join(KEPT.as_bytes())?.join(format!("{:06}", keeps.len()).as_bytes())?;
-            // Of a chroot other names may be those of a clone by links, which nobody patches here: their inode stays as it is.
-            let shared = self.root.managed && links(target, &change.path)? > names.len().max(1) as u64;
+            // Other names may be those of a clone by links, which nobody patches here: their inode stays as it is. Else they
+            // are a user's own, and lose what the program may do.
+            let shared = self.root.shares && links(target, &change.path)? > names.len().max(1) as u64;
             let changes = (stays || shared) && is_armed(&before.meta);
             let copied = changes || target.locate(&change.path)?.0 != store;
             keeps.push(Keep { from: before.clone(), path, copied });

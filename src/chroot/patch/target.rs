@@ -6,8 +6,10 @@ use std::ffi::OsStr;
 use std::path::Path;
 
 use crate::chroot::open::{Chroot, Locking};
+use crate::chroot::origin::{How, Origin};
 use crate::chroot::place::{Home, Place, bytes};
 use crate::chroot::recover;
+use crate::chroot::register;
 use crate::chroot::state::State;
 use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::path::{TreePath, escape};
@@ -36,6 +38,23 @@ fn lock_packages(root: &Dir, locking: Locking) -> Result<Option<Held>> {
     held.map(Some).ok_or_else(|| busy().hint("wait for it to end"))
 }
 
+/// Is it a clone by hard links, or is there one of it?
+fn is_linked(home: &Home, place: &Place, state: &State) -> Result<bool> {
+    let by_links = |state: &State| Ok::<_, Error>(Origin::read(state)?.filter(|origin| origin.how == How::Link));
+    if by_links(state)?.is_some() {
+        return Ok(true);
+    }
+    for root in register::all(home)? {
+        // A clone whose record cannot be read may be one.
+        let of = Place::find(home, &root).and_then(|place| State::open(home, &place));
+        let Ok(Some(other)) = of else { continue };
+        if by_links(&other).map_or(true, |origin| origin.is_some_and(|origin| origin.base == place.root)) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
 /// A root, locked.
 pub(crate) struct Root {
     pub(crate) place: Place,
@@ -44,6 +63,8 @@ pub(crate) struct Root {
     pub(crate) dir: Dir,
     /// Is there a manifest of it?
     pub(crate) managed: bool,
+    /// It is a clone by hard links, or has such: its inodes may be theirs, too.
+    pub(crate) shares: bool,
     /// The overlay of an overlay clone.
     front: Option<Front>,
     /// That of the package manager inside: it would change the same files (decision 25). Given back before our own, or
@@ -67,8 +88,18 @@ impl Root {
             }
             let Chroot { place, state, root, front, lock } = chroot;
             let packages = lock_packages(&root, locking)?;
+            let shares = !locking.shared && is_linked(home, &place, &state)?;
             let (state, lock) = (Some(state), Some(lock));
-            return Ok(Root { place, state, dir: root, managed: true, front, _lock: lock, _packages: packages });
+            return Ok(Root {
+                place,
+                state,
+                dir: root,
+                managed: true,
+                shares,
+                front,
+                _lock: lock,
+                _packages: packages,
+            });
         }
         let shown = bytes(&place.root);
         let dir = match Dir::open(&place.root, home.calls) {
@@ -84,14 +115,23 @@ impl Root {
                 let error = Error::new(ErrorKind::Interrupted, "an earlier command was interrupted").at(shown);
                 return Err(error.hint(format!("finish it with: stockade recover {}", escape(shown))));
             }
-            return Ok(Root { place, state: known, dir, managed: false, front: None, _lock: lock, _packages: None });
+            return Ok(Root {
+                place,
+                state: known,
+                dir,
+                managed: false,
+                shares: false,
+                front: None,
+                _lock: lock,
+                _packages: None,
+            });
         }
         let state = State::create(home, &place)?;
         let lock = state.lock(false, locking.wait, locking.verb).map_err(|e| e.at(shown))?;
         recover::settle(home, &place, &state, &Watch::default())?;
         let packages = lock_packages(&dir, locking)?;
         let (state, lock) = (Some(state), Some(lock));
-        Ok(Root { place, state, dir, managed: false, front: None, _lock: lock, _packages: packages })
+        Ok(Root { place, state, dir, managed: false, shares: false, front: None, _lock: lock, _packages: packages })
     }
 
     /// Makes the root be found at its path, by this thread and what it starts.
@@ -114,7 +154,7 @@ impl Root {
         let Chroot { place, state: known, root, .. } = chroot;
         let state = State { dir: again(&known.dir)?, path: known.path.clone(), lasting: known.lasting };
         let (place, state, dir) = (place.clone(), Some(state), again(root)?);
-        Ok(Root { place, state, dir, managed: true, front: None, _lock: None, _packages: None })
+        Ok(Root { place, state, dir, managed: true, shares: false, front: None, _lock: None, _packages: None })
     }
 
     /// Its state.
