@@ -273,7 +273,7 @@ fn a_source_package_of_debian(world: &World) {
     }
     world.sh(
         "mkdir -p home/dev/usr/src/tree patches; cd home/dev/usr/src; tar xf ../../../../fetched/tree_*.orig.tar.* -C tree --strip-components=1
-        cd ../../../..; tar xf fetched/tree_*.debian.tar.* -C fetched; number=1
+        cd ../../../..; tar xf fetched/tree_*.debian.tar.* -C fetched; number=2
         for name in $(grep -v '^#' fetched/debian/patches/series); do
             cp fetched/debian/patches/$name patches/$(printf %03d $number)_$name.patch; number=$((number+1))
         done

@@ -24,7 +24,7 @@ use std::io::{self, Write};
 use crate::path::TreePath;
 use crate::tree::{Kind, Node, Stamp, Time, Tree};
 
-pub use read::{Origins, read_node, read_path, read_tree, unescape};
+pub use read::{Origins, read_node, read_path, read_some, read_tree, unescape};
 
 /// The first two lines: mtree's signature, by which bsdtar knows the format, and the version of ours.
 const HEADER: &[u8] = b"#mtree\n# stockade manifest 1\n";

@@ -2,9 +2,10 @@
 //! What was recorded as the file of a patch.
 #![forbid(unsafe_code)]
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io::Read;
 use std::path::Path;
+use std::sync::Arc;
 
 use super::inspect::Files;
 use super::{Means, Recorded, Recording};
@@ -13,8 +14,10 @@ use crate::chroot::place::bytes;
 use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::patch::{Bodies, Contents, FollowUp, Head, Pen, Scratch, make, recording_of};
 use crate::path::{PathSet, TreePath, escape};
+use crate::plan::Plan;
 use crate::sys::Dir;
-use crate::tree::{Digest, Node, Tree};
+use crate::tree::text::read_some;
+use crate::tree::{Digest, Node};
 use crate::watch::Watch;
 
 /// The state file with the patches that were made here: name and digest of the manifest, a line each.
@@ -42,8 +45,8 @@ impl Recording {
         let view = self.view();
         let lines = recorded.accounts().added.iter().map(|account| account.line());
         let mut head = Head { accounts: lines.collect::<Result<_>>()?, ..head };
-        let manifest = self.manifest()?;
-        head.requires.extend(self.predecessors(recorded, manifest)?);
+        let origins = self.origins(&recorded.plan)?;
+        head.requires.extend(self.predecessors(&origins)?);
         for (follow_up, patterns, programs) in FOLLOW_UPS {
             let paths = PathSet::new(patterns.iter())?;
             let concerned = recorded.plan.changes.iter().any(|change| change.replace && paths.covers(&change.path));
@@ -60,7 +63,7 @@ impl Recording {
         head.follow_ups.dedup();
         let mut plan = recorded.plan.clone();
         for node in plan.changes.iter_mut().flat_map(|change| [&mut change.before, &mut change.after]).flatten() {
-            node.origin = manifest.get(node.path.as_bytes()).and_then(|known| known.origin.clone());
+            node.origin = origins.get(&node.path).cloned();
         }
         let mut contents = Contents::new(head, plan);
         let text = |path: &str| Ok(read_below(view, &TreePath::new(path.as_bytes())?)?.unwrap_or_default());
@@ -115,11 +118,19 @@ impl Recording {
         make(contents, Bodies { before: &before, after: &after }, (small, pen), file, watch)
     }
 
+    /// What the manifest says of where the paths of `plan` come from. It is not read for the others.
+    fn origins(&self, plan: &Plan) -> Result<HashMap<TreePath, Arc<str>>> {
+        let text = self.chroot.state.read("manifest")?.unwrap_or_default();
+        let wanted = plan.paths().map(TreePath::as_bytes).collect();
+        let known = read_some(&text, &wanted).map_err(|error| error.at(bytes(&self.chroot.state.path)))?;
+        Ok(known.into_iter().filter_map(|node| Some((node.path, node.origin?))).collect())
+    }
+
     /// The patches made here that touched what this one touches.
-    fn predecessors(&self, recorded: &Recorded, manifest: &Tree) -> Result<Vec<(String, Digest)>> {
+    fn predecessors(&self, origins: &HashMap<TreePath, Arc<str>>) -> Result<Vec<(String, Digest)>> {
         let made = self.made()?;
-        let origins = recorded.plan.paths().filter_map(|path| manifest.get(path.as_bytes())?.origin.clone());
-        let names: BTreeSet<String> = origins.filter_map(|origin| recording_of(&origin).map(str::to_owned)).collect();
+        let names = origins.values().filter_map(|origin| recording_of(origin).map(str::to_owned));
+        let names: BTreeSet<String> = names.collect();
         Ok(names.into_iter().filter_map(|name| Some((name.clone(), *made.get(&name)?))).collect())
     }
 

@@ -4,7 +4,7 @@
 
 use std::cell::RefCell;
 use std::fs::File;
-use std::io::{Read, Seek};
+use std::io::Read;
 
 use crate::error::{IoContext, Result};
 use crate::patch::secrets::{holds_key, refused};
@@ -31,23 +31,18 @@ pub(super) fn refuse_keys(plan: &Plan, view: &Dir, watch: &Watch) -> Result<Plan
         watch.check()?;
         let path = &after.path;
         let Some(mut file) = files.open(path)? else { continue };
-        if holds_key(&file).on("read", path)? {
+        let mut begin = Vec::new();
+        (&mut file).take(ELF.len() as u64).read_to_end(&mut begin).on("read", path)?;
+        if holds_key(begin.as_slice().chain(file)).on("read", path)? {
             let hint =
                 "leave it out, in the recipe of the chroot: [record] omit = [\"PATH\"]; or make it on the target";
             return Err(refused(path, hint));
         }
-        file.rewind().on("lseek", path)?;
-        if begins_elf(&file).on("read", path)? {
+        if begin == ELF {
             programs.changes.push(change.clone());
         }
     }
     Ok(programs)
-}
-
-fn begins_elf(file: &File) -> std::io::Result<bool> {
-    let mut begin = Vec::new();
-    file.take(ELF.len() as u64).read_to_end(&mut begin)?;
-    Ok(begin == ELF)
 }
 
 /// Opens files of a root. Who asks in order has each directory opened once.

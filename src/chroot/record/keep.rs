@@ -28,7 +28,7 @@ impl Recording {
     /// If it cannot be done; the chroot is then as it was, as far as it was not changed in place.
     pub fn keep(&self, recorded: &Recorded, name: &str, watch: &Watch) -> Result<()> {
         let chroot = &self.chroot;
-        let mut record = renewed(self.manifest()?, recorded, &chroot.policy()?, &format!("record {name}"))?;
+        let mut record = renewed(&chroot.manifest()?, recorded, &chroot.policy()?, &format!("record {name}"))?;
         match &self.means {
             Means::Overlay(layer) => self.carry_out(&recorded.all, &layer.view, &mut record, watch)?,
             Means::Scan(_) => {

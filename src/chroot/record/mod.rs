@@ -14,7 +14,7 @@ mod omit;
 mod seen;
 mod upper;
 
-use std::cell::{Cell, OnceCell};
+use std::cell::Cell;
 use std::ffi::OsString;
 
 use super::login::ACCOUNT_FILES;
@@ -27,8 +27,8 @@ use crate::path::escape;
 use crate::plan::Plan;
 use crate::session::{self, Command, Entry, Options, Outcome, Session, ledger};
 use crate::sys::{self, Dir};
+use crate::tree::Kind;
 use crate::tree::diff::diff;
-use crate::tree::{Kind, Tree};
 use crate::watch::Watch;
 
 use layer::Layer;
@@ -58,7 +58,6 @@ pub struct Recording {
     /// Why there is no overlay.
     pub scanned: Option<String>,
     means: Means,
-    manifest: OnceCell<Tree>,
     /// Did a command run?
     ran: Cell<bool>,
 }
@@ -130,7 +129,7 @@ impl Recording {
         chroot.refuse_frozen(home)?;
         session::refuse_occupied(&chroot.place.root)?;
         let (means, scanned) = Means::find(&chroot, request, watch)?;
-        Ok(Recording { chroot, scanned, means, manifest: OnceCell::new(), ran: Cell::new(false) })
+        Ok(Recording { chroot, scanned, means, ran: Cell::new(false) })
     }
 
     /// A session whose changes are recorded.
@@ -185,14 +184,6 @@ impl Recording {
     /// As read(2).
     pub fn release(&self) -> Result<String> {
         crate::chroot::release::of(&self.chroot.root)
-    }
-
-    /// The manifest of the chroot as it was.
-    fn manifest(&self) -> Result<&Tree> {
-        if self.manifest.get().is_none() {
-            let _ = self.manifest.set(self.chroot.manifest()?);
-        }
-        Ok(self.manifest.get_or_init(Tree::default))
     }
 
     /// The root as the commands see it.

@@ -2,7 +2,7 @@
 //! Reading a manifest: what we write, and nothing else.
 #![forbid(unsafe_code)]
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use super::{HEADER, is_plain};
@@ -53,6 +53,23 @@ pub fn read_tree(text: &[u8]) -> Result<Tree> {
         Some(node) => Err(Error::new(ErrorKind::BadInput, "names of one link group differ").at(&node.path)),
         None => Ok(tree),
     }
+}
+
+/// Of a whole manifest, the entries at `wanted` paths; of the others nothing but the path is looked at.
+///
+/// # Errors
+/// As [`read_node`].
+pub fn read_some(text: &[u8], wanted: &HashSet<&[u8]>) -> Result<Vec<Node>> {
+    let Some(body) = text.strip_prefix(HEADER) else { return read_tree(text).map(|_| Vec::new()) };
+    let mut origins = Origins::default();
+    let is_wanted = |line: &&[u8]| {
+        let name = line.split(|&b| b == b' ').next().unwrap_or_default();
+        match name.strip_prefix(b"./") {
+            Some(plain) if !plain.contains(&b'\\') => wanted.contains(plain),
+            _ => read_path(name).is_some_and(|path| wanted.contains(path.as_bytes())),
+        }
+    };
+    body.split(|&b| b == b'\n').filter(is_wanted).map(|line| read_node(line, &mut origins)).collect()
 }
 
 /// Reads all lines, by as many threads as that is worth.

@@ -211,3 +211,16 @@ fn hostile_files() {
     }
     assert!(read_tree(HEADER).unwrap().is_empty());
 }
+
+#[test]
+fn some_entries_are_read_alone() {
+    let text = b"#mtree\n# stockade manifest 1\n. type=dir mode=0755 uid=0 gid=0 time=1.000000000\n./a\\040b type=fifo mode=0600 uid=1 gid=2 time=1.000000000 origin=x\n./bad nonsense\n./c type=fifo mode=0600 uid=1 gid=2 time=1.000000000 origin=y\n";
+    let some = |paths: &[&'static [u8]]| {
+        let found = read_some(text, &paths.iter().copied().collect());
+        found.map(|nodes| nodes.iter().map(|node| node.path.to_string()).collect::<Vec<_>>())
+    };
+    assert_eq!(some(&[b"c", b"none"]).unwrap(), ["c"]);
+    assert_eq!(some(&[b"", b"a b"]).unwrap().len(), 2);
+    assert!(some(&[b"bad"]).is_err(), "what is wanted must be whole");
+    assert!(read_some(b"no manifest", &[&b"c"[..]].into()).is_err());
+}
