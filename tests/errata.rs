@@ -282,7 +282,8 @@ fn a_source_package_of_debian(world: &World) {
     // As the package is before them: built by hand, and on a target.
     let place = "PREFIX=/usr MANDIR=/usr/share/man CFLAGS=-O0";
     world.sh(&format!(
-        "$STOCKADE record dev -- make -C /usr/src/tree install {place}; mkdir -p target/usr/bin target/usr/share/man/man1
+        "$STOCKADE record dev -- make -C /usr/src/tree install {place}; mkdir -p target/usr/bin target/usr/share/man/man1 target/etc
+        cp -p home/dev/etc/passwd home/dev/etc/group target/etc
         cp -p home/dev/usr/bin/tree target/usr/bin; cp -p home/dev/usr/share/man/man1/tree.1 target/usr/share/man/man1
         cp -a target before"
     ));
