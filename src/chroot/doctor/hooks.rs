@@ -34,7 +34,7 @@ pub fn install(home: &Home, root: &Place, program: &Path) -> Result<PathBuf> {
     let commands: String = COMMANDS.iter().map(run).collect();
     let text = format!("{FIRST}DPkg::Post-Invoke {{ \"if test -x {program}; then {commands}fi\"; }};\n");
     let folder = folder(home, root)?;
-    only_roots(&root.root, program)?;
+    only_roots(&root.root, Path::new(program))?;
     let shown = root.root.join(FOLDER).join(NAME);
     ours(&folder, &shown)?;
     let write = || -> std::io::Result<()> {
