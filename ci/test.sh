@@ -51,7 +51,9 @@ command -v cargo-nextest >/dev/null || cargo install --locked cargo-nextest
 
 step() {
     echo "==> $*"
+    began=$(date +%s)
     "$@"
+    echo "    $(($(date +%s) - began)) s"
 }
 step cargo fmt --check
 step cargo clippy --locked --all-targets -q -- -D warnings
