@@ -237,3 +237,127 @@ fn programs_work_inside() {
         assert_eq!(inside.out, String::from_utf8_lossy(&outside.stdout), "{command}: {}", inside.err);
     }
 }
+
+#[test]
+fn a_jail_is_proved_linted_and_cleaned() {
+    if !able(&["cat"]) {
+        return;
+    }
+    let world = World::new();
+    world.write("state", "good\n");
+    let state = world.path("state");
+    let (state, inside) = (state.to_str().unwrap(), &state.to_str().unwrap()[1..]);
+    let recipe = format!(
+        "[closure]\nprograms = [\"/bin/sh\", \"/bin/cat\"]\npaths = [{state:?}]\nusers = [\"nobody\"]\n\
+         probe = [\"/bin/sh\", \"-c\", \"grep -q good {state} || read line < {state}; test \\\"$line\\\" != bad\"]\n\
+         clean = [\"run/*.pid\"]\n"
+    );
+    let recipe = world.write("r.toml", &recipe);
+    world.ok(&["build", "j", "-f", recipe.to_str().unwrap()]);
+    let root = world.root("j");
+    assert_eq!(fs::read_to_string(root.join(inside)).unwrap(), "good\n");
+    assert!(world.ok(&["build", "j"]).contains("nothing to do"));
+    // What the probe would fail with does not come in.
+    world.write("state", "bad\n");
+    let said = world.run(&["build", "j"]);
+    assert!(said.status == Some(2) && said.out.contains("the probe failed"), "{}{}", said.out, said.err);
+    assert_eq!(fs::read_to_string(root.join(inside)).unwrap(), "good\n");
+    world.write("state", "better\n");
+    world.ok(&["build", "j"]);
+    assert_eq!(fs::read_to_string(root.join(inside)).unwrap(), "better\n");
+    // What a killed service left goes, what another wrote stays.
+    fs::write(root.join("run/x.pid"), "1").unwrap();
+    fs::write(root.join("run/x.sock"), "").unwrap();
+    world.ok(&["build", "j"]);
+    assert!(!root.join("run/x.pid").exists() && root.join("run/x.sock").exists());
+    assert_eq!(world.ok(&["check", "j", "--lint"]), "");
+    // Each kind of finding.
+    let make = |path: &str, text: &str, mode: u32| {
+        fs::write(root.join(path), text).unwrap();
+        fs::set_permissions(root.join(path), fs::Permissions::from_mode(mode)).unwrap();
+    };
+    make("usr/bin/root", "x", 0o4755);
+    make("etc/open", "x", 0o666);
+    make("etc/mine", "x", 0o644);
+    std::os::unix::fs::chown(root.join("etc/mine"), Some(65534), Some(65534)).unwrap();
+    make("etc/tls.key", "-----BEGIN PRIVATE KEY-----\n", 0o600);
+    std::os::unix::fs::symlink("nowhere", root.join("etc/link")).unwrap();
+    let said = world.run(&["check", "j", "--lint"]);
+    assert_eq!(said.status, Some(2));
+    let lines: Vec<&str> = said.out.lines().collect();
+    let starts = [
+        "etc/link: a link to nothing: ",
+        "etc/mine: writable by the service: ",
+        "etc/open: writable by everybody: ",
+        "etc/tls.key: a secret: ",
+        "usr/bin/root: set-id bits or capabilities: ",
+    ];
+    assert!(
+        lines.len() == starts.len() && lines.iter().zip(starts).all(|(line, start)| line.starts_with(start)),
+        "{lines:?}"
+    );
+    let unit = world.ok(&["jail", "j", "--hardening"]);
+    let wants =
+        [format!("RootDirectory={}\n", root.display()), "User=nobody\n".into(), "ReadWritePaths=-+/run\n".into()];
+    assert!(wants.iter().all(|want| unit.contains(want)), "{unit}");
+    world.assert_tidy();
+}
+
+#[test]
+fn what_a_jail_is_for_has_rules() {
+    if !able(&[]) {
+        return;
+    }
+    let world = World::new();
+    let outer = world.path("outer");
+    fs::create_dir(&outer).unwrap();
+    let jail = outer.join("j");
+    // The way to the world may be anybody's: that would be refused first.
+    let way = jail.ancestors().skip(2).all(|dir| {
+        let meta = fs::metadata(dir).unwrap();
+        meta.uid() == 0 && (mode(dir) & 0o022 == 0 || mode(dir) & 0o1000 != 0) && mode(dir) & 0o001 != 0
+    });
+    for (purpose, bits, refused) in [
+        ("systemd", 0o777, true),
+        ("systemd", 0o1777, false),
+        ("httpd", 0o775, true),
+        ("httpd", 0o1777, false),
+        ("sshd", 0o1777, true),
+    ] {
+        fs::set_permissions(&outer, fs::Permissions::from_mode(bits)).unwrap();
+        let said = world.run(&["jail", jail.to_str().unwrap(), "sh", "--for", purpose, "--dry-run"]);
+        if refused {
+            assert!(
+                said.status == Some(1) && said.err.contains("others than root can write there"),
+                "{purpose}: {}",
+                said.err
+            );
+        } else if way {
+            assert_eq!(said.status, Some(0), "{purpose}: {}{}", said.out, said.err);
+        }
+    }
+}
+
+#[test]
+fn late_libraries_can_be_loaded_beforehand() {
+    if !able(&["gcc"]) {
+        return;
+    }
+    let world = World::new();
+    own_program(&world, 1);
+    let library = world.path("app/libown.so.1.0");
+    let main = format!(
+        "#include <dlfcn.h>\nint main(void) {{ void *l = dlopen({:?}, RTLD_NOW); return l == 0; }}\n",
+        library.to_str().unwrap()
+    );
+    world.write("app/late.c", &main);
+    world.sh("cd app && gcc -o late late.c -ldl");
+    let late = world.path("app/late");
+    let said = world.ok(&["jail", "x", "--preload", "--", late.to_str().unwrap()]);
+    let list = library.to_str().unwrap();
+    assert!(said.starts_with(&format!("{list}\n")), "{said}");
+    assert!(said.contains(&format!("for a unit of systemd: Environment=LD_PRELOAD={list}\n")), "{said}");
+    assert!(world.ok(&["jail", "x", "--preload", "--", "/bin/true"]).contains("loads no library late"));
+    world.refused(&["jail", "x", "--preload", "--", "/bin/false"], &["the command failed"]);
+    assert!(!world.root("x").exists());
+}

@@ -19,7 +19,7 @@ use super::proof::{prove_root, prove_wanted};
 use super::state::State;
 use super::swap::may_swap;
 use super::work::Work;
-use super::{actions, devices, doctor, guard, layers, mirror, recorded, recover};
+use super::{actions, closure, devices, doctor, guard, layers, mirror, recorded, recover};
 use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::path::TreePath;
 use crate::plan::Plan;
@@ -215,6 +215,9 @@ impl Job<'_> {
             return Ok(self.report(false, Plan::default(), Vec::new(), Vec::new(), (0, untouched.entries)));
         }
         let mut before = self.look(root, watch)?;
+        if let (Some(root), Some(closure), false) = (root, &self.recipe.closure, self.request.dry_run) {
+            closure::clear((&self.place.root, root), &closure.clean, &mut before.have)?;
+        }
         if let (Some(record), Some(recorded)) = (&remembered, &before.recorded) {
             spare_own(&mut before.policy, &record.own, &before.have, &[recorded]);
         }

@@ -10,6 +10,7 @@ use serde_json::json;
 use crate::chroot::Home;
 use crate::chroot::build::{self, Report, Request};
 use crate::cli::args::Build;
+use crate::cli::jail::prove;
 use crate::cli::out::{Out, shown};
 use crate::cli::progress::watched;
 use crate::cli::{Exit, json};
@@ -39,6 +40,9 @@ pub(super) fn run(args: &Build, out: &mut Out) -> Result<Exit> {
 
 /// Builds, and tells of it.
 pub(super) fn carry_out(home: &Home, request: &Request, out: &mut Out) -> Result<Exit> {
+    if !request.dry_run && prove::recipe(home, request, out)? == Exit::Differs {
+        return Ok(Exit::Differs);
+    }
     let report = watched(out.json, |watch| build::build(home, request, watch))?;
     if out.json {
         out.value(&value(&report, request.dry_run))?;

@@ -5,6 +5,7 @@
 use serde_json::json;
 
 use crate::chroot::check::{self, Report};
+use crate::chroot::closure::lint::{self, Finding};
 use crate::chroot::{Chroot, Home, Locking};
 use crate::cli::jail::args::Check;
 use crate::cli::jail::stale;
@@ -18,6 +19,9 @@ pub(super) fn run(args: &Check, out: &mut Out) -> Result<Exit> {
     let Some(root) = args.root.as_ref().filter(|_| !args.host) else { return stale::run(&home, args, out) };
     let locking = Locking { shared: true, wait: !args.lock.no_wait, verb: "check" };
     let chroot = Chroot::open(&home, root.as_os_str(), locking)?;
+    if args.lint {
+        return lint(&chroot, out);
+    }
     let policy = chroot.policy()?;
     let report = watched(args.json.json, |watch| check::check(&chroot, &policy, args.hash, watch))?;
     if out.json {
@@ -33,6 +37,19 @@ pub(super) fn run(args: &Check, out: &mut Out) -> Result<Exit> {
     }
     let same = json::shown(&report.plan).next().is_none();
     Ok(if same { Exit::Done } else { Exit::Differs })
+}
+
+fn lint(chroot: &Chroot, out: &mut Out) -> Result<Exit> {
+    let findings = watched(out.json, |watch| lint::lint(chroot, watch))?;
+    if out.json {
+        let row = |found: &Finding| json!({ "path": json::path(found.path.as_bytes()), "what": found.what, "why": found.why });
+        out.value(&findings.iter().map(row).collect())?;
+    } else {
+        for found in &findings {
+            out.line(format_args!("{}: {}: {}", found.path, found.what, found.why))?;
+        }
+    }
+    Ok(if findings.is_empty() { Exit::Done } else { Exit::Differs })
 }
 
 fn print(report: &Report, out: &mut Out) -> Result<()> {

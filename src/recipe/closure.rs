@@ -32,6 +32,12 @@ pub struct Closure {
     pub host_nss: bool,
     /// What traces of real runs saw: the path, and the program that opened it.
     pub traced: BTreeMap<String, String>,
+    /// What traces of real runs saw written to.
+    pub written: Vec<String>,
+    /// A command that has to work in the jail, as its first account, before a build changes the jail that there is.
+    pub probe: Vec<String>,
+    /// Patterns of what services leave behind and nobody needs: cleared by a build while nothing runs inside.
+    pub clean: Vec<String>,
     /// Who starts programs with the jail as their root, and has rules of its own for that.
     pub purpose: Option<Purpose>,
 }
@@ -59,12 +65,17 @@ impl Closure {
             (&mut self.without, &more.without),
             (&mut self.users, &more.users),
             (&mut self.sockets, &more.sockets),
+            (&mut self.written, &more.written),
+            (&mut self.clean, &more.clean),
         ];
         for (list, more) in lists {
             add(list, more);
         }
         add(&mut self.keep_setid, &more.keep_setid);
         self.host_nss |= more.host_nss;
+        if !more.probe.is_empty() {
+            self.probe.clone_from(&more.probe);
+        }
         self.traced.extend(more.traced.clone());
         self.purpose = more.purpose.or(self.purpose);
     }

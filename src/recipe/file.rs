@@ -183,6 +183,18 @@ pub(super) struct Closure {
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(with = "BTreeMap<String, String>")]
     pub(super) traced: Table,
+    /// Paths that traces of real runs saw written to.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(with = "Vec<String>")]
+    pub(super) written: List,
+    /// A command and its arguments that have to work in the jail before a build changes the one that there is.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(with = "Vec<String>")]
+    pub(super) probe: List,
+    /// Patterns of files that services leave behind, as pid files and sockets: a build removes them while nothing runs.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(with = "Vec<String>")]
+    pub(super) clean: List,
     /// Who makes the chroot a root by itself, and has rules for that: sshd, systemd, httpd.
     #[serde(rename = "for", skip_serializing_if = "Option::is_none")]
     pub(super) purpose: Option<super::Purpose>,

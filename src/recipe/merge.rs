@@ -134,6 +134,7 @@ impl Layer<'_> {
             (&mut closure.programs, &file.programs),
             (&mut closure.paths, &file.paths),
             (&mut closure.sockets, &file.sockets),
+            (&mut closure.written, &file.written),
         ] {
             amend(text, list, given, values::absolute)?;
         }
@@ -143,6 +144,11 @@ impl Layer<'_> {
         amend(text, &mut closure.users, &file.users, values::account)?;
         amend(text, &mut closure.keep_setid, &file.keep_setid, values::tree_path)?;
         closure.host_nss |= file.host_nss;
+        amend(text, &mut closure.clean, &file.clean, values::pattern)?;
+        if !file.probe.is_empty() {
+            // The words of a command belong together: what was inherited is another command.
+            closure.probe = file.probe.iter().map(|word| text.check(word, values::value)).collect::<Result<_>>()?;
+        }
         for (path, by) in &file.traced {
             closure.traced.insert(text.check(path, values::absolute)?, text.check(by, values::absolute)?);
         }

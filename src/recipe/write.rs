@@ -69,6 +69,9 @@ fn closure(closure: &Closure) -> file::Closure {
         sockets: list(&closure.sockets),
         host_nss: closure.host_nss,
         traced: table(&closure.traced),
+        written: list(&closure.written),
+        probe: closure.probe.iter().map(spot).collect(),
+        clean: list(&closure.clean),
         purpose: closure.purpose,
     }
 }

@@ -60,7 +60,7 @@ pub(super) fn files(view: &View, wanted: &Closure, found: &closure::Closure, nod
         true => maker.host(view, "etc/nsswitch.conf")?,
         false => maker.file("etc/nsswitch.conf", "name services", NAME_SERVICES)?,
     }
-    maker.file("etc/hosts", "hosts", HOSTS)?;
+    maker.file("etc/hosts", "hosts", hosts(&read("/etc/hostname")?))?;
     maker.host(view, "etc/resolv.conf")?;
     if found.loaders.contains(&Loader::Glibc) {
         maker.file("etc/ld.so.cache", "the loader's cache", cache::write(&found.libraries, found.big))?;
@@ -76,7 +76,10 @@ pub(super) fn files(view: &View, wanted: &Closure, found: &closure::Closure, nod
     }
     for user in users.iter().filter(|user| wanted.users.iter().any(|name| name.as_bytes() == user.name)) {
         let home = TreePath::lenient(user.home)?;
-        if home.depth() > 1 && view.follow(user.home)?.dir().is_some() {
+        // Some accounts of the system are at home where programs are: that is not theirs.
+        let Some(dir) = view.follow(user.home)?.dir().cloned() else { continue };
+        let is_own = view.stat(&dir)?.is_some_and(|stat| stat.uid == user.uid);
+        if home.depth() > 1 && is_own {
             maker.dir(&home.to_string(), (user.uid, user.gid), 0o755)?;
         }
     }
@@ -120,6 +123,13 @@ impl Maker<'_> {
     fn link(&mut self, path: &str, target: &str) -> Result<()> {
         self.put(path, "as on the host", 0o777, (Kind::Symlink(target.as_bytes().into()), Vec::new()))
     }
+}
+
+/// hosts(5): this machine by its usual names and its own.
+fn hosts(name: &[u8]) -> String {
+    let name = String::from_utf8_lossy(name.trim_ascii()).into_owned();
+    let plain = !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || "-.".contains(c));
+    if plain { format!("{HOSTS}127.0.1.1 {name}\n") } else { HOSTS.to_owned() }
 }
 
 /// The accounts: root, those that are asked for or that policies name, and the owners of what is there.

@@ -3,8 +3,13 @@
 //! jail instead of taken.
 #![forbid(unsafe_code)]
 
+mod clean;
 pub mod explain;
+pub mod hardening;
+pub mod lint;
 mod made;
+pub mod preload;
+pub mod probe;
 pub(crate) mod purpose;
 mod record;
 pub mod stale;
@@ -27,6 +32,7 @@ use crate::sys::{Calls, Dir, Outside, change_clock};
 use crate::tree::{Kind, Node, Policy, Time, Tree};
 use crate::watch::Watch;
 
+pub(crate) use clean::clear;
 pub(crate) use record::{ASKED, REASONS, Record};
 pub(crate) use versions::VERSIONS;
 

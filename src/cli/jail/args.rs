@@ -53,6 +53,12 @@ pub(in crate::cli) struct Jail {
     /// Run the command in the jail, and keep the jail that there is if that fails
     #[arg(long, requires = "command", conflicts_with_all = ["trace", "dry_run"])]
     pub(in crate::cli) probe: bool,
+    /// Run the command on the host, and print how to start it with the libraries that it loads late; make nothing
+    #[arg(long, requires = "command", conflicts_with_all = ["trace", "probe"])]
+    pub(in crate::cli) preload: bool,
+    /// Print a fragment of a systemd unit for a service in the jail; make nothing
+    #[arg(long, conflicts_with_all = ["trace", "probe", "preload", "programs"])]
+    pub(in crate::cli) hardening: bool,
     /// Go on although many entries would be removed
     #[arg(short = 'y', long)]
     pub(in crate::cli) yes: bool,
@@ -63,7 +69,7 @@ pub(in crate::cli) struct Jail {
     pub(in crate::cli) lock: Lock,
     #[command(flatten)]
     pub(in crate::cli) json: Json,
-    /// The command of --trace or --probe, and its arguments
+    /// The command of --trace, --probe or --preload, and its arguments
     #[arg(last = true, value_hint = ValueHint::CommandWithArguments)]
     pub(in crate::cli) command: Vec<OsString>,
 }
@@ -96,6 +102,9 @@ pub(in crate::cli) struct Check {
     /// Show what differs from the host of now instead, of a jail
     #[arg(long, conflicts_with = "hash")]
     pub(in crate::cli) host: bool,
+    /// Show what helps whoever breaks in instead: set-id programs, what can be written to, secrets, links to nothing
+    #[arg(long, conflicts_with_all = ["hash", "host", "all"])]
+    pub(in crate::cli) lint: bool,
     /// All jails, instead of one
     #[arg(long, requires = "host")]
     pub(in crate::cli) all: bool,

@@ -4,7 +4,7 @@
 
 pub(super) mod args;
 pub(super) mod graph;
-mod prove;
+pub(super) mod prove;
 pub(super) mod stale;
 
 use std::ffi::OsStr;
@@ -23,6 +23,12 @@ use args::{Jail, Who};
 
 pub(super) fn run(args: &Jail, out: &mut Out) -> Result<Exit> {
     let home = Home::from_env()?;
+    if args.hardening {
+        return prove::hardening(&home, args, out);
+    }
+    if args.preload {
+        return prove::preload(&home, args, out);
+    }
     let mut wanted = closure(args)?;
     if args.trace {
         prove::trace(&home, args, &mut wanted, out)?;
@@ -57,12 +63,12 @@ fn closure(args: &Jail) -> Result<Closure> {
             .collect::<Result<_>>()?,
         sockets: args.sockets.iter().map(|path| absolute(path)).collect::<Result<_>>()?,
         host_nss: args.host_nss,
-        traced: std::collections::BTreeMap::new(),
         purpose: args.purpose.map(|who| match who {
             Who::Sshd => Purpose::Sshd,
             Who::Systemd => Purpose::Systemd,
             Who::Httpd => Purpose::Httpd,
         }),
+        ..Closure::default()
     };
     Ok(wanted)
 }

@@ -1,21 +1,20 @@
 // SPDX-License-Identifier: ISC
-//! `stockade jail --trace` and `--probe`: a real run on the host, or in the jail.
+//! What `stockade jail` shows by real runs: `--trace`, `--probe`, `--preload`; and what the jail's service is started with.
 #![forbid(unsafe_code)]
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde_json::json;
 
 use super::args::Jail;
-use crate::chroot::build::{self, Request};
-use crate::chroot::closure::trace;
-use crate::chroot::{Chroot, Home, Locking, remove};
+use crate::chroot::build::Request;
+use crate::chroot::closure::{hardening, preload, probe, trace};
+use crate::chroot::{Chroot, Home, Locking};
 use crate::cli::out::{Out, shown};
 use crate::cli::progress::watched;
 use crate::cli::{Exit, options};
 use crate::error::{Error, ErrorKind, Result};
-use crate::recipe::Closure;
-use crate::watch::Watch;
+use crate::recipe::{Closure, Recipe};
 
 /// How many of the paths are named.
 const MAX_NAMED: usize = 40;
@@ -42,6 +41,7 @@ pub(super) fn trace(home: &Home, args: &Jail, wanted: &mut Closure, out: &mut Ou
         }
     }
     wanted.traced.extend(trace.missed);
+    wanted.written.extend(trace.written);
     Ok(())
 }
 
@@ -57,18 +57,23 @@ fn known(home: &Home, root: &Path, more: &Closure) -> Result<Closure> {
     Ok(all)
 }
 
-/// Makes a jail beside the one that is meant, runs the command in it, and removes it: what is wrong shows before
-/// anything is changed. 2 if the command failed.
+/// Runs the command of `--probe` in a jail beside the one that is meant: what is wrong shows before anything is changed.
+/// 2 if the command failed.
 pub(super) fn probe(home: &Home, args: &Jail, wanted: &Closure, out: &mut Out) -> Result<Exit> {
-    let mut name = args.root.clone().into_os_string();
-    name.push(format!(".probe-{}", std::process::id()));
-    let beside = PathBuf::from(&name);
-    let closure = Some(known(home, &args.root, wanted)?);
-    let request = Request { name: name.clone(), closure, wait: true, ..Request::default() };
-    watched(out.json, |watch| build::build(home, &request, watch))?;
-    let probed = probe_in(home, &beside, args);
-    remove::remove(home, &name, false, true, &Watch::default())?;
-    let probe = probed?;
+    let recipe = Recipe { closure: Some(known(home, &args.root, wanted)?), ..Recipe::default() };
+    prove(home, &args.root, recipe, &options::argv(&args.command), out)
+}
+
+/// As [`probe`], with the probe of the recipe that `request` builds, if it has one and there is something to build.
+pub(in crate::cli) fn recipe(home: &Home, request: &Request, out: &mut Out) -> Result<Exit> {
+    let Some(recipe) = watched(out.json, |watch| probe::due(home, request, watch))? else { return Ok(Exit::Done) };
+    let argv = recipe.closure.iter().flat_map(|closure| &closure.probe);
+    let argv: Vec<Vec<u8>> = argv.map(|word| word.clone().into_bytes()).collect();
+    prove(home, Path::new(&request.name), recipe, &argv, out)
+}
+
+fn prove(home: &Home, root: &Path, recipe: Recipe, argv: &[Vec<u8>], out: &mut Out) -> Result<Exit> {
+    let probe = watched(out.json, |watch| probe::run(home, root, recipe, argv, watch))?;
     if out.json && !probe.status.success() {
         let row = |(path, program, package): &(String, String, Option<String>)| json!({ "path": path, "program": program, "package": package });
         let lacking: Vec<_> = probe.lacking.iter().map(row).collect();
@@ -86,12 +91,43 @@ pub(super) fn probe(home: &Home, args: &Jail, wanted: &Closure, out: &mut Out) -
     if probe.status.success() {
         return Ok(Exit::Done);
     }
-    out.line(format_args!("{}: left as it was: the probe failed: {}", shown(&args.root), probe.status))?;
+    out.line(format_args!("{}: left as it was: the probe failed: {}", shown(root), probe.status))?;
     Ok(Exit::Differs)
 }
 
-fn probe_in(home: &Home, root: &Path, args: &Jail) -> Result<trace::Probe> {
-    let locking = Locking { shared: true, wait: true, verb: "jail" };
-    let chroot = Chroot::open(home, root.as_os_str(), locking)?;
-    trace::probe(home.calls, &chroot.root, args.users.first().map(String::as_str), &options::argv(&args.command))
+/// `--preload`: the libraries that the command loads late, as lines to start it with. 2 if that does not work.
+pub(super) fn preload(home: &Home, args: &Jail, out: &mut Out) -> Result<Exit> {
+    let argv = options::argv(&args.command);
+    let found = watched(out.json, |watch| preload::find(home.calls, &argv, watch))?;
+    let works = found.status.success() && found.unused.is_empty();
+    if out.json {
+        let lines: Vec<_> =
+            preload::lines(&found).into_iter().map(|(at, line)| json!({ "for": at, "line": line })).collect();
+        out.value(&json!({ "libraries": found.libraries, "lines": lines, "works": works, "unused": found.unused }))?;
+    } else if found.libraries.is_empty() {
+        out.line(format_args!("{}: loads no library late", found.program))?;
+    } else {
+        found.libraries.iter().try_for_each(|path| out.line(format_args!("{path}")))?;
+        for (at, line) in preload::lines(&found) {
+            out.line(format_args!("for {at}: {line}"))?;
+        }
+        for path in &found.unused {
+            out.line(format_args!("{path}: was not loaded beforehand"))?;
+        }
+        if !found.status.success() {
+            out.line(format_args!("with them, {} fails: {}", found.program, found.status))?;
+        }
+    }
+    Ok(if works { Exit::Done } else { Exit::Differs })
+}
+
+/// `--hardening`: a fragment of a unit.
+pub(super) fn hardening(home: &Home, args: &Jail, out: &mut Out) -> Result<Exit> {
+    let locking = Locking { shared: true, wait: !args.lock.no_wait, verb: "jail" };
+    let text = hardening::fragment(&Chroot::open_record(home, args.root.as_os_str(), locking)?)?;
+    match out.json {
+        true => out.value(&json!({ "unit": text }))?,
+        false => out.text(text.as_bytes())?,
+    }
+    Ok(Exit::Done)
 }

@@ -17,12 +17,11 @@ use crate::select::packages::dpkg::INFO;
 impl Gatherer<'_> {
     /// Adds what the policies want because of `path`.
     pub(super) fn apply_policies(&mut self, path: &TreePath) -> Result<()> {
-        let policies = std::mem::take(&mut self.policies);
+        // What a policy brings may bring another: they stay in place while one applies.
+        let policies = Rc::clone(&self.policies);
         let asked = |policy: &Policy| !policy.asked || self.request.with.contains(&policy.name);
         let applying: Vec<&Policy> = policies.iter().filter(|policy| asked(policy) && policy.applies(path)).collect();
-        let done = applying.into_iter().try_for_each(|policy| self.apply(policy, path));
-        self.policies = policies;
-        done
+        applying.into_iter().try_for_each(|policy| self.apply(policy, path))
     }
 
     fn apply(&mut self, policy: &Policy, path: &TreePath) -> Result<()> {

@@ -21,8 +21,6 @@ use crate::watch::Watch;
 const MAX_ENTRIES: usize = 2_000_000;
 /// How much of a script is read.
 pub(super) const MAX_SCRIPT: u64 = 1 << 20;
-/// What the kernel shows: links lead there, but nothing there is taken.
-const RUNNING: [&str; 2] = ["proc", "sys"];
 /// How deep trees may be.
 const MAX_DEPTH: usize = 64;
 
@@ -70,8 +68,7 @@ pub(super) struct Gatherer<'a> {
     /// Files that are or were in the list of work, and with what weight.
     pub(super) queued: HashMap<TreePath, u8>,
     pub(super) secrets: PathSet,
-    running: PathSet,
-    pub(super) policies: Vec<Policy>,
+    pub(super) policies: Rc<[Policy]>,
     /// What the policies that applied leave out of trees.
     pub(super) except: Vec<String>,
     pub(super) owners: Owners<'a>,
@@ -109,8 +106,7 @@ pub fn gather(view: &View, lists: &Lists, request: &Request, watch: &Watch) -> R
         interpreters: HashMap::new(),
         known: HashSet::new(),
         secrets: PathSet::new(SECRETS)?,
-        running: PathSet::new(RUNNING)?,
-        policies,
+        policies: policies.into(),
         except: Vec::new(),
         owners: lists.owners(),
         opened: HashSet::new(),
@@ -189,7 +185,7 @@ impl Gatherer<'_> {
     /// # Errors
     /// [`ErrorKind::NotFound`] if it must be there and is not.
     pub(super) fn take(&mut self, path: &[u8], want: &Want) -> Result<bool> {
-        if !want.must && self.is_running(path)? {
+        if !want.must && is_shown_by_kernel(path) {
             return Ok(false);
         }
         let found = self.view.follow(path)?;
@@ -214,11 +210,6 @@ impl Gatherer<'_> {
             _ => {}
         }
         Ok(true)
-    }
-
-    /// Is it one of the paths that are not looked at, let alone taken? What is in there may not even be ours to read.
-    fn is_running(&self, path: &[u8]) -> Result<bool> {
-        Ok(self.running.covers(&TreePath::lenient(path)?))
     }
 
     pub(super) fn enter_links(&mut self, links: &[TreePath], want: &Want) -> Result<()> {
@@ -266,7 +257,7 @@ impl Gatherer<'_> {
     /// A link in a tree stays as it is; where it leads comes along, unless that is a directory that holds half the host.
     fn link_in_tree(&mut self, link: &TreePath, want: &Want, (except, depth): (&PathSet, usize)) -> Result<()> {
         let found = match self.view.follow(&absolute(link)) {
-            Ok(found) if found.end.as_ref().is_some_and(|(end, _)| self.running.covers(end)) => Rc::default(),
+            Ok(found) if found.end.as_ref().is_some_and(|(end, _)| is_shown_by_kernel(&absolute(end))) => Rc::default(),
             Ok(found) => found,
             Err(e) if e.kind() == ErrorKind::BadInput => return Ok(()),
             Err(e) => return Err(e),
@@ -333,6 +324,12 @@ impl Gatherer<'_> {
                 .push(format!("{name} is not taken for /{first}{more}; name it as a program if they are used"));
         }
     }
+}
+
+/// Is it what the kernel shows of a running system? Links lead there, but nothing there is taken, and it may not even be
+/// ours to read.
+pub(super) fn is_shown_by_kernel(path: &[u8]) -> bool {
+    [&b"/proc/"[..], b"/sys/"].iter().any(|top| path.starts_with(top))
 }
 
 /// Is `path` wanted for more than `known` says? It is then known for that.
