@@ -302,3 +302,70 @@ fn a_source_package_of_debian(world: &World) {
     world.ok(&["patch", "undo", "--to", names[0], "--root", "./target"]);
     world.sh("diff -r before target -x stockade -x db -x var; rm -r tmp/* fetched parts state cache");
 }
+
+/// Sources of which a published erratum knows its own lines alone, and what make(1) and config(8) do with them.
+const PUBLISHED: &str = r##"
+import os, re, sys
+def put(name, text):
+    path = os.path.join(sys.argv[1], "usr/src", name)
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    open(path, "w", encoding="latin-1").write(text)
+    return path
+for erratum in sys.argv[2:]:
+    files, old, line = {}, None, 0
+    for text in open(erratum, encoding="latin-1"):
+        if found := re.match(r"--- (\S+)\t", text):
+            old = files.setdefault(found[1], [])
+            left = 0
+        elif old is not None and (found := re.match(r"@@ -(\d+)(?:,(\d+))? ", text)):
+            old += ["/* between */\n"] * (int(found[1]) - 1 - len(old))
+            left = int(found[2] or 1)
+        elif old is not None and left and text[0] in " -":
+            old.append(text[1:])
+            left -= 1
+    for name, lines in files.items():
+        # What an earlier one changed it has changed already.
+        if not os.path.exists(os.path.join(sys.argv[1], "usr/src", name)):
+            put(name, "".join(lines))
+all = "obj depend all:\ninstall:\n\t"
+for name in "usr.bin/ssh", "lib/libssl", "usr.sbin/smtpd":
+    at = "/usr/libexec/" + os.path.basename(name)
+    put(name + "/Makefile", all + "mkdir -p /usr/libexec; find . -name '*.c' | sort | xargs cat > " + at + "\n")
+put("sys/arch/amd64/compile/Makefile", all + "cat /usr/src/sys/*/*.c > /bsd\n")
+put("sys/arch/amd64/conf/GENERIC.MP", "")
+config = "#!/bin/sh\nmkdir -p ../compile/$1 && cp ../compile/Makefile ../compile/$1\n"
+os.chmod(put("../sbin/config", config), 0o755)
+"##;
+
+/// Signed errata as they were published: verified with OpenBSD's own key, applied, built, recorded, and carried to a root
+/// that has no sources.
+#[test]
+fn published_ones() {
+    let data = std::env::var_os("STOCKADE_TESTDATA").map(std::path::PathBuf::from);
+    let data = data.unwrap_or_else(|| concat!(env!("CARGO_MANIFEST_DIR"), "/../shared/testdata").into());
+    let dir = data.join("errata/5.8");
+    if !dir.exists() {
+        return eprintln!("SKIPPED: there are no errata in {}", dir.display());
+    }
+    if !able(&["signify-openbsd", "make", "patch", "python3"]) {
+        return;
+    }
+    let world = World::new();
+    world.ok(&["build", "dev", "--package", "make", "--package", "patch"]);
+    world.write("sources.py", PUBLISHED);
+    world.sh(&format!(
+        "umask 022; mkdir target made; $STOCKADE key generate fleet-patch; python3 sources.py home/dev {}/*.sig
+        mkdir -p home/dev/etc/signify; cp /usr/share/signify-openbsd-keys/openbsd-5[89]-base.pub home/dev/etc/signify
+        mkdir -p target/etc target/usr/libexec home/dev/usr/libexec; cp -a home/dev/etc/passwd home/dev/etc/group home/dev/etc/signify target/etc
+        for f in bsd usr/libexec/ssh usr/libexec/libssl usr/libexec/smtpd; do echo old > home/dev/$f; cp -p home/dev/$f target/$f; done",
+        dir.display()
+    ));
+    let record = ["errata", "dev", dir.to_str().unwrap(), "-s", "fleet-patch.sec", "-o", "made/"];
+    let said = world.refused(&record, &["which kernel", "--kernel GENERIC"]);
+    assert!(!said.contains("made:"), "{said}");
+    let said = world.ok(&[&record[..], &["--kernel", "GENERIC.MP"]].concat());
+    assert_eq!(world.sh("ls made").lines().count(), 6, "{said}");
+    world.ok(&["patch", "apply", "made", "--key", "fleet-patch.pub", "--root", "./target"]);
+    world.sh("for f in bsd usr/libexec/ssh usr/libexec/libssl usr/libexec/smtpd; do cmp home/dev/$f target/$f; done; test ! -e target/usr/src
+        grep -q 'filt_timer_timeout_add' target/bsd");
+}

@@ -42,7 +42,7 @@ pub mod record;
 mod recorded;
 pub mod recover;
 mod register;
-mod release;
+pub(crate) mod release;
 pub mod remove;
 pub mod reset;
 pub mod sessions;

@@ -4,10 +4,12 @@
 
 use crate::chroot::login::read_below;
 use crate::error::{Error, ErrorKind, Result};
+use crate::patch::arch;
 use crate::path::TreePath;
 use crate::select::locate::{Listing, MAX_FILE};
 use crate::select::packages::Host;
 use crate::sys::{self, Dir};
+use crate::tree::{Node, Tree};
 
 /// The locate database of the base, whose tags name the release.
 const LOCATE: &str = "usr/lib/locate/src.db";
@@ -46,6 +48,26 @@ pub(crate) fn openbsd(root: &Dir) -> Result<Option<String>> {
     let keys = dir.entries().unwrap_or_default();
     let number = by_keys(keys.iter().map(|entry| &*entry.name));
     Ok(number.map(|number| format!("{}.{}", number / 10, number % 10)))
+}
+
+/// The system that a root is of, and what that calls the machine: `openbsd` and `amd64`. A root that does not say is of
+/// the system that runs.
+///
+/// # Errors
+/// As getdents(2).
+pub(crate) fn system(root: &Dir) -> Result<(String, String)> {
+    let (system, machine) = (sys::kernel().0.to_lowercase(), sys::machine());
+    Ok(match openbsd(root)? {
+        Some(_) => ("openbsd".to_owned(), arch(&machine).to_owned()),
+        None => (system, machine),
+    })
+}
+
+/// Is it a tree of OpenBSD?
+pub(crate) fn is_openbsd(tree: &Tree) -> bool {
+    let name = |node: &Node| node.path.as_bytes().strip_prefix(b"etc/signify/").map(<[u8]>::to_vec);
+    let names: Vec<Vec<u8>> = tree.nodes().iter().filter_map(name).collect();
+    by_keys(names.iter().map(Vec::as_slice)).is_some()
 }
 
 /// The release of base sets, `78` for 7.8, from the keys that they bring: their own and, as the newest, the next one's.

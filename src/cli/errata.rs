@@ -50,6 +50,10 @@ pub(super) fn run(args: &Errata, out: &mut Out) -> Result<Exit> {
             if at == 0 {
                 let done = recording.errata_done(jobs[0].release())?;
                 errata::place(&mut jobs, &done, &args.skip)?;
+                // What the steps ask for and nobody said is missed before the first of many is built.
+                for job in &jobs {
+                    job.steps(&recording.facts(job, args.kernel.as_deref())?)?;
+                }
             }
             one(&recording, &jobs[at], (args, &draft), out)
         })();
@@ -171,6 +175,7 @@ fn tell(job: &Job, recorded: &Recorded, file: Option<&std::path::Path>, out: &mu
 /// What would be done.
 fn show(job: &Job, args: &Errata, out: &mut Out) -> Result<()> {
     let facts = Facts {
+        system: String::new(),
         machine: sys::machine(),
         release: job.release().unwrap_or_default().to_owned(),
         // Nobody has to know it to read what would be done.

@@ -22,7 +22,6 @@ use crate::path::escape;
 use crate::plan::Plan;
 use crate::recipe::Net;
 use crate::session::Status;
-use crate::sys;
 use crate::watch::Watch;
 
 pub(super) fn run(args: &Record, out: &mut Out) -> Result<Exit> {
@@ -91,7 +90,8 @@ fn record(recording: &Recording, (args, draft): (&Record, Option<Draft>), out: &
         match draft.filter(|_| !recorded.is_empty()) {
             Some(draft) => {
                 let title = command.argv.iter().map(|word| escape(word)).collect::<Vec<_>>().join(" ");
-                let head = Head { title, release: recording.release()?, arch: sys::machine(), ..Head::default() };
+                let (system, arch) = recording.system()?;
+                let head = Head { title, system, release: recording.release()?, arch, ..Head::default() };
                 let make = Make { draft: &draft, own: head, discard: args.discard };
                 make.patch(recording, &recorded, watch)?;
             }

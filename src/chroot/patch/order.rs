@@ -73,7 +73,7 @@ fn provides(patch: &Installed) -> impl Iterator<Item = Digest> {
 
 /// Is it of another system, architecture or release?
 fn foreign(head: &Head, root: &Root, known: &Known) -> Result<Option<String>> {
-    let (here, machine) = (system_of(root)?, sys::machine());
+    let (here, machine) = system_of(root)?;
     if !head.system.is_empty() && head.system != here {
         return Ok(Some(format!("it is for {}, and this is {here}", head.system)));
     }
@@ -98,16 +98,12 @@ fn foreign(head: &Head, root: &Root, known: &Known) -> Result<Option<String>> {
     }
 }
 
-/// The system that a root is of: OpenBSD if it has the keys of a release, else that of the kernel.
+/// The system that a root is of, and what that calls the machine.
 ///
 /// # Errors
 /// As open(2).
-pub(crate) fn system_of(root: &Root) -> Result<String> {
-    Ok(if release::openbsd(&root.dir.try_clone().on("open", "/")?.crossing())?.is_some() {
-        "openbsd".to_owned()
-    } else {
-        sys::kernel().0.to_lowercase()
-    })
+pub(crate) fn system_of(root: &Root) -> Result<(String, String)> {
+    release::system(&root.dir.try_clone().on("open", "/")?.crossing())
 }
 
 /// The release that a root is of, if it says.

@@ -98,7 +98,7 @@ pub struct Checked {
 pub fn list(home: &Home, name: &OsStr, wait: bool) -> Result<Listed> {
     let root = Root::open(home, name, Locking { shared: true, wait, verb: "patch list" })?;
     let (patches, system, release) =
-        (store::installed(&root.dir, root.state.as_ref())?, system_of(&root)?, release_of(&root)?);
+        (store::installed(&root.dir, root.state.as_ref())?, system_of(&root)?.0, release_of(&root)?);
     let due = root.state.as_ref().map_or(Ok(Vec::new()), follow::due)?;
     Ok(Listed { patches, due, system, release, root: root.place.root })
 }

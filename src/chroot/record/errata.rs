@@ -16,7 +16,6 @@ use crate::patch::errata::steps::{Facts, Step, resolve};
 use crate::patch::errata::{self, Erratum, MAX_SIZE};
 use crate::patch::{Head, Keys};
 use crate::sign::{signer, verify_embedded};
-use crate::sys;
 
 /// Where a host has the keys that errata are signed with, and how their names end. Never in a chroot (decision 15).
 const KEYS: [&str; 2] = ["/etc/signify", "/usr/share/signify-openbsd-keys"];
@@ -232,6 +231,7 @@ impl Job {
             note: note.trim().to_owned(),
             absent: self.absent.clone(),
             release: facts.release.clone(),
+            system: facts.system.clone(),
             arch: facts.machine.clone(),
             name,
             ..Head::default()
@@ -313,7 +313,8 @@ impl Recording {
             }
             release => {
                 let release = release.map_or(own, str::to_owned);
-                Ok(Facts { machine: sys::machine(), release, kernel: kernel.map(str::to_owned), cpus })
+                let (system, machine) = self.system()?;
+                Ok(Facts { system, machine, release, kernel: kernel.map(str::to_owned), cpus })
             }
         }
     }

@@ -186,6 +186,14 @@ impl Recording {
         crate::chroot::release::of(&self.chroot.root)
     }
 
+    /// The system of the chroot, and what that calls the machine: `amd64` is `x86_64` to another.
+    ///
+    /// # Errors
+    /// As getdents(2).
+    pub fn system(&self) -> Result<(String, String)> {
+        crate::chroot::release::system(&self.chroot.root)
+    }
+
     /// The root as the commands see it.
     fn view(&self) -> &Dir {
         match &self.means {

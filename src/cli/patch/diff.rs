@@ -8,6 +8,7 @@ use indicatif::HumanBytes;
 use serde_json::json;
 
 use super::args::Diff;
+use crate::chroot::release::is_openbsd;
 use crate::cli::out::{Out, shown};
 use crate::cli::progress::watched;
 use crate::cli::{Exit, json};
@@ -30,6 +31,9 @@ pub(super) fn run(args: &Diff, out: &mut Out) -> Result<Exit> {
             return Err(Error::new(ErrorKind::Refused, "the two trees are the same: a patch would bring nothing"));
         }
         let mut contents = Contents::new(draft.head.clone(), plan);
+        if is_openbsd(&after.tree) {
+            contents.head.system = "openbsd".to_owned();
+        }
         contents.name_owners(&after.text("etc/passwd")?, &after.text("etc/group")?);
         let nodes = |side: fn(&crate::plan::Change) -> Option<&crate::tree::Node>| -> HashSet<_> {
             let changes = contents.entries.iter().map(|entry| &entry.change).filter(|change| change.needs_body());

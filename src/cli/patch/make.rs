@@ -148,7 +148,7 @@ impl Draft {
             note: [own.note, said.note].into_iter().filter(|note| !note.is_empty()).collect::<Vec<_>>().join("\n\n"),
             requires: said.requires,
             follow_ups,
-            system: said.system,
+            system: text(own.system, said.system),
             date: said.date,
             ..own
         }

@@ -23,6 +23,8 @@ pub struct Facts {
     pub machine: String,
     /// Its release: `7.8`.
     pub release: String,
+    /// The system that it is of: `openbsd`.
+    pub system: String,
     /// The configuration of its kernel: `GENERIC` or `GENERIC.MP`; none if nobody said.
     pub kernel: Option<String>,
     /// How many processors it may use.

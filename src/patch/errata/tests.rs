@@ -29,7 +29,13 @@ const SSHD: &str = "And then rebuild and install sshd:
 ";
 
 fn facts() -> Facts {
-    Facts { machine: "amd64".to_owned(), release: "5.8".to_owned(), kernel: Some("GENERIC.MP".to_owned()), cpus: 4 }
+    Facts {
+        system: "openbsd".to_owned(),
+        machine: "amd64".to_owned(),
+        release: "5.8".to_owned(),
+        kernel: Some("GENERIC.MP".to_owned()),
+        cpus: 4,
+    }
 }
 
 fn shown(erratum: &Erratum) -> Vec<String> {
@@ -374,8 +380,10 @@ fn new_and_deleted_files_and_bare_diffs() {
 /// The ones that were published, if they are at hand.
 #[test]
 fn real_errata() {
-    let dir = std::path::Path::new("/work/shared/testdata/errata/5.8");
-    let Ok(entries) = std::fs::read_dir(dir) else {
+    let data = std::env::var_os("STOCKADE_TESTDATA").map(std::path::PathBuf::from);
+    let data = data.unwrap_or_else(|| concat!(env!("CARGO_MANIFEST_DIR"), "/../shared/testdata").into());
+    let dir = data.join("errata/5.8");
+    let Ok(entries) = std::fs::read_dir(&dir) else {
         eprintln!("SKIPPED: there are no errata in {}", dir.display());
         return;
     };
