@@ -506,6 +506,25 @@ fn what_follows_is_done_or_said() {
     }
     assert_contents(&world.path("root/ran"), "ran\n");
     what_is_due_is_not_forgotten(&world);
+    what_follows_in_an_overlay(&world);
+}
+
+/// Programs run in the overlay of a clone after each of several patches, applied or undone by one command.
+fn what_follows_in_an_overlay(world: &World) {
+    world.write("r.toml", "devices = \"none\"\nactions = [\"-ldconfig\"]\n[[source]]\ndirectory = \"old\"\n");
+    world.ok(&["build", "base", "-f", "r.toml"]);
+    world.ok(&["clone", "base", "w", "--how", "overlay"]);
+    world.sh("cp -a new newer; echo more >> newer/bin/busybox
+        $STOCKADE patch diff new newer --unsigned --name g --follow-up ldconfig -o g.tgz");
+    let done = |said: Said| {
+        assert_eq!(said.status, Some(0), "{said:?}");
+        assert_eq!(said.out.matches("done: ldconfig").count(), 2, "{said:?}");
+    };
+    done(world.run(&["patch", "apply", "--unsigned", "f.tgz", "g.tgz", "--root", "w"]));
+    assert_eq!(world.ok(&["run", "w", "--", "/bin/busybox", "cat", "/ran"]), "ran\n");
+    done(world.run(&["patch", "undo", "--to", "f", "--root", "w"]));
+    assert_eq!(world.ok(&["patch", "list", "--root", "w"]), "");
+    assert_eq!(fs::read_dir(world.root("w")).unwrap().count(), 0, "it is seen from outside");
 }
 
 /// What fails, or is prevented, stays to be done: that is said, and the next command does it.

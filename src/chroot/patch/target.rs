@@ -2,8 +2,9 @@
 //! The root that a patch is applied to: a chroot of ours, another directory, or the running system.
 #![forbid(unsafe_code)]
 
+use std::cell::OnceCell;
 use std::ffi::OsStr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::chroot::open::{Chroot, Locking};
 use crate::chroot::origin::{How, Origin};
@@ -13,7 +14,7 @@ use crate::chroot::register;
 use crate::chroot::state::State;
 use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::path::{TreePath, escape};
-use crate::sys::{Dir, FileType, Front, Held, is_stale, take_record_lock};
+use crate::sys::{self, Dir, FileType, Front, Held, is_stale, take_record_lock};
 use crate::watch::Watch;
 
 /// Account files and the like are smaller.
@@ -55,6 +56,18 @@ fn is_linked(home: &Home, place: &Place, state: &State) -> Result<bool> {
     Ok(false)
 }
 
+/// Where the overlay of a root is attached: once, and no longer than the root is open, or whoever opens it next would
+/// find that in the place of the empty directory.
+#[derive(Default)]
+struct Attached(OnceCell<PathBuf>);
+
+impl Drop for Attached {
+    fn drop(&mut self) {
+        // Nobody else sees it, and it ends with this process.
+        let _ = self.0.get().map(|at| sys::detach(at));
+    }
+}
+
 /// A root, locked.
 pub(crate) struct Root {
     pub(crate) place: Place,
@@ -67,6 +80,7 @@ pub(crate) struct Root {
     pub(crate) shares: bool,
     /// The overlay of an overlay clone.
     front: Option<Front>,
+    attached: Attached,
     /// That of the package manager inside: it would change the same files (decision 25). Given back before our own, or
     /// who waits for that would find it taken.
     _packages: Option<Held>,
@@ -97,6 +111,7 @@ impl Root {
                 managed: true,
                 shares,
                 front,
+                attached: Attached::default(),
                 _lock: lock,
                 _packages: packages,
             });
@@ -122,6 +137,7 @@ impl Root {
                 managed: false,
                 shares: false,
                 front: None,
+                attached: Attached::default(),
                 _lock: lock,
                 _packages: None,
             });
@@ -131,13 +147,26 @@ impl Root {
         recover::settle(home, &place, &state, &Watch::default())?;
         let packages = lock_packages(&dir, locking)?;
         let (state, lock) = (Some(state), Some(lock));
-        Ok(Root { place, state, dir, managed: false, shares: false, front: None, _lock: lock, _packages: packages })
+        Ok(Root {
+            place,
+            state,
+            dir,
+            managed: false,
+            shares: false,
+            front: None,
+            attached: Attached::default(),
+            _lock: lock,
+            _packages: packages,
+        })
     }
 
     /// Makes the root be found at its path, by this thread and what it starts.
     pub(crate) fn attach(&self) -> Result<()> {
-        let Some(front) = &self.front else { return Ok(()) };
-        front.attach(&self.place.root).on("mount", bytes(&self.place.root))
+        let Some(front) = self.front.as_ref().filter(|_| self.attached.0.get().is_none()) else { return Ok(()) };
+        let at = &self.place.root;
+        front.attach(at).on("mount", bytes(at))?;
+        let _ = self.attached.0.set(at.clone());
+        Ok(())
     }
 
     /// Is it the running system?
@@ -154,7 +183,17 @@ impl Root {
         let Chroot { place, state: known, root, .. } = chroot;
         let state = State { dir: again(&known.dir)?, path: known.path.clone(), lasting: known.lasting };
         let (place, state, dir) = (place.clone(), Some(state), again(root)?);
-        Ok(Root { place, state, dir, managed: true, shares: false, front: None, _lock: None, _packages: None })
+        Ok(Root {
+            place,
+            state,
+            dir,
+            managed: true,
+            shares: false,
+            front: None,
+            attached: Attached::default(),
+            _lock: None,
+            _packages: None,
+        })
     }
 
     /// Its state.
