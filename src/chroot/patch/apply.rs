@@ -2,6 +2,7 @@
 //! `patch apply`: have = a look at the patch's paths, want = what [`resolve`] makes of it, contents = the patch itself.
 #![forbid(unsafe_code)]
 
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::io::Read;
@@ -127,7 +128,7 @@ pub fn list_made(chroot: &Chroot, contents: &Contents, watch: &Watch) -> Result<
     let paths = Store::paths(&crate::patch::store(&contents.head.name)?)?;
     let roots = areas::roots(&root.dir, &areas::below(&root.place, &paths)?)?;
     let here = look::look(&roots, &paths, watch)?;
-    let change = Change { root: &root, roots: &roots, here: &here, watch };
+    let change = Change { root: &root, roots: &roots, here: &here, made: Cell::new(false), watch };
     let place = store::next_place(&store::installed(&root.dir, root.state.as_ref())?);
     let store = Store { contents, place, undo: None, enrolled: Vec::new() };
     change.within(|work| change.commit(&here, HashMap::new(), &store, (&work.target()?, &work.stages()?)))
@@ -184,7 +185,7 @@ impl Job<'_> {
         if report.plan.changes.iter().all(is_time_of_dir) && enrolled.is_empty() && resolved.noted.is_empty() {
             report.outcome = Outcome::Adopted;
         }
-        let change = Change { root: self.root, roots: &roots, here: &here, watch: self.watch };
+        let change = Change { root: self.root, roots: &roots, here: &here, made: Cell::new(false), watch: self.watch };
         change.check(&report.plan)?;
         if !self.options.dry_run {
             change.within(|work| self.make(bundle, (resolved, enrolled), &change, work, &mut report))?;
@@ -270,7 +271,7 @@ impl Job<'_> {
         let place = store::next_place(self.installed);
         let store = Store { contents: &contents, place, undo: keeps.then_some(undo), enrolled };
         let after = After { root: self.root, contents: &contents, restart: self.options.restart };
-        after.commit(|| change.commit(&want, bodies.slots, &store, (&target, &stages)))?;
+        after.commit(change, || change.commit(&want, bodies.slots, &store, (&target, &stages)))?;
         report.in_use = follow::in_use(&report.plan);
         report.followed.extend(after.follow(self.watch)?);
         Ok(())

@@ -2,6 +2,7 @@
 //! Carrying out the change that a patch, or its undo, makes to a root: one plan with what the root keeps of it.
 #![forbid(unsafe_code)]
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::store::{KEPT, UNDO, Undo};
@@ -48,6 +49,8 @@ pub(crate) struct Change<'a> {
     pub(crate) roots: &'a [(TreePath, Dir)],
     /// The entries that are there, and what is above them.
     pub(crate) here: &'a Tree,
+    /// The root is changed, whatever fails from then on.
+    pub(crate) made: Cell<bool>,
     pub(crate) watch: &'a Watch,
 }
 
@@ -168,6 +171,7 @@ impl Change<'_> {
         self.watch.check()?;
         let finish = || super::store::disarm(&self.root.dir).and_then(|()| crate::chroot::recorded::promote(state));
         apply::commit(target, &state.dir, &prepared, &finish, self.watch)?;
+        self.made.set(true);
         record::verify(self.roots, prepared.plan(), self.watch)?;
         match record {
             Some(record) => record::stamp(self.root, record, prepared.plan(), self.watch),

@@ -7,6 +7,7 @@ use std::ffi::OsStr;
 use std::path::Path;
 use std::process::Command;
 
+use super::change::Change;
 use super::target::Root;
 use crate::chroot::actions;
 use crate::chroot::open::Locking;
@@ -68,15 +69,16 @@ pub(crate) struct After<'a> {
 }
 
 impl After<'_> {
-    /// Commits the patch. What has to be done afterwards is written down before, and so survives whatever happens.
-    pub(crate) fn commit(&self, commit: impl FnOnce() -> Result<()>) -> Result<()> {
+    /// Commits the patch. What has to be done afterwards is written down before, and so survives whatever happens; it is
+    /// taken back only if `change` was not made.
+    pub(crate) fn commit(&self, change: &Change<'_>, commit: impl FnOnce() -> Result<()>) -> Result<()> {
         let state = self.root.state()?;
         let before = due(state)?;
         let mut all = before.clone();
         all.extend(self.contents.head.follow_ups.iter().filter(|what| self.is_ours(what)).cloned());
         write(state, all)?;
         let done = commit();
-        if done.is_err() && !state.is_interrupted() {
+        if done.is_err() && !change.made.get() && !state.is_interrupted() {
             write(state, before)?;
         }
         done

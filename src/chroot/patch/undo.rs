@@ -2,6 +2,7 @@
 //! `patch undo`: the plan that was carried out, with before and after exchanged; contents = what was set aside.
 #![forbid(unsafe_code)]
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, HashMap};
 use std::ffi::OsStr;
 use std::io::Seek;
@@ -192,10 +193,10 @@ impl Job<'_> {
         let stays =
             resolved.want.nodes().iter().filter(|node| !node.path.is_within(&home) && !unused.contains(&node.path));
         let want = Tree::new(stays.cloned().collect())?;
-        let change = Change { root: self.root, roots: &roots, here: &here, watch: self.watch };
+        let change = Change { root: self.root, roots: &roots, here: &here, made: Cell::new(false), watch: self.watch };
         change.check(&undone.plan)?;
         let after = After { root: self.root, contents: &self.patch.contents, restart: false };
-        after.commit(|| change.within(|work| self.restore(undo, &change, &want, work)))?;
+        after.commit(&change, || change.within(|work| self.restore(undo, &change, &want, work)))?;
         record::forget(self.root, name)?;
         undone.in_use = follow::in_use(&undone.plan);
         undone.followed = after.follow(self.watch)?;
