@@ -362,6 +362,29 @@ fn no_clock_decides_which_came_last() {
             assert_eq!(picture(&world.path(place)), was, "undone");
         }
     }
+    what_cannot_be_undone_is_seen_first(&world);
+}
+
+/// Of several, one of which cannot be undone, none is; what is seen only on the way leaves those before it undone and said.
+fn what_cannot_be_undone_is_seen_first(world: &World) {
+    let apply = || {
+        for name in ["z.tgz", "m.tgz", "a.tgz"] {
+            world.ok(&["patch", "apply", "--unsigned", name, "--root", "./root"]);
+        }
+    };
+    apply();
+    world.ok(&["patch", "forget", "z", "--root", "./root"]);
+    let undo = ["patch", "undo", "--to", "z", "--root", "./root"];
+    world.refused(&undo, &["z: nothing was kept"]);
+    assert_eq!(world.ok(&["patch", "list", "--root", "./root"]), "z  (no undo)\nm\na\n");
+    world.sh("rm -r root; cp -a built root");
+    apply();
+    world.sh("for f in root/var/db/stockade/patches/z/undo/*; do echo bad > $f; done");
+    let said = world.run(&undo);
+    assert_eq!(said.status, Some(1), "{said:?}");
+    assert!(said.out.contains(": a: undone: ") && said.out.contains(": m: undone: "), "{said:?}");
+    assert!(said.err.contains("the recorded SHA-256") && !said.out.contains(": z: "), "{said:?}");
+    assert_eq!(world.ok(&["patch", "list", "--root", "./root"]), "z\n");
 }
 
 /// A directory of patches is taken in the order of what they require, whatever their numbers are.

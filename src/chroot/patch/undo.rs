@@ -75,36 +75,60 @@ impl Undone {
 }
 
 /// Undoes patches of the root that the user calls `name`, the last applied first. Stops at the first that cannot be
-/// undone.
+/// undone: those before it, and the error. What was kept is verified of all before the first is touched.
 ///
 /// # Errors
 /// [`ErrorKind::NotFound`] if there is no such patch; [`ErrorKind::Refused`] if a later one touched the same paths, or if
 /// nothing was kept.
-pub fn undo(home: &Home, name: &OsStr, which: &Which, options: Options, watch: &Watch) -> Result<Vec<Undone>> {
+pub fn undo(
+    home: &Home,
+    name: &OsStr,
+    which: &Which,
+    options: Options,
+    watch: &Watch,
+) -> Result<(Vec<Undone>, Option<Error>)> {
     let locking = Locking { shared: options.dry_run, wait: options.wait, verb: "patch undo" };
     let root = Root::open(home, name, locking)?;
+    let installed = store::installed(&root.dir, root.state.as_ref())?;
+    let names = chosen(&installed, which)?;
+    for patch in installed.iter().filter(|patch| names.contains(&patch.contents.head.name)) {
+        verified(&root, patch, options)?;
+    }
     let (mut undone, mut done): (Vec<Undone>, _) = (Vec::new(), Undoing::default());
     let mut followed = if options.dry_run { Vec::new() } else { follow::catch_up(&root, watch)? };
-    let names = chosen(&store::installed(&root.dir, root.state.as_ref())?, which)?;
     for name in names {
-        // What is undone is gone from the list, and in no other's way.
-        let installed = store::installed(&root.dir, root.state.as_ref())?;
-        let gone = |patch: &&Installed| !undone.iter().any(|done| done.name == patch.contents.head.name);
-        let installed: Vec<&Installed> = installed.iter().filter(gone).collect();
-        let patch = installed.iter().find(|patch| patch.contents.head.name == name).ok_or_else(|| no_patch(&name))?;
-        may_be_undone(patch, &installed)?;
-        let job = Job { root: &root, patch, options, done: &done, watch };
-        let mut one = job.undo()?;
-        one.followed.splice(0..0, followed.drain(..));
-        if options.dry_run {
-            done.add(&one.plan);
+        match undo_one(&root, &name, (options, watch), (&undone, &done)) {
+            Err(error) if undone.is_empty() => return Err(error),
+            Err(error) => return Ok((undone, Some(error))),
+            Ok(mut one) => {
+                one.followed.splice(0..0, followed.drain(..));
+                if options.dry_run {
+                    done.add(&one.plan);
+                }
+                undone.push(one);
+            }
         }
-        undone.push(one);
         if undone.last().is_some_and(Undone::has_conflicts) {
             break;
         }
     }
-    Ok(undone)
+    Ok((undone, None))
+}
+
+/// Undoes the patch `name`, after those in `undone`.
+fn undo_one(
+    root: &Root,
+    name: &str,
+    (options, watch): (Options, &Watch),
+    (undone, done): (&[Undone], &Undoing),
+) -> Result<Undone> {
+    // What is undone is gone from the list, and in no other's way.
+    let installed = store::installed(&root.dir, root.state.as_ref())?;
+    let gone = |patch: &&Installed| !undone.iter().any(|done| done.name == patch.contents.head.name);
+    let installed: Vec<&Installed> = installed.iter().filter(gone).collect();
+    let patch = installed.iter().find(|patch| patch.contents.head.name == name).ok_or_else(|| no_patch(name))?;
+    may_be_undone(patch, &installed)?;
+    Job { root, patch, options, done, watch }.undo()
 }
 
 /// The names of the patches to undo, in that order.
@@ -154,6 +178,22 @@ fn is_changed(patch: &Installed, path: &TreePath) -> bool {
     patch.contents.get(path).is_some_and(|entry| entry.change.action() != plan::Action::Touch)
 }
 
+/// What undoes a patch, if it is what the host noted: what runs inside may have changed it.
+fn verified<'a>(root: &Root, patch: &'a Installed, options: Options) -> Result<&'a Undo> {
+    let name = &patch.contents.head.name;
+    let undo = patch.undo.as_ref().ok_or_else(|| nothing_kept(name))?;
+    let (kept, _) = store::kept(&root.dir, name).map_err(|error| error.at(name))?;
+    let unverified = |why: &'static str| Error::new(ErrorKind::Unverified, why).at(name);
+    match root.state.as_ref().map(|state| record::noted(state, name)).transpose()?.flatten() {
+        Some(noted) if noted.undo == kept && noted.contents == patch.digest => Ok(undo),
+        Some(_) => Err(unverified("what was kept to undo it was changed since")
+            .hint("give up undoing it: stockade patch forget NAME")),
+        None if options.trust_root => Ok(undo),
+        None => Err(unverified("it was applied by another host, which alone knows what was kept")
+            .hint("take the word of the root: --trust-root")),
+    }
+}
+
 struct Job<'a> {
     root: &'a Root,
     patch: &'a Installed,
@@ -166,8 +206,7 @@ struct Job<'a> {
 impl Job<'_> {
     fn undo(&self) -> Result<Undone> {
         let name = &self.patch.contents.head.name;
-        let undo = self.patch.undo.as_ref().ok_or_else(|| nothing_kept(name))?;
-        self.verify_kept().map_err(|error| error.at(name))?;
+        let undo = verified(self.root, self.patch, self.options)?;
         let reversed = reversed(name, undo);
         let home = patch::store(name)?;
         let mut paths = look::paths(&reversed);
@@ -201,23 +240,6 @@ impl Job<'_> {
         undone.in_use = follow::in_use(&undone.plan);
         undone.followed = after.follow(self.watch)?;
         Ok(undone)
-    }
-
-    /// Is what the root kept what the host noted? What runs inside may have changed it.
-    fn verify_kept(&self) -> Result<()> {
-        let name = &self.patch.contents.head.name;
-        let (undo, _) = store::kept(&self.root.dir, name)?;
-        match self.root.state.as_ref().map(|state| record::noted(state, name)).transpose()?.flatten() {
-            Some(noted) if noted.undo == undo && noted.contents == self.patch.digest => Ok(()),
-            Some(_) => Err(Error::new(ErrorKind::Unverified, "what was kept to undo it was changed since")
-                .hint("give up undoing it: stockade patch forget NAME")),
-            None if self.options.trust_root => Ok(()),
-            None => Err(Error::new(
-                ErrorKind::Unverified,
-                "it was applied by another host, which alone knows what was kept",
-            )
-            .hint("take the word of the root: --trust-root")),
-        }
     }
 
     /// Directories that were made for the list, and hold nothing but this patch.

@@ -22,9 +22,12 @@ pub(super) fn run(args: &Undo, out: &mut Out) -> Result<Exit> {
         (None, None) => Which::Last,
     };
     let options = Options { trust_root: args.trust_root, dry_run: args.dry_run, wait: !args.lock.no_wait };
-    let undone = watched(out.json, |watch| undo(&home, args.root.as_os_str(), &which, options, watch))?;
+    let (undone, failed) = watched(out.json, |watch| undo(&home, args.root.as_os_str(), &which, options, watch))?;
     for one in &undone {
         if out.json { out.value(&value(one, args.dry_run))? } else { print(one, args.dry_run, out)? }
+    }
+    if let Some(error) = failed {
+        return Err(error);
     }
     let whole = |one: &Undone| !one.has_conflicts() && one.followed.iter().all(Followed::done);
     Ok(if !undone.iter().all(whole) { Exit::Differs } else { Exit::Done })
