@@ -127,12 +127,13 @@ impl Make<'_> {
         if self.discard {
             return Ok(file);
         }
-        let kept = recording.keep(recorded, &contents.head.name, watch).and_then(|()| recording.note_made(&contents));
-        let listed = kept.and_then(|()| list_made(&recording.chroot, &contents, watch));
-        listed.inspect_err(|_| {
+        recording.keep(recorded, &contents.head.name, watch).inspect_err(|_| {
             // The error says more than that this fails too.
             let _ = std::fs::remove_file(&file);
         })?;
+        // The changes are part of the chroot now: the patch stays, and nobody stops what remains.
+        recording.note_made(&contents)?;
+        list_made(&recording.chroot, &contents, &Watch::default())?;
         Ok(file)
     }
 }
