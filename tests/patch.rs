@@ -260,6 +260,10 @@ fn what_is_not_as_expected() {
         let root = format!("r{number}");
         world.sh(&format!("cp -a old {root}; cd {root}; {before}"));
         let was = picture(&world.path(&root));
+        let would = apply(&world, &at(&root), &[*args, &["--dry-run"]].concat());
+        assert_eq!(would.status, Some(*status), "{before} {args:?}: {would:?}");
+        assert!(would.out.contains(says), "{before} {args:?}: {would:?}");
+        assert_eq!(picture(&world.path(&root)), was, "{before} {args:?}: a dry run does nothing");
         let said = apply(&world, &at(&root), args);
         assert_eq!(said.status, Some(*status), "{before} {args:?}: {said:?}");
         assert!(said.out.contains(says), "{before} {args:?}: {said:?}");

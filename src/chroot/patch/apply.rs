@@ -17,6 +17,7 @@ use super::order::{Known, Order, order};
 use super::store::{self, Undo};
 use super::target::Root;
 use super::{look, store::word};
+use crate::apply::{Slot, Stage, Target};
 use crate::chroot::areas;
 use crate::chroot::needs::{View, refuse_unmet};
 use crate::chroot::open::{Chroot, Locking};
@@ -152,6 +153,16 @@ impl Report {
 /// What the root shall be, and its account files with what the patch adds to them.
 type Wish = (Resolved, Vec<(Node, Vec<u8>)>);
 
+/// What reading a patch brought.
+struct Brought {
+    /// Its manifest, verified.
+    contents: Contents,
+    want: Tree,
+    slots: HashMap<TreePath, Slot>,
+    /// Files that could not be merged, with the marks of what is at odds.
+    torn: Vec<(Node, Vec<u8>)>,
+}
+
 struct Job<'a> {
     root: &'a Root,
     installed: &'a [store::Installed],
@@ -187,7 +198,9 @@ impl Job<'_> {
         }
         let change = Change { root: self.root, roots: &roots, here: &here, made: Cell::new(false), watch: self.watch };
         change.check(&report.plan)?;
-        if !self.options.dry_run {
+        if self.options.dry_run {
+            self.read(bundle, resolved, &change, (&change.target()?, &[]), &mut report)?;
+        } else {
             change.within(|work| self.make(bundle, (resolved, enrolled), &change, work, &mut report))?;
         }
         Ok(report)
@@ -212,17 +225,17 @@ impl Job<'_> {
         self.installed.iter().filter(provided).map(|patch| self.links.contents(&patch.contents)).collect()
     }
 
-    fn make(
+    /// Reads the patch, and says what comes of merging. What it brings is staged; without stages it is only verified.
+    fn read(
         &self,
         bundle: Bundle<'_>,
-        (resolved, enrolled): Wish,
+        resolved: Resolved,
         change: &Change<'_>,
-        work: &areas::Areas<'_>,
+        (target, stages): (&Target, &[&Stage]),
         report: &mut Report,
-    ) -> Result<()> {
-        let (target, stages) = (work.target()?, work.stages()?);
+    ) -> Result<Brought> {
         let mut bodies = Bodies::new(
-            (&target, &stages),
+            (target, stages),
             &report.plan,
             change.here,
             (resolved.merges(), self.options.on_conflict),
@@ -241,12 +254,6 @@ impl Job<'_> {
             report.outcome = Outcome::Conflicts;
             report.plan = Plan::default();
             report.torn = bodies.torn.iter().map(|(node, _)| torn_path(node)).collect::<Result<_>>()?;
-            // Written once all of them are known.
-            return bodies
-                .torn
-                .iter()
-                .zip(&report.torn)
-                .try_for_each(|((node, text), path)| write_torn(&target, node, path, text));
         }
         for (node, why) in &bodies.decided {
             report.noted.retain(|(path, _)| path != &node.path);
@@ -254,9 +261,30 @@ impl Job<'_> {
         }
         let decided = bodies.decided.iter().map(|(node, _)| node);
         let want = with_merged(resolved.want, bodies.merged.iter().chain(decided))?;
-        report.plan = diff(change.here, &want);
+        if bodies.torn.is_empty() {
+            report.plan = diff(change.here, &want);
+        }
+        Ok(Brought { contents, want, slots: bodies.slots, torn: bodies.torn })
+    }
+
+    fn make(
+        &self,
+        bundle: Bundle<'_>,
+        (resolved, enrolled): Wish,
+        change: &Change<'_>,
+        work: &areas::Areas<'_>,
+        report: &mut Report,
+    ) -> Result<()> {
+        let (target, stages) = (work.target()?, work.stages()?);
+        let Brought { contents, want, slots, torn } =
+            self.read(bundle, resolved, change, (&target, &stages), report)?;
+        if !torn.is_empty() {
+            // Written once all of them are known.
+            let mut torn = torn.iter().zip(&report.torn);
+            return torn.try_for_each(|((node, text), path)| write_torn(&target, node, path, text));
+        }
         if !self.options.allow_unmet {
-            let staged = |path: &TreePath| stages[target.locate(path).ok()?.0].open(*bodies.slots.get(path)?).ok();
+            let staged = |path: &TreePath| stages[target.locate(path).ok()?.0].open(*slots.get(path)?).ok();
             let root = self.root.dir.try_clone().on("open", "/")?.crossing();
             let after = View::after(&root, &report.plan, &staged);
             refuse_unmet(&report.plan, &after, Some(&View::now(&root)), "apply the patch all the same")?;
@@ -271,7 +299,7 @@ impl Job<'_> {
         let place = store::next_place(self.installed);
         let store = Store { contents: &contents, place, undo: keeps.then_some(undo), enrolled };
         let after = After { root: self.root, contents: &contents, restart: self.options.restart };
-        after.commit(change, || change.commit(&want, bodies.slots, &store, (&target, &stages)))?;
+        after.commit(change, || change.commit(&want, slots, &store, (&target, &stages)))?;
         report.in_use = follow::in_use(&report.plan);
         report.followed.extend(after.follow(self.watch)?);
         Ok(())
@@ -302,7 +330,7 @@ fn torn_path(node: &Node) -> Result<TreePath> {
 }
 
 /// Writes what has to be edited beside the file that it is to become.
-fn write_torn(target: &crate::apply::Target, node: &Node, path: &TreePath, text: &[u8]) -> Result<()> {
+fn write_torn(target: &Target, node: &Node, path: &TreePath, text: &[u8]) -> Result<()> {
     use std::io::Write;
     let Some((dir, name)): Option<(Dir, _)> = super::bodies::spot(target, path)? else { return Ok(()) };
     // Somebody may be at work on the one of an earlier try.

@@ -8,7 +8,7 @@ use std::io::{BufReader, Read};
 use crate::apply::{self, Body, Slot, Stage, Target};
 use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::patch::resolve::{OnConflict, Why};
-use crate::patch::{What, delta};
+use crate::patch::{What, delta, digest_of};
 use crate::path::TreePath;
 use crate::plan::{Change, Plan};
 use crate::sys::is_stale;
@@ -18,6 +18,7 @@ use crate::watch::Watch;
 /// What is brought where.
 pub(crate) struct Bodies<'a> {
     target: &'a Target,
+    /// None in a dry run: what comes is verified, and goes nowhere.
     stages: &'a [&'a Stage],
     here: &'a Tree,
     /// Nodes whose content is still to come, by its digest.
@@ -72,17 +73,14 @@ impl<'a> Bodies<'a> {
             return Ok(());
         }
         let Some(node) = after.digest().and_then(|digest| self.next(digest, &change.path)) else { return Ok(()) };
-        let stage = self.stage(&node.path)?;
-        let staged = match what {
+        match what {
             What::Delta => {
                 let before = self.before(change)?;
                 let mut after = delta::patch(&before, BufReader::new(body), node.size())?;
-                stage.file(&node, Body::Stream(&mut after), self.watch)?
+                self.bring(&node, &mut after)
             }
-            _ => stage.file(&node, Body::Stream(body), self.watch)?,
-        };
-        self.slots.insert(node.path.clone(), staged.slot);
-        Ok(())
+            _ => self.bring(&node, body),
+        }
     }
 
     /// A node that waits for this content, at this path if there is one.
@@ -97,9 +95,16 @@ impl<'a> Bodies<'a> {
         self.wanted.values().flatten().next()
     }
 
-    fn stage(&self, path: &TreePath) -> Result<&'a Stage> {
-        let (area, _) = self.target.locate(path)?;
-        Ok(self.stages[area])
+    /// Stages a content, or only verifies it.
+    fn bring(&mut self, node: &Node, body: &mut dyn Read) -> Result<()> {
+        let (area, _) = self.target.locate(&node.path)?;
+        let Some(stage) = self.stages.get(area) else {
+            let digest = digest_of(body).on("read", &node.path)?;
+            return if node.digest() == Some(digest) { Ok(()) } else { Err(unverified(node)) };
+        };
+        let staged = stage.file(node, Body::Stream(body), self.watch)?;
+        self.slots.insert(node.path.clone(), staged.slot);
+        Ok(())
     }
 
     /// The content that is here, which must be the one that the difference was made from.
@@ -141,8 +146,7 @@ impl<'a> Bodies<'a> {
         let mut node = Node { group: None, here: None, ..here.clone() };
         node.kind = Kind::File { size: merged.len() as u64, digest: Some(digest) };
         node.meta.mtime = change.after.as_ref().map_or(node.meta.mtime, |after| after.meta.mtime);
-        let staged = self.stage(&node.path)?.file(&node, Body::Bytes(&merged), self.watch)?;
-        self.slots.insert(node.path.clone(), staged.slot);
+        self.bring(&node, &mut merged.as_slice())?;
         self.merged.push(node);
         Ok(())
     }
@@ -158,8 +162,7 @@ impl Bodies<'_> {
             OnConflict::Replace => {
                 let node = Node { kind: after.kind.clone(), group: None, here: None, ..here.clone() };
                 let node = Node { meta: Meta { mtime: after.meta.mtime, ..node.meta.clone() }, ..node };
-                let staged = self.stage(&node.path)?.file(&node, Body::Bytes(theirs), self.watch)?;
-                self.slots.insert(node.path.clone(), staged.slot);
+                self.bring(&node, &mut &*theirs)?;
                 self.decided.push((node, Why::Replaced("it was changed here, too")));
             }
         }
@@ -172,7 +175,11 @@ fn verify(node: Option<&Node>, text: &[u8]) -> Result<()> {
     if node.digest() == Some(apply::digest(text)) {
         return Ok(());
     }
-    Err(Error::new(ErrorKind::Unverified, "its content is not what the manifest of the patch says").at(&node.path))
+    Err(unverified(node))
+}
+
+fn unverified(node: &Node) -> Error {
+    Error::new(ErrorKind::Unverified, "its content is not what the manifest of the patch says").at(&node.path)
 }
 
 /// The directory and name of the file at `path`, if its directories are there.

@@ -63,15 +63,18 @@ struct Keep {
 }
 
 impl Change<'_> {
-    /// Will the filesystems take it?
-    pub(crate) fn check(&self, plan: &Plan) -> Result<()> {
+    /// What is asked, and never written to.
+    pub(crate) fn target(&self) -> Result<Target> {
         let area = |(at, root): &(TreePath, Dir)| -> Result<apply::Area> {
             let again = || root.try_clone().on("open", at);
-            // Asked, and never written to.
             Ok(apply::Area { at: at.clone(), root: again()?.into(), work: again()? })
         };
-        let target = Target { areas: self.roots.iter().map(area).collect::<Result<_>>()?, owners: owners() };
-        match apply::check(&target, plan, &|_| false)?.problems.into_iter().next() {
+        Ok(Target { areas: self.roots.iter().map(area).collect::<Result<_>>()?, owners: owners() })
+    }
+
+    /// Will the filesystems take it?
+    pub(crate) fn check(&self, plan: &Plan) -> Result<()> {
+        match apply::check(&self.target()?, plan, &|_| false)?.problems.into_iter().next() {
             None => Ok(()),
             Some(problem) => Err(problem),
         }

@@ -213,7 +213,7 @@ impl Job<'_> {
         paths.push(home.clone());
         let below = areas::below(&self.root.place, &paths)?;
         let roots = areas::roots(&self.root.dir, &below)?;
-        let mut here = self.done.tree(look::look(&roots, &paths, self.watch)?)?;
+        let here = self.done.tree(look::look(&roots, &paths, self.watch)?)?;
         let ids = Ids::default();
         let names = |path: &TreePath| Ok(self.done.names(path, look::names(&self.root.dir, path)?));
         let left = |_: &TreePath| Vec::new();
@@ -223,17 +223,21 @@ impl Job<'_> {
         let (in_use, followed) = (Vec::new(), Vec::new());
         let root = self.root.place.root.clone();
         let mut undone = Undone { root, name: name.clone(), plan, noted: resolved.noted, in_use, followed };
-        if undone.has_conflicts() || self.options.dry_run {
+        if undone.has_conflicts() {
+            return Ok(undone);
+        }
+        let change = |here| Change { root: self.root, roots: &roots, here, made: Cell::new(false), watch: self.watch };
+        change(&here).check(&undone.plan)?;
+        if self.options.dry_run {
             return Ok(undone);
         }
         // The list forgets it in the same step, and goes with the last.
         let unused = self.unused(undo, &home)?;
-        here = look::look(&roots, &[paths, self.stored(&home)?].concat(), self.watch)?;
+        let here = look::look(&roots, &[paths, self.stored(&home)?].concat(), self.watch)?;
         let stays =
             resolved.want.nodes().iter().filter(|node| !node.path.is_within(&home) && !unused.contains(&node.path));
         let want = Tree::new(stays.cloned().collect())?;
-        let change = Change { root: self.root, roots: &roots, here: &here, made: Cell::new(false), watch: self.watch };
-        change.check(&undone.plan)?;
+        let change = change(&here);
         let after = After { root: self.root, contents: &self.patch.contents, restart: false };
         after.commit(&change, || change.within(|work| self.restore(undo, &change, &want, work)))?;
         record::forget(self.root, name)?;

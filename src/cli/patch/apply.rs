@@ -218,7 +218,11 @@ impl Job<'_> {
 
     fn print_conflicts(&self, report: &Report, out: &mut Out) -> Result<()> {
         for path in &report.torn {
-            out.line(format_args!("could not be merged: {path}: edit it, put it in place, and apply the patch again"))?;
+            let then = match self.args.dry_run {
+                true => "would be written, to be edited",
+                false => "edit it, put it in place, and apply the patch again",
+            };
+            out.line(format_args!("could not be merged: {path}: {then}"))?;
         }
         let (root, name) = (shown(&report.root), &report.contents.head.name);
         out.line(format_args!(
