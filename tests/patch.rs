@@ -554,9 +554,15 @@ fn what_follows_in_an_overlay(world: &World) {
     assert_eq!(fs::read_dir(world.root("w")).unwrap().count(), 0, "it is seen from outside");
 }
 
+fn json(world: &World, args: &[&str]) -> serde_json::Value {
+    serde_json::from_str(&world.run(args).out).unwrap()
+}
+
 /// What fails, or is prevented, stays to be done: that is said, and the next command does it.
 fn what_is_due_is_not_forgotten(world: &World) {
-    world.ok(&["patch", "undo", "--root", "./root"]);
+    let followed = json(world, &["patch", "undo", "--root", "./root", "--json"])["follow_ups"].clone();
+    let outcomes: Vec<_> = followed.as_array().unwrap().iter().map(|one| one["outcome"].as_str().unwrap()).collect();
+    assert_eq!(outcomes, ["done", "not-applicable", "not-applicable", "not-applicable"], "{followed}");
     let fails = "printf '#!/bin/busybox sh\\nexit 3' > root/sbin/ldconfig";
     let works = "printf '#!/bin/busybox sh\\necho again > /ran' > root/sbin/ldconfig; rm -f root/ran";
     let mends = |name: &str| match name {
@@ -572,6 +578,7 @@ fn what_is_due_is_not_forgotten(world: &World) {
             let said = world.run(&["patch", verb, "--root", "./root"]);
             assert!(said.out.contains("still to be done: ldconfig  (stockade recover "), "{said:?}");
             assert_eq!(said.status, Some(if verb == "list" { 0 } else { 2 }));
+            assert_eq!(json(world, &["patch", verb, "--root", "./root", "--json"])["due"][0], "ldconfig");
         }
         let said = world.run(&["recover", "./root"]);
         assert!(said.status == Some(2) && said.out.contains("failed: ldconfig: "), "{said:?}");
@@ -612,11 +619,12 @@ fn all_chroots_are_patched() {
     let world = world();
     world.write("r.toml", "devices = \"none\"\n[[source]]\ndirectory = \"old\"\n");
     world.sh("echo VERSION_ID=4711 > old/etc/os-release; cp old/etc/os-release new/etc/os-release");
-    for name in ["a", "b", "c", "d"] {
+    for name in ["a", "b", "c", "d", "e"] {
         world.ok(&["build", name, "-f", "r.toml"]);
     }
     make(&world, "q", &["--release", "4711"]);
-    world.sh("echo mine > home/b/usr/bin/prog; echo VERSION_ID=4712 > home/c/etc/os-release");
+    world.sh("echo mine > home/b/usr/bin/prog; echo VERSION_ID=4712 > home/c/etc/os-release
+        sed -i /web/d home/e/etc/passwd");
     // Standard input can be read once.
     world.refused(&["patch", "apply", "--unsigned", "-", "--all-chroots"], &["can be read once"]);
     let said = world.sh("$STOCKADE patch apply --unsigned - --root d < q.tgz");
@@ -636,6 +644,12 @@ fn all_chroots_are_patched() {
     ] {
         assert!(said.out.contains(line), "{line}: {said:?}");
     }
+    // An error names its root, whatever it is about.
+    let named = format!("patch apply {}: ", world.root("e").display());
+    assert!(said.err.contains(&named) && said.err.contains("whom nobody knows there"), "{said:?}");
+    let said = world.run(&["patch", "apply", "--unsigned", "q.tgz", "--all-chroots", "--json"]);
+    let error: serde_json::Value = serde_json::from_str(&said.err).unwrap();
+    assert_eq!(error["error"]["root"].as_str(), world.root("e").to_str(), "{said:?}");
     assert!(!Path::new("/var/db/stockade/patches/q").exists());
     assert!(!said.out.contains("home/a: this chroot holds"), "{said:?}");
 }

@@ -193,6 +193,8 @@ fn published_fetched_and_applied() {
     assert_eq!((said.status, said.out.as_str()), (Some(2), ""), "{}", said.err);
     let old = world.run(&[&sync[..], &["--max-age", "0"]].concat());
     assert!(old.status == Some(2) && old.err.contains("more than 0 days ago"), "{}", old.err);
+    let dateless = [&sync[..], &["--max-age", "0", "--layout", "syspatch"]].concat();
+    world.refused(&dateless, &["does not say when", "leave out --max-age"]);
     // From a directory, too; and what is withdrawn is no longer listed.
     fs::remove_file(world.path("repo/two.tgz")).unwrap();
     assert!(world.ok(&["patch", "publish", "repo", "-s", "k-patch.sec"]).contains("- two\n"));

@@ -2,6 +2,7 @@
 //! The one door to the terminal: standard output for results, standard error for what went wrong.
 #![forbid(unsafe_code)]
 
+use std::ffi::OsStr;
 use std::fmt;
 use std::io::{self, BufWriter, IsTerminal, StdoutLock, Write};
 use std::os::unix::ffi::OsStrExt;
@@ -100,6 +101,21 @@ pub(super) fn report(verb: &str, error: &Error, json: bool) {
     let mut stderr = io::stderr().lock();
     // There is nobody left to tell if this fails.
     let _ = if json { writeln!(stderr, "{}", error_value(verb, error)) } else { write_error(&mut stderr, verb, error) };
+}
+
+/// As [`report`], of one of several roots: the error itself may name a path in it, or the patch.
+pub(super) fn report_of(verb: &str, root: &OsStr, error: &Error, json: bool) {
+    let root = root.as_bytes();
+    let mut stderr = io::stderr().lock();
+    let _ = if json {
+        let mut value = error_value(verb, error);
+        value["error"]["root"] = json::path(root);
+        writeln!(stderr, "{value}")
+    } else if error.path().is_some_and(|path| path != root) {
+        write_error(&mut stderr, &format!("{verb} {}:", escape(root)), error)
+    } else {
+        write_error(&mut stderr, verb, error)
+    };
 }
 
 /// Says on standard error what should be mended, and does not stop anything.

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: ISC
-//! The program that runs.
+//! The program that runs, and those that it runs.
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus};
 
 /// What starts this very program again; an absolute path.
 ///
@@ -16,6 +17,14 @@ pub fn own_program() -> io::Result<PathBuf> {
     let found = absolute(std::env::current_exe()?, std::env::split_paths(&path))?;
     let running = Path::new("/proc/self/exe");
     Ok(if !found.exists() && running.exists() { running.to_owned() } else { found })
+}
+
+/// Runs `command` to its end. What it prints goes to standard error: standard output is for what we report.
+///
+/// # Errors
+/// As execve(2).
+pub fn run_aside(command: &mut Command) -> io::Result<ExitStatus> {
+    command.stdout(io::stderr()).status()
 }
 
 fn absolute(called: PathBuf, mut dirs: impl Iterator<Item = PathBuf>) -> io::Result<PathBuf> {

@@ -182,7 +182,7 @@ fn run(root: &Root, programs: &[&[&str]]) -> Result<Result<Done, String>> {
             continue;
         }
         let ended = if root.is_system() {
-            let ended = Command::new(program).args(arguments).status().on("spawn", *program)?;
+            let ended = sys::run_aside(Command::new(program).args(arguments)).on("spawn", *program)?;
             if ended.success() { Ok(()) } else { Err(ended.to_string()) }
         } else {
             actions::run_inside(&root.place.root, program, arguments)?
@@ -197,7 +197,7 @@ fn restart_service(name: &str) -> Result<(), String> {
         true => &["rcctl", "restart", name],
         false => &["systemctl", "try-restart", name],
     };
-    match Command::new(words[0]).args(&words[1..]).status() {
+    match sys::run_aside(Command::new(words[0]).args(&words[1..])) {
         Ok(ended) if ended.success() => Ok(()),
         Ok(ended) => Err(ended.to_string()),
         Err(error) => Err(error.to_string()),

@@ -15,7 +15,7 @@ use crate::chroot::Home;
 use crate::chroot::patch::apply::{Options, Outcome, Report, apply};
 use crate::chroot::patch::older::{Older, older};
 use crate::chroot::patch::roots;
-use crate::cli::out::{Out, report, shown};
+use crate::cli::out::{Out, report_of, shown};
 use crate::cli::progress::watched;
 use crate::cli::{Exit, json};
 use crate::error::{Error, ErrorKind, IoContext, Result};
@@ -156,8 +156,7 @@ impl Job<'_> {
             let done = match applied {
                 // Of many roots one may be in use, or of another kind: the others get their patch.
                 Err(error) if self.args.all_chroots && error.kind() != ErrorKind::Cancelled => {
-                    let error = if error.path().is_some() { error } else { error.at(root.as_bytes()) };
-                    report("patch apply", &error, out.json);
+                    report_of("patch apply", root, &error.at(root.as_bytes()), out.json);
                     return Ok(Exit::Differs);
                 }
                 done => done.map_err(|error| if error.path().is_some() { error } else { error.at(bytes(file)) })?,

@@ -20,7 +20,11 @@ use crate::path::TreePath;
 pub(super) fn list_patches(args: &Listing, out: &mut Out) -> Result<Exit> {
     let listed = list(&Home::from_env()?, args.root.as_os_str(), !args.lock.no_wait)?;
     if out.json {
-        out.value(&listed.patches.iter().map(value).collect::<Value>())?;
+        out.value(&json!({
+            "root": json::host_path(&listed.root),
+            "patches": listed.patches.iter().map(value).collect::<Value>(),
+            "due": due_value(&listed.due),
+        }))?;
         return Ok(Exit::Done);
     }
     for patch in &listed.patches {
@@ -41,6 +45,10 @@ pub(super) fn list_patches(args: &Listing, out: &mut Out) -> Result<Exit> {
 fn due_lines(due: &[FollowUp], root: &Path, out: &mut Out) -> Result<()> {
     let line = |what| out.line(format_args!("still to be done: {what}  (stockade recover {})", shown(root)));
     due.iter().try_for_each(line)
+}
+
+fn due_value(due: &[FollowUp]) -> Value {
+    due.iter().map(ToString::to_string).collect()
 }
 
 /// Paths that stayed as they were although the patch changes them.
@@ -79,7 +87,7 @@ pub(super) fn check_patches(args: &Check, out: &mut Out) -> Result<Exit> {
             "root": json::host_path(&checked.root),
             "patches": checked.patches,
             "paths": checked.paths,
-            "due": checked.due.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            "due": due_value(&checked.due),
             "faults": checked.faults.iter().map(fault).collect::<Value>(),
         }))?;
     } else {

@@ -27,6 +27,10 @@ use crate::sys;
 const LARGEST: u64 = 4 << 30;
 
 pub(super) fn run(home: &Home, args: &Sync, out: &mut Out) -> Result<Exit> {
+    if args.max_age.is_some() {
+        let error = Error::new(ErrorKind::Usage, "a mirror for syspatch does not say when it was published");
+        return Err(error.hint("leave out --max-age"));
+    }
     let installed = list(home, args.root.as_os_str(), !args.lock.no_wait)?;
     if installed.system != "openbsd" {
         let error = Error::new(ErrorKind::Refused, format!("the root is of {}", installed.system));

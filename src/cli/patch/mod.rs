@@ -91,7 +91,14 @@ pub(super) fn followed_lines(followed: &[Followed], out: &mut Out) -> Result<()>
 }
 
 pub(super) fn followed_value(followed: &[Followed]) -> Value {
-    let value = |f: &Followed| json!({ "what": f.what.to_string(), "failed": f.result.as_ref().err() });
+    let outcome = |f: &Followed| match f.result {
+        Ok(Done::Ran) => "done",
+        Ok(Done::Left) => "left",
+        Ok(Done::NotApplicable) => "not-applicable",
+        Err(_) => "failed",
+    };
+    let value =
+        |f: &Followed| json!({ "what": f.what.to_string(), "outcome": outcome(f), "failed": f.result.as_ref().err() });
     followed.iter().map(value).collect()
 }
 
