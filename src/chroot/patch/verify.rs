@@ -91,12 +91,12 @@ pub struct Checked {
     pub packages: Owners,
 }
 
-/// The patches that the root `name` lists.
+/// The patches that the root `name` lists. If nobody else may use it meanwhile, what was interrupted is ended first.
 ///
 /// # Errors
 /// [`ErrorKind::BadInput`] naming what is malformed.
-pub fn list(home: &Home, name: &OsStr, wait: bool) -> Result<Listed> {
-    let root = Root::open(home, name, Locking { shared: true, wait, verb: "patch list" })?;
+pub fn list(home: &Home, name: &OsStr, locking: Locking) -> Result<Listed> {
+    let root = Root::open(home, name, locking)?;
     let (patches, system, release) =
         (store::installed(&root.dir, root.state.as_ref())?, system_of(&root)?.0, release_of(&root)?);
     let due = root.state.as_ref().map_or(Ok(Vec::new()), follow::due)?;

@@ -7,9 +7,9 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use super::args::{Check, Forget, Listing};
-use crate::chroot::Home;
 use crate::chroot::patch::Installed;
 use crate::chroot::patch::verify::{Fault, check, forget, list};
+use crate::chroot::{Home, Locking};
 use crate::cli::out::{Out, shown};
 use crate::cli::progress::watched;
 use crate::cli::{Exit, json};
@@ -18,7 +18,8 @@ use crate::patch::FollowUp;
 use crate::path::TreePath;
 
 pub(super) fn list_patches(args: &Listing, out: &mut Out) -> Result<Exit> {
-    let listed = list(&Home::from_env()?, args.root.as_os_str(), !args.lock.no_wait)?;
+    let locking = Locking { shared: true, wait: !args.lock.no_wait, verb: "patch list" };
+    let listed = list(&Home::from_env()?, args.root.as_os_str(), locking)?;
     if out.json {
         out.value(&json!({
             "root": json::host_path(&listed.root),

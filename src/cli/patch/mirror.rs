@@ -11,7 +11,7 @@ use serde_json::json;
 
 use super::args::Sync;
 use super::make::now;
-use super::sync::{Found, apply_all, get};
+use super::sync::{Found, apply_all, get, locking};
 use crate::chroot::Home;
 use crate::chroot::patch::official::{adapt, by_syspatch};
 use crate::chroot::patch::verify::list;
@@ -31,7 +31,7 @@ pub(super) fn run(home: &Home, args: &Sync, out: &mut Out) -> Result<Exit> {
         let error = Error::new(ErrorKind::Usage, "a mirror for syspatch does not say when it was published");
         return Err(error.hint("leave out --max-age"));
     }
-    let installed = list(home, args.root.as_os_str(), !args.lock.no_wait)?;
+    let installed = list(home, args.root.as_os_str(), locking(args))?;
     if installed.system != "openbsd" {
         let error = Error::new(ErrorKind::Refused, format!("the root is of {}", installed.system));
         return Err(error.at(args.root.as_os_str().as_encoded_bytes()).hint("syspatch is for OpenBSD alone"));

@@ -15,8 +15,8 @@ use super::args::{Apply, Source, Sync, TrustArgs, trust};
 use super::make::now;
 use super::renew::Program;
 use super::{apply, mirror};
-use crate::chroot::Home;
 use crate::chroot::patch::verify::list;
+use crate::chroot::{Home, Locking};
 use crate::cli::args::{Json, Lock};
 use crate::cli::out::{Out, warn};
 use crate::cli::progress::watched;
@@ -38,7 +38,7 @@ pub(super) fn run(args: &Sync, out: &mut Out) -> Result<Exit> {
         [] => Keys::of_host()?,
         files => Keys::load(files)?,
     };
-    let installed = list(&home, args.root.as_os_str(), !args.lock.no_wait)?;
+    let installed = list(&home, args.root.as_os_str(), locking(args))?;
     let there: HashSet<Digest> = installed
         .patches
         .iter()
@@ -78,6 +78,11 @@ pub(super) fn run(args: &Sync, out: &mut Out) -> Result<Exit> {
         (false, true) => apply_all(args, files, out),
         _ => Ok(Exit::Done),
     }
+}
+
+/// Who applies patches ends first what was interrupted; others may not even write there.
+pub(super) fn locking(args: &Sync) -> Locking {
+    Locking { shared: args.dry_run || !args.apply, wait: !args.lock.no_wait, verb: "patch sync" }
 }
 
 /// A patch that the root lacks.
