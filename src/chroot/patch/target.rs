@@ -25,12 +25,15 @@ const PACKAGES: &str = "var/lib/dpkg/lock-frontend";
 
 /// Takes the lock of the package manager inside, if there is one.
 fn lock_packages(root: &Dir, locking: Locking) -> Result<Option<Held>> {
+    if locking.shared {
+        return Ok(None);
+    }
     let path = TreePath::new(PACKAGES.as_bytes())?;
     let dir = match root.try_clone().on("open", &path)?.crossing().walk_parent(&path) {
         Err(e) if is_stale(&e) => return Ok(None),
         dir => dir.on("open", &path)?,
     };
-    if locking.shared || dir.find(path.name()).on("stat", &path)?.is_none_or(|stat| stat.kind != FileType::File) {
+    if dir.find(path.name()).on("stat", &path)?.is_none_or(|stat| stat.kind != FileType::File) {
         return Ok(None);
     }
     let file = dir.open_or_create(path.name(), 0o640).on("open", &path)?;
@@ -123,30 +126,21 @@ impl Root {
             }
             dir => dir.on("open", shown)?,
         };
-        if locking.shared {
+        let (state, lock) = if locking.shared {
             let lock = known.as_ref().map(|state| state.lock(true, locking.wait, locking.verb)).transpose();
             let lock = lock.map_err(|e| e.at(shown))?;
             if known.as_ref().is_some_and(State::is_interrupted) {
                 let error = Error::new(ErrorKind::Interrupted, "an earlier command was interrupted").at(shown);
                 return Err(error.hint(format!("finish it with: stockade recover {}", escape(shown))));
             }
-            return Ok(Root {
-                place,
-                state: known,
-                dir,
-                managed: false,
-                shares: false,
-                front: None,
-                attached: Attached::default(),
-                _lock: lock,
-                _packages: None,
-            });
-        }
-        let state = State::create(home, &place)?;
-        let lock = state.lock(false, locking.wait, locking.verb).map_err(|e| e.at(shown))?;
-        recover::settle(home, &place, &state, &Watch::default())?;
+            (known, lock)
+        } else {
+            let state = State::create(home, &place)?;
+            let lock = state.lock(false, locking.wait, locking.verb).map_err(|e| e.at(shown))?;
+            recover::settle(home, &place, &state, &Watch::default())?;
+            (Some(state), Some(lock))
+        };
         let packages = lock_packages(&dir, locking)?;
-        let (state, lock) = (Some(state), Some(lock));
         Ok(Root {
             place,
             state,
