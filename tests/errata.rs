@@ -360,6 +360,9 @@ fn published_ones() {
         for f in bsd usr/libexec/ssh usr/libexec/libssl usr/libexec/smtpd; do echo old > home/dev/$f; cp -p home/dev/$f target/$f; done",
         dir.display()
     ));
+    // What is shown is what is done: the machine by the name that OpenBSD has for it.
+    let shown = world.ok(&["errata", "-n", "dev", dir.to_str().unwrap()]);
+    assert!(shown.contains("does /usr/src/sys/arch/amd64/conf: config KERNEL"), "{shown}");
     let record = ["errata", "dev", dir.to_str().unwrap(), "-s", "fleet-patch.sec", "-o", "made/"];
     let said = world.refused(&record, &["which kernel", "--kernel GENERIC"]);
     assert!(!said.contains("made:"), "{said}");

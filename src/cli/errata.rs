@@ -21,7 +21,7 @@ use crate::patch::errata::steps::{Facts, Step};
 use crate::path::{TreePath, escape};
 use crate::recipe::{Net, Recipe};
 use crate::session::{Command, Options, Status};
-use crate::sys::{self, Stdin};
+use crate::sys::Stdin;
 
 pub(super) fn run(args: &Errata, out: &mut Out) -> Result<Exit> {
     let plain = args.into.as_deref().map(|into| plain(into, args)).transpose()?;
@@ -34,7 +34,8 @@ pub(super) fn run(args: &Errata, out: &mut Out) -> Result<Exit> {
     };
     let mut jobs = errata::read(&asked)?;
     if args.dry_run {
-        return jobs.iter().try_for_each(|job| show(job, args, out)).map(|()| Exit::Done);
+        let system = errata::system_of(&Home::from_env()?, args.root.as_os_str(), !args.common.lock.no_wait)?;
+        return jobs.iter().try_for_each(|job| show(job, &system, args, out)).map(|()| Exit::Done);
     }
     let draft = args.common.make.begin()?;
     if jobs.len() > 1 && !(draft.head.name.is_empty() && draft.head.number.is_none()) {
@@ -173,10 +174,10 @@ fn tell(job: &Job, recorded: &Recorded, file: Option<&std::path::Path>, out: &mu
 }
 
 /// What would be done.
-fn show(job: &Job, args: &Errata, out: &mut Out) -> Result<()> {
+fn show(job: &Job, (system, machine): &(String, String), args: &Errata, out: &mut Out) -> Result<()> {
     let facts = Facts {
-        system: String::new(),
-        machine: sys::machine(),
+        system: system.clone(),
+        machine: machine.clone(),
         release: job.release().unwrap_or_default().to_owned(),
         // Nobody has to know it to read what would be done.
         kernel: args.kernel.clone().or_else(|| Some("KERNEL".to_owned())),

@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 use std::collections::BTreeSet;
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{Read, Write};
 use std::num::NonZero;
@@ -10,7 +11,9 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use super::Recording;
-use crate::chroot::place::bytes;
+use crate::chroot::open::{Chroot, Locking};
+use crate::chroot::place::{Home, bytes};
+use crate::chroot::release;
 use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::patch::errata::steps::{Facts, Step, resolve};
 use crate::patch::errata::{self, Erratum, MAX_SIZE};
@@ -156,6 +159,15 @@ fn read_one(file: &Path, request: &Request) -> Result<Job> {
 /// What is below the two lines of a signature that nobody looks at.
 fn message_of(signed: &[u8]) -> &[u8] {
     signed.splitn(3, |&b| b == b'\n').nth(2).unwrap_or_default()
+}
+
+/// The system of the chroot that the user calls `name`, and what that calls the machine.
+///
+/// # Errors
+/// As [`Chroot::open`].
+pub fn system_of(home: &Home, name: &OsStr, wait: bool) -> Result<(String, String)> {
+    let chroot = Chroot::open(home, name, Locking { shared: true, wait, verb: "errata" })?;
+    release::system(&chroot.root)
 }
 
 fn host_keys() -> Result<Keys> {
