@@ -31,4 +31,8 @@ pub mod sys;
 pub mod tree;
 pub mod watch;
 
+#[cfg(test)]
+#[path = "../tests/common/data.rs"]
+mod test_data;
+
 pub use error::{Error, ErrorKind, Result};

@@ -5,6 +5,7 @@ mod common;
 
 use std::fs;
 
+use common::data::test_data;
 use common::{Said, World, able, fingerprint, skip};
 use serde_json::Value;
 
@@ -341,12 +342,7 @@ os.chmod(put("../sbin/config", config), 0o755)
 /// that has no sources.
 #[test]
 fn published_ones() {
-    let data = std::env::var_os("STOCKADE_TESTDATA").map(std::path::PathBuf::from);
-    let data = data.unwrap_or_else(|| concat!(env!("CARGO_MANIFEST_DIR"), "/../shared/testdata").into());
-    let dir = data.join("errata/5.8");
-    if !dir.exists() {
-        return eprintln!("SKIPPED: there are no errata in {}", dir.display());
-    }
+    let Some(dir) = test_data("errata/5.8") else { return };
     if !able(&["signify-openbsd", "make", "patch", "python3"]) {
         return;
     }

@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: ISC
 //! `stockade key` against signify(1) itself: what the one signs the other verifies, and both write the same bytes.
 
-#![allow(clippy::print_stderr, reason = "a skipped test says so")]
-
 mod common;
 
 use std::fs;
@@ -11,6 +9,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::PathBuf;
 use std::process::Stdio;
 
+use common::data::test_data;
 use common::{Said, World, skip};
 
 /// Has the machine signify?
@@ -24,15 +23,7 @@ fn able() -> bool {
 
 /// Files made by signify, and a locked key with its passphrase.
 fn vectors() -> Option<PathBuf> {
-    let dir = std::env::var_os("STOCKADE_TESTDATA").map(PathBuf::from);
-    let dir =
-        dir.unwrap_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../shared/testdata")).join("vectors");
-    if !dir.exists() {
-        // It is no part of the project: not in CI either does it have to be there.
-        eprintln!("SKIPPED: {} is missing (set STOCKADE_TESTDATA)", dir.display());
-        return None;
-    }
-    Some(dir)
+    test_data("vectors")
 }
 
 /// A world with a pair of keys by each program, `ours` and `theirs`.

@@ -1,24 +1,19 @@
 // SPDX-License-Identifier: ISC
 //! Locate databases: one made by an encoder of somebody else's, and our own test encoder's in both byte orders.
-#![allow(clippy::print_stderr, reason = "a skipped test says so")]
 
+#[path = "common/data.rs"]
+mod data;
 #[path = "openbsd_release/locate.rs"]
 mod encoder;
 
 use std::fs;
-use std::path::PathBuf;
 
+use data::test_data;
 use proptest::prelude::*;
 use stockade::select::locate::{Listing, decode};
 
 fn sample() -> Option<(Vec<u8>, Vec<u8>)> {
-    let data = std::env::var_os("STOCKADE_TESTDATA").map(PathBuf::from);
-    let data = data.unwrap_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../shared/testdata"));
-    let dir = data.join("vectors/locate");
-    if !dir.exists() {
-        eprintln!("SKIPPED: {} is missing (set STOCKADE_TESTDATA)", dir.display());
-        return None;
-    }
+    let dir = test_data("vectors/locate")?;
     Some((fs::read(dir.join("sample.db")).unwrap(), fs::read(dir.join("sample.list")).unwrap()))
 }
 

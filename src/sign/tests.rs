@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: ISC
 //! Files made with signify itself, real errata, and what neither must accept.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
 use base64ct::{Base64, Encoding};
 use ed25519_dalek::{Signer, SigningKey};
 
 use super::*;
+use crate::test_data::test_data;
 
 const NUMBER: &[u8] = b"12345678";
 
@@ -159,24 +160,13 @@ fn lists() {
     }
 }
 
-/// The shared test data, or nothing where they are missing.
-fn data(below: &str) -> Option<PathBuf> {
-    let dir = std::env::var_os("STOCKADE_TESTDATA").map(PathBuf::from);
-    let dir = dir.unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/testdata")).join(below);
-    if !dir.exists() {
-        eprintln!("SKIPPED: {} is missing (set STOCKADE_TESTDATA)", dir.display());
-        return None;
-    }
-    Some(dir)
-}
-
 fn read(path: impl AsRef<Path>) -> Vec<u8> {
     std::fs::read(&path).unwrap_or_else(|e| panic!("{}: {e}", path.as_ref().display()))
 }
 
 #[test]
 fn vectors_made_by_signify() {
-    let Some(dir) = data("vectors") else { return };
+    let Some(dir) = test_data("vectors") else { return };
     let file = |name: &str| read(dir.join(name));
     let plain = PublicKey::parse(&file("plain.pub")).unwrap();
     let locked = PublicKey::parse(&file("locked.pub")).unwrap();
@@ -199,7 +189,7 @@ fn vectors_made_by_signify() {
 
 #[test]
 fn real_errata() {
-    let Some(dir) = data("errata/5.8") else { return };
+    let Some(dir) = test_data("errata/5.8") else { return };
     let key = Path::new("/usr/share/signify-openbsd-keys/openbsd-58-base.pub");
     if !key.exists() {
         assert!(std::env::var_os("CI").is_none(), "{} is missing", key.display());

@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "each test program uses what it needs")]
 #![allow(clippy::print_stderr, reason = "a skipped test says so")]
 
+pub(crate) mod data;
 pub(crate) mod strike;
 
 use std::collections::HashMap;

@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: ISC
 //! Errata: the shapes that were published, and what must not be taken for one.
-#![allow(clippy::print_stderr, reason = "a skipped test says so")]
 
 use super::steps::{Facts, resolve};
 use super::*;
@@ -380,14 +379,8 @@ fn new_and_deleted_files_and_bare_diffs() {
 /// The ones that were published, if they are at hand.
 #[test]
 fn real_errata() {
-    let data = std::env::var_os("STOCKADE_TESTDATA").map(std::path::PathBuf::from);
-    let data = data.unwrap_or_else(|| concat!(env!("CARGO_MANIFEST_DIR"), "/../shared/testdata").into());
-    let dir = data.join("errata/5.8");
-    let Ok(entries) = std::fs::read_dir(&dir) else {
-        eprintln!("SKIPPED: there are no errata in {}", dir.display());
-        return;
-    };
-    let mut names: Vec<_> = entries.map(|entry| entry.unwrap().path()).collect();
+    let Some(dir) = crate::test_data::test_data("errata/5.8") else { return };
+    let mut names: Vec<_> = std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path()).collect();
     names.sort();
     let ssh = ["usr.bin/ssh: make obj", "usr.bin/ssh: make depend", "usr.bin/ssh: make", "usr.bin/ssh: make install"];
     let at = |dir: &str| ssh.map(|step| format!("/usr/src/{}", step.replace("usr.bin/ssh", dir))).to_vec();

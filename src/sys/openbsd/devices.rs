@@ -262,13 +262,8 @@ mod tests {
     /// Numbers, modes and groups are those of a table that was made from MAKEDEV of amd64 itself.
     #[test]
     fn the_table_is_that_of_makedev() {
-        let data = std::env::var_os("STOCKADE_TESTDATA").map(std::path::PathBuf::from);
-        let data = data.unwrap_or_else(|| concat!(env!("CARGO_MANIFEST_DIR"), "/../shared/testdata").into());
-        let path = data.join("tables/devices-amd64.tsv");
-        let Ok(table) = std::fs::read_to_string(&path) else {
-            eprintln!("SKIPPED: {} is missing (set STOCKADE_TESTDATA)", path.display());
-            return;
-        };
+        let Some(path) = crate::test_data::test_data("tables/devices-amd64.tsv") else { return };
+        let table = std::fs::read_to_string(path).unwrap();
         let groups =
             [("wheel", WHEEL), ("kmem", KMEM), ("operator", OPERATOR), ("_sndiop", SNDIOP), ("dialer", DIALER)];
         let mut expect = Vec::new();
