@@ -143,6 +143,16 @@ impl Error {
         self.0.path.as_deref()
     }
 
+    /// The same error of a path that is meant below `root`.
+    #[must_use]
+    pub fn below(mut self, root: &[u8]) -> Error {
+        if let Some(path) = &mut self.0.path {
+            let rest = path.strip_prefix(b"/").unwrap_or(path);
+            *path = if rest.is_empty() { root.to_vec() } else { [root, b"/", rest].concat() };
+        }
+        self
+    }
+
     /// The system call that failed, if one did.
     pub fn operation(&self) -> Option<&'static str> {
         self.0.operation

@@ -3,6 +3,8 @@
 #![forbid(unsafe_code)]
 
 use std::collections::BTreeMap;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 
 use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::path::TreePath;
@@ -73,6 +75,16 @@ pub fn check(target: &Target, plan: &Plan, staged: &dyn Fn(&Change) -> bool) -> 
     checked.needs = needs.into_values().collect();
     checked.problems.extend(checked.needs.iter().filter_map(shortage));
     Ok(checked)
+}
+
+/// Refuses a plan with the first problem that [`check`] finds. If that is one of a filesystem, it names where that is: in
+/// the tree whose root is `root`.
+///
+/// # Errors
+/// The problem; as [`check`].
+pub fn refuse(target: &Target, plan: &Plan, staged: &dyn Fn(&Change) -> bool, root: &Path) -> Result<()> {
+    let Some(problem) = check(target, plan, staged)?.problems.into_iter().next() else { return Ok(()) };
+    Err(if problem.kind() == ErrorKind::NoSpace { problem.below(root.as_os_str().as_bytes()) } else { problem })
 }
 
 /// Bytes and inodes that a change takes while the old file is still there.

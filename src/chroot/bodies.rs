@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 use std::collections::HashMap;
+use std::path::Path;
 
 use super::compose::{Wanted, open_reach};
 use super::layer::{Brought, Content, Need, bring_archived, bring_files, bring_made};
@@ -19,17 +20,14 @@ use crate::watch::Watch;
 ///
 /// # Errors
 /// The first problem found, with its way out.
-pub(crate) fn check(target: &Target, plan: &Plan, wanted: &Wanted) -> Result<()> {
+pub(crate) fn check((target, root): (&Target, &Path), plan: &Plan, wanted: &Wanted) -> Result<()> {
     let staged = |change: &Change| {
         let Ok(at) = wanted.tree.index_of(change.path.as_bytes()) else { return false };
         let from = &wanted.from[at];
         let layer = &wanted.layers[from.layer as usize];
         change.needs_body() && matches!(layer, Content::Archive(archive) if archive.staged.contains_key(&from.path))
     };
-    match apply::check(target, plan, &staged)?.problems.into_iter().next() {
-        Some(problem) => Err(problem),
-        None => Ok(()),
-    }
+    apply::refuse(target, plan, &staged, root)
 }
 
 /// Stages every body that `plan` needs. Digests that become known on the way are filled in, in the plan and in the

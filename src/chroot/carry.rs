@@ -57,7 +57,7 @@ impl Decided<'_> {
     /// Fills a new root beside its name, syncs it and renames it in.
     pub(crate) fn new_root(&self, plan: &mut Plan, wanted: &mut Wanted, watch: &Watch) -> Result<()> {
         let shown = bytes(&self.place.root);
-        bodies::check(&self.work.target(&self.state.dir)?, plan, wanted).map_err(|e| e.at(shown))?;
+        bodies::check((&self.work.target(&self.state.dir)?, &self.place.root), plan, wanted)?;
         let slots = bodies::bring(plan, wanted, self.work, watch)?;
         let new = new_root(self.state)?;
         watch.begin("filling", plan.changes.len() as u64);
@@ -88,7 +88,7 @@ impl Decided<'_> {
         watch: &Watch,
     ) -> Result<()> {
         let target = self.work.target(root)?;
-        bodies::check(&target, plan, wanted)?;
+        bodies::check((&target, &self.place.root), plan, wanted)?;
         let slots = bodies::bring(plan, wanted, self.work, watch)?;
         let mut record = recorded::tree(&wanted.tree, known)?;
         let mut built = self.keyed()?;

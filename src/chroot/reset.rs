@@ -15,7 +15,7 @@ use super::carry::taking;
 use super::compose::{Composer, Inputs};
 use super::open::{Chroot, Locking};
 use super::origin::Origin;
-use super::place::{Home, bytes};
+use super::place::Home;
 use super::proof::{prove_root, prove_wanted};
 use super::work::Work;
 use super::{actions, bodies, mirror, recorded};
@@ -250,9 +250,7 @@ impl Job<'_> {
         let (root, state) = (&self.chroot.root, &self.chroot.state);
         let target = work.target(root)?;
         let staged = |change: &Change| slots.contains_key(&change.path);
-        if let Some(problem) = apply::check(&target, &plan, &staged)?.problems.into_iter().next() {
-            return Err(problem.at(bytes(&self.chroot.place.root)));
-        }
+        apply::refuse(&target, &plan, &staged, &self.chroot.place.root)?;
         let prepared = apply::prepare(&target, &[work.stage()?], plan, &mut taking(slots), watch)?;
         watch.check()?;
         // The record stands already: it is what the root becomes.

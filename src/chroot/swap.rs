@@ -52,7 +52,7 @@ impl Decided<'_> {
         watch: &Watch,
     ) -> Result<()> {
         let shown = bytes(&self.place.root);
-        bodies::check(&self.work.target(root)?, plan, wanted)?;
+        bodies::check((&self.work.target(root)?, &self.place.root), plan, wanted)?;
         let slots = bodies::bring(plan, wanted, self.work, watch)?;
         let new = new_root(self.state)?;
         let have = self.copy(root, &new, known.have, watch)?;

@@ -74,10 +74,7 @@ impl Change<'_> {
 
     /// Will the filesystems take it?
     pub(crate) fn check(&self, plan: &Plan) -> Result<()> {
-        match apply::check(&self.target()?, plan, &|_| false)?.problems.into_iter().next() {
-            None => Ok(()),
-            Some(problem) => Err(problem),
-        }
+        apply::refuse(&self.target()?, plan, &|_| false, &self.root.place.root)
     }
 
     /// Does something with a work space on each of the filesystems, of which nothing is left behind: but what an

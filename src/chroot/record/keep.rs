@@ -59,9 +59,7 @@ impl Recording {
     fn apply(&self, plan: &Plan, view: &Dir, record: &mut Tree, work: &Work<'_>, watch: &Watch) -> Result<()> {
         let (root, state) = (&self.chroot.root, &self.chroot.state);
         let target = work.target(root)?;
-        if let Some(problem) = apply::check(&target, plan, &|_| false)?.problems.into_iter().next() {
-            return Err(problem);
-        }
+        apply::refuse(&target, plan, &|_| false, &self.chroot.place.root)?;
         watch.begin("staging", plan.stats().bytes);
         let slots = stage(plan, view, work, watch)?;
         let prepared = apply::prepare(&target, &[work.stage()?], plan.clone(), &mut taking(slots), watch)?;
