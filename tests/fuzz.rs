@@ -225,7 +225,7 @@ fn patches() -> Vec<Vec<u8>> {
     let whole = Contents::new(head.clone(), diff(&Tree::default(), &tree));
     let bare = Contents::new(head, gone);
     let mut bundle = Vec::new();
-    write_bundle(&bare, &mut |_| unreachable!("nothing comes"), &mut bundle, &Default::default()).unwrap();
+    write_bundle(&bare, &mut |_| unreachable!("nothing comes"), (&mut bundle, b"out"), &Default::default()).unwrap();
     let listed = Listed::of(&whole, 7, Digest([2; 32]));
     let index = Index { counter: 1, date: 2, patches: [("a".to_owned(), listed)].into() };
     vec![whole.text(), bare.text(), index.text().into_bytes(), bundle]

@@ -242,7 +242,10 @@ fn where_there_is_no_room_nothing_is_changed() {
         truncate -s 12M img; mkfs.ext4 -qO ^has_journal img; mkdir mnt; mount -o loop img mnt; rmdir mnt/lost+found
         rsync -aHAX old/ mnt/; head -c 7000000 /dev/urandom > mnt/filler; cp -a mnt was
         if $STOCKADE patch apply --unsigned big.tgz --root ./mnt > said 2>&1; then exit 1; fi
-        grep -q 'and .* are free' said; grep -q 'hint: ' said
+        grep -q \"patch apply $PWD/mnt: it needs .* and .* are free\" said; grep -q 'hint: ' said
+        dd if=/dev/zero of=mnt/all bs=64k 2> /dev/null || true
+        if $STOCKADE patch diff old big --unsigned --name big -o mnt/big.tgz > said 2>&1; then exit 1; fi
+        grep -q 'mnt/big.tgz: .*No space left' said; test ! -e mnt/big.tgz; rm mnt/all; touch -r was mnt
         test -z \"$(rsync -aHAXcni --delete --modify-window=-1 was/ mnt/)\"",
     );
 }

@@ -5,6 +5,7 @@
 use std::collections::HashMap;
 use std::io::{self, BufReader, BufWriter, Read, Write};
 use std::ops::Range;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use flate2::Compression;
@@ -122,15 +123,16 @@ pub fn write<'a>(
     watch: &Watch,
 ) -> Result<()> {
     let mut new = New::create(file, 0o644)?;
+    let shown = file.as_os_str().as_bytes();
     match pen {
-        None => write_bundle(contents, source, BufWriter::new(new.file()), watch)?,
+        None => write_bundle(contents, source, (BufWriter::new(new.file()), shown), watch)?,
         Some(pen) => {
             let mut unsigned = Scratch::beside(file)?;
-            write_bundle(contents, source, BufWriter::new(&mut unsigned), watch)?;
-            let mut unsigned = BufReader::new(unsigned.rewound().on("seek", contents.head.name.as_bytes())?);
+            write_bundle(contents, source, (BufWriter::new(&mut unsigned), shown), watch)?;
+            let mut unsigned = BufReader::new(unsigned.rewound().on("seek", shown)?);
             let mut out = BufWriter::new(new.file());
             pen.sign_gzip(&mut unsigned, contents.head.date, &mut out)?;
-            out.flush().on("write", contents.head.name.as_bytes())?;
+            out.flush().on("write", shown)?;
         }
     }
     new.commit()

@@ -36,7 +36,11 @@ fn lock_packages(root: &Dir, locking: Locking) -> Result<Option<Held>> {
     if dir.find(path.name()).on("stat", &path)?.is_none_or(|stat| stat.kind != FileType::File) {
         return Ok(None);
     }
-    let file = dir.open_or_create(path.name(), 0o640).on("open", &path)?;
+    let opened = dir.open_or_create(path.name(), 0o640);
+    let denied = opened.as_ref().is_err_and(|error| error.kind() == std::io::ErrorKind::PermissionDenied);
+    let hint =
+        |error: Error| if denied { error.hint("only root patches what is root's: run it as root") } else { error };
+    let file = opened.on("open", &path).map_err(hint)?;
     let held = take_record_lock(file).on("lock", &path)?;
     let busy = || Error::new(ErrorKind::Locked, "the package manager is at work there").at(&path);
     held.map(Some).ok_or_else(|| busy().hint("wait for it to end"))

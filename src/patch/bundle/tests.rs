@@ -82,7 +82,7 @@ fn pack(contents: &Contents, store: &Store) -> Vec<u8> {
     let mut source = |member: &Member| -> Result<Box<dyn Read>> {
         Ok(Box::new(Cursor::new(store[&member.digest(contents).unwrap()].clone())))
     };
-    write_bundle(contents, &mut source, &mut out, &Watch::default()).unwrap();
+    write_bundle(contents, &mut source, (&mut out, b"out"), &Watch::default()).unwrap();
     out
 }
 

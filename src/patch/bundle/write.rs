@@ -21,17 +21,22 @@ pub(in crate::patch) const LEVEL: u32 = 6;
 /// Gives the body of a member.
 pub type Source<'a> = dyn FnMut(&Member) -> Result<Box<dyn Read + 'a>> + 'a;
 
-/// Writes a patch, not signed, to `out`. `source` is asked for each member that has a body, in their order. The same
+/// Writes a patch, not signed, to `out`, which errors call `shown`. `source` is asked for each member that has a body, in their order. The same
 /// manifest and bodies give the same bytes.
 ///
 /// # Errors
 /// [`ErrorKind::Unverified`] for a body that is not what the manifest says; errors of `source`; as write(2).
-pub fn write_bundle(contents: &Contents, source: &mut Source<'_>, out: impl Write, watch: &Watch) -> Result<()> {
+pub fn write_bundle(
+    contents: &Contents,
+    source: &mut Source<'_>,
+    (out, shown): (impl Write, &[u8]),
+    watch: &Watch,
+) -> Result<()> {
     let members = members(contents)?;
     watch.begin("packing", members.iter().map(|member| member.size).sum());
     let mut gzip = GzEncoder::new(out, Compression::new(LEVEL));
     let mut buffer = vec![0; 128 * 1024];
-    let written = |done: io::Result<()>| done.on("write", &contents.head.name);
+    let written = |done: io::Result<()>| done.on("write", shown);
     let text = contents.text();
     let path = manifest(&contents.head.name)?;
     written(gzip.write_all(&private(&path, 0o644, text.len() as u64, contents.head.date).blocks()))?;
@@ -40,7 +45,7 @@ pub fn write_bundle(contents: &Contents, source: &mut Source<'_>, out: impl Writ
     for member in &members {
         written(gzip.write_all(&member.header(contents)))?;
         if member.what != What::Bare {
-            let mut packer = Packer { contents, gzip: &mut gzip, buffer: &mut buffer, watch };
+            let mut packer = Packer { contents, gzip: (&mut gzip, shown), buffer: &mut buffer, watch };
             packer.copy(member, &mut *source(member)?)?;
         }
     }
@@ -51,7 +56,7 @@ pub fn write_bundle(contents: &Contents, source: &mut Source<'_>, out: impl Writ
 /// What packs one body after the other.
 struct Packer<'a, W: Write> {
     contents: &'a Contents,
-    gzip: &'a mut W,
+    gzip: (&'a mut W, &'a [u8]),
     buffer: &'a mut [u8],
     watch: &'a Watch,
 }
@@ -59,6 +64,7 @@ struct Packer<'a, W: Write> {
 impl<W: Write> Packer<'_, W> {
     fn copy(&mut self, member: &Member, from: &mut dyn Read) -> Result<()> {
         let Packer { contents, gzip, buffer, watch } = self;
+        let (gzip, shown) = (&mut *gzip.0, gzip.1);
         let path = &contents.entries[member.entry].change.path;
         let (mut hash, mut left) = (Sha256::new(), member.size);
         let changed = || Error::new(ErrorKind::Unverified, "its content is not what the manifest says").at(path);
@@ -69,13 +75,13 @@ impl<W: Write> Packer<'_, W> {
             }
             left = left.checked_sub(length as u64).ok_or_else(changed)?;
             hash.update(&buffer[..length]);
-            gzip.write_all(&buffer[..length]).on("write", &contents.head.name)?;
+            gzip.write_all(&buffer[..length]).on("write", shown)?;
             watch.count(0, length as u64)?;
         }
         let digest = Digest(hash.finalize().into());
         if left > 0 || member.digest(contents).is_some_and(|expected| expected != digest) {
             return Err(changed());
         }
-        gzip.write_all(&END[..padding(member.size)]).on("write", &contents.head.name)
+        gzip.write_all(&END[..padding(member.size)]).on("write", shown)
     }
 }
