@@ -19,7 +19,7 @@ use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::patch::check_name;
 use crate::patch::errata::steps::{Facts, Step};
 use crate::path::{TreePath, escape};
-use crate::recipe::{Net, Recipe};
+use crate::recipe::Recipe;
 use crate::session::{Command, Options, Status};
 use crate::sys::Stdin;
 
@@ -85,7 +85,7 @@ fn one(
 ) -> Result<Result<Exit, Status>> {
     let chroot = &recording.chroot;
     let recipe = chroot.recipe()?;
-    let options = options::options(&args.common.session, recipe.net == Net::None, || chroot.homes())?;
+    let options = options::options(&args.common.session, &recipe, || chroot.homes())?;
     let facts = recording.facts(job, args.kernel.as_deref())?;
     let steps = job.steps(&facts)?;
     let own = job.head(&facts);

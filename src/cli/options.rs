@@ -10,16 +10,15 @@ use std::time::Duration;
 use crate::cli::args::{HomeArg, NetArg, Session};
 use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::path::TreePath;
-use crate::recipe::Recipe;
+use crate::recipe::{Net, Recipe};
 use crate::session::{Command, Confine, Extra, HomeDir, Limits, Options};
 use crate::sys::{self, Calls};
 
-/// What the command line says. `offline` is the recipe's word on the network; `homes` makes the directory of private
-/// homes.
+/// What the command line says, and `recipe` where it says nothing; `homes` makes the directory of private homes.
 ///
 /// # Errors
 /// [`ErrorKind::Usage`] for a word that makes no sense.
-pub(super) fn options(args: &Session, offline: bool, homes: impl FnOnce() -> Result<PathBuf>) -> Result<Options> {
+pub(super) fn options(args: &Session, recipe: &Recipe, homes: impl FnOnce() -> Result<PathBuf>) -> Result<Options> {
     let tmpfs = args.tmpfs.iter().map(|dir| place(dir).map(Extra::Tmpfs));
     let binds = args.bind.iter().map(|words| bind(words));
     Ok(Options {
@@ -29,10 +28,11 @@ pub(super) fn options(args: &Session, offline: bool, homes: impl FnOnce() -> Res
             _ => Confine::Full,
         },
         setuid: args.setuid,
-        offline: args.net.map_or(offline, |net| net == NetArg::None),
+        offline: args.net.map_or(recipe.net == Net::None, |net| net == NetArg::None),
         read_only: false,
         ephemeral: false,
         keep: false,
+        own_run: recipe.closure.is_some(),
         hostname: args.hostname.clone(),
         mounts: tmpfs.chain(binds).collect::<Result<_>>()?,
         home: match args.home {

@@ -20,7 +20,6 @@ use crate::patch::Head;
 use crate::patch::accounts::{Account, User};
 use crate::path::escape;
 use crate::plan::Plan;
-use crate::recipe::Net;
 use crate::session::Status;
 use crate::watch::Watch;
 
@@ -72,7 +71,7 @@ fn record(recording: &Recording, (args, draft): (&Record, Option<Draft>), out: &
     let recipe = chroot.recipe()?;
     let session = &args.common.session;
     let command = options::command(&args.command, args.user.as_deref(), session, &recipe)?;
-    let options = options::options(session, recipe.net == Net::None, || chroot.homes())?;
+    let options = options::options(session, &recipe, || chroot.homes())?;
     let session = recording.session(&command, &options)?;
     out::limits(session.limits(), out.json);
     let outcome = recording.run(session, &options)?;

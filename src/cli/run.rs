@@ -5,20 +5,23 @@
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 
-use crate::chroot::clone;
-use crate::chroot::{Chroot, Home, Locking};
+use crate::chroot::{Chroot, Home, Locking, clone, closure};
 use crate::cli::args::{Inside, Run};
 use crate::cli::{Exit, options, out, progress};
 use crate::error::{IoContext, Result};
-use crate::recipe::Net;
 use crate::session::{self, Command, Entry, Options, Outcome, Status, ledger};
 use crate::sys::{Calls, Dir};
 
 pub(super) fn run(args: &Run) -> Result<Exit> {
     let home = Home::from_env()?;
     let locking = Locking { shared: true, wait: !args.lock.no_wait, verb: "run" };
-    let chroot = Chroot::open(&home, args.root.as_os_str(), locking)?;
+    let mut chroot = Chroot::open(&home, args.root.as_os_str(), locking)?;
     let recipe = chroot.recipe()?;
+    if recipe.closure.as_ref().is_some_and(|closure| !closure.clean.is_empty()) {
+        drop(chroot);
+        closure::before_session(&home, args.root.as_os_str())?;
+        chroot = Chroot::open(&home, args.root.as_os_str(), locking)?;
+    }
     let user = args.user.clone().or_else(options::caller);
     if args.user.as_deref() == Some("root") && options::is_bare() {
         out::warn("root inside is root outside: what configures the kernel and the network acts on the host");
@@ -28,7 +31,7 @@ pub(super) fn run(args: &Run) -> Result<Exit> {
         read_only: args.writes.read_only,
         ephemeral: args.writes.ephemeral,
         keep: args.writes.keep.is_some(),
-        ..options::options(&args.session, recipe.net == Net::None, || chroot.homes())?
+        ..options::options(&args.session, &recipe, || chroot.homes())?
     };
     options.mounts.extend(options::sockets(&recipe)?);
     if let Some(name) = &args.writes.keep {

@@ -29,6 +29,8 @@ pub struct Options {
     pub ephemeral: bool,
     /// As that, but what was written is there to be kept: see [`super::Outcome::kept`].
     pub keep: bool,
+    /// Its /run is what the root has there, and lasts: a jail has directories of its services in it.
+    pub own_run: bool,
     /// Its host name; none for the host's.
     pub hostname: Option<String>,
     /// What is mounted besides, in order.

@@ -28,6 +28,7 @@ pub(super) fn terms(options: &Options, account: &Account) -> Result<Terms> {
         hostname: options.hostname.clone().map(hostname).transpose()?,
         read_only: options.read_only,
         ephemeral: options.ephemeral || options.keep,
+        own_run: options.own_run && !options.read_only,
         ..Terms::default()
     };
     if let Some(bind) = home(&options.home, account)? {
@@ -49,19 +50,22 @@ fn push(terms: &mut Terms, to: &TreePath, what: Mounted) -> Result<()> {
     if to.is_root() {
         return Err(Error::new(ErrorKind::Usage, "nothing can be mounted on the root itself").at("/"));
     }
-    let ours = ours(&terms.mounts, to.as_bytes());
+    let ours = ours(terms, to.as_bytes());
     let place = CString::new(to.as_bytes()).map_err(|_| Error::new(ErrorKind::Usage, "holds a NUL byte").at(to))?;
     terms.mounts.push(Mounting { place, ours, what });
     Ok(())
 }
 
-/// How much of `path` leads to a filesystem that is made for the session: the last of `mounts` that covers it decides.
-fn ours(mounts: &[Mounting], path: &[u8]) -> usize {
+/// How much of `path` leads to a filesystem that is made for the session: the last mount that covers it decides.
+fn ours(terms: &Terms, path: &[u8]) -> usize {
     let covers = |above: &[u8]| path.strip_prefix(above).is_some_and(|rest| rest.first() == Some(&b'/'));
-    match mounts.iter().rev().find(|mounting| covers(mounting.place.to_bytes())) {
+    match terms.mounts.iter().rev().find(|mounting| covers(mounting.place.to_bytes())) {
         Some(Mounting { place, what: Mounted::Tmpfs, .. }) => place.to_bytes().len(),
         Some(_) => 0,
-        None => OURS.iter().find(|name| covers(name.as_bytes())).map_or(0, |name| name.len()),
+        None => {
+            let ours = |name: &&&str| covers(name.as_bytes()) && !(**name == "run" && terms.own_run);
+            OURS.iter().find(ours).map_or(0, |name| name.len())
+        }
     }
 }
 
@@ -127,10 +131,11 @@ mod tests {
             ("dev/kvm", 3),
             ("etc/x", 0),
         ] {
-            assert_eq!(ours(&terms.mounts, place.as_bytes()), ours_before, "{place}");
+            assert_eq!(ours(&terms, place.as_bytes()), ours_before, "{place}");
             push(&mut terms, &TreePath::new(place.as_bytes()).unwrap(), Mounted::Tmpfs).unwrap();
         }
         assert!(push(&mut terms, &TreePath::root(), Mounted::Tmpfs).is_err());
+        assert_eq!(ours(&Terms { own_run: true, ..Terms::default() }, b"run/a"), 0);
     }
 
     #[test]

@@ -26,6 +26,8 @@ pub struct Terms {
     pub rootless: bool,
     /// It writes to memory in front of the root, which is not changed.
     pub ephemeral: bool,
+    /// Its /run is what the root has there.
+    pub own_run: bool,
     /// Takes the root as it is with what was written to memory.
     pub keep: Option<Giver>,
     /// What else is mounted, in order.

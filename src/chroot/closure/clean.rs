@@ -2,14 +2,34 @@
 //! What services leave behind when they are killed: pid files and sockets that the next start would stumble over.
 #![forbid(unsafe_code)]
 
+use std::ffi::OsStr;
 use std::path::Path;
 
-use crate::chroot::place::bytes;
-use crate::error::{IoContext, Result};
+use crate::chroot::open::scan_root;
+use crate::chroot::place::{Home, bytes};
+use crate::chroot::{Chroot, Locking};
+use crate::error::{ErrorKind, IoContext, Result};
 use crate::path::PathSet;
 use crate::session;
 use crate::sys::Dir;
 use crate::tree::{Kind, Node, Tree};
+use crate::watch::Watch;
+
+/// Clears the chroot `name` before a session begins in it, unless one lives there or somebody works on it: then what is
+/// there is in use.
+///
+/// # Errors
+/// As opening and scanning it, and as unlink(2).
+pub fn before_session(home: &Home, name: &OsStr) -> Result<()> {
+    let locking = Locking { shared: false, wait: false, verb: "run" };
+    let chroot = match Chroot::open(home, name, locking) {
+        Err(error) if error.kind() == ErrorKind::Locked => return Ok(()),
+        chroot => chroot?,
+    };
+    let patterns = chroot.recipe()?.closure.map(|closure| closure.clean).unwrap_or_default();
+    let mut have = scan_root(&chroot.root, &Watch::default())?.tree;
+    clear((&chroot.place.root, &chroot.root), &patterns, &mut have)
+}
 
 /// Removes what `patterns` name of the root that `have` shows: files, sockets and FIFOs, by descriptor, and only while
 /// nothing runs inside. What was removed is taken out of `have`.

@@ -111,10 +111,14 @@ impl View<'_> {
         })
         .map_err(Stuck::new("mount", "sys"))?;
         let open = F::MOUNT_ATTR_NOSUID | F::MOUNT_ATTR_NODEV;
-        let run = maybe(root, c"run", |at| over(at, c"tmpfs", &[(c"mode", c"755")], open));
-        // Where /var/lock leads.
-        run.and_then(|run| run.map_or(Ok(()), |run| rustix::fs::mkdirat(run, c"lock", Mode::from_raw_mode(0o1777))))
+        if !self.terms.own_run {
+            let run = maybe(root, c"run", |at| over(at, c"tmpfs", &[(c"mode", c"755")], open));
+            // Where /var/lock leads.
+            run.and_then(|run| {
+                run.map_or(Ok(()), |run| rustix::fs::mkdirat(run, c"lock", Mode::from_raw_mode(0o1777)))
+            })
             .map_err(Stuck::new("mount", "run"))?;
+        }
         maybe(root, c"tmp", |at| over(at, c"tmpfs", &[(c"mode", c"1777")], open))
             .map_err(Stuck::new("mount", "tmp"))?;
         if !self.terms.confined {
