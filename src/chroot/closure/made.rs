@@ -19,7 +19,7 @@ use crate::tree::{Digest, Kind, Meta, Node, Time};
 const MAX_FILE: u64 = 16 << 20;
 
 /// Directories whose contents are the jail's own, besides those that policies name.
-pub(super) const OWN: [&str; 7] = ["tmp", "var/tmp", "run", "var/log", "root", "var/lib", "var/cache"];
+const OWN: [&str; 7] = ["tmp", "var/tmp", "run", "var/log", "root", "var/lib", "var/cache"];
 
 /// Directories of every jail: to write to, and to mount on.
 const DIRECTORIES: [(&str, u16); 8] = [
@@ -43,19 +43,28 @@ struct Maker<'a> {
     /// Paths that the closure brings: those are taken as they are.
     found: &'a closure::Closure,
     time: Time,
+    /// Directories whose contents are the jail's own.
+    own: BTreeSet<TreePath>,
 }
 
-/// The files and directories that a jail with these `nodes` gets, unless the closure brings them.
-pub(super) fn files(view: &View, wanted: &Closure, found: &closure::Closure, nodes: &[Node]) -> Result<Entries> {
+/// The files and directories that a jail with these `nodes` gets, unless the closure brings them; and which of the
+/// directories are for the jail itself to fill.
+pub(super) fn files(
+    view: &View,
+    wanted: &Closure,
+    found: &closure::Closure,
+    nodes: &[Node],
+) -> Result<(Entries, BTreeSet<TreePath>)> {
     // The same closure gives the same jail.
     let time = nodes.iter().filter(|node| !node.kind.is_dir()).map(|node| node.meta.mtime).max().unwrap_or_default();
-    let mut maker = Maker { entries: Vec::new(), found, time };
+    let own = OWN.iter().map(|own| TreePath::new(own.as_bytes())).collect::<Result<_>>()?;
+    let mut maker = Maker { entries: Vec::new(), found, time, own };
     let read = |path: &str| view.read(path.as_bytes(), MAX_FILE).map(Option::unwrap_or_default);
     let (accounts, groups) = (read("/etc/passwd")?, read("/etc/group")?);
     let users = users(&accounts, wanted, found, nodes)?;
-    let groups = groups_of(&users, &groups, nodes);
+    let known = groups_of(&users, &groups, nodes);
     maker.file("etc/passwd", "accounts", passwd(&users))?;
-    maker.file("etc/group", "accounts", groups)?;
+    maker.file("etc/group", "accounts", known)?;
     match wanted.host_nss {
         true => maker.host(view, "etc/nsswitch.conf")?,
         false => maker.file("etc/nsswitch.conf", "name services", NAME_SERVICES)?,
@@ -81,9 +90,11 @@ pub(super) fn files(view: &View, wanted: &Closure, found: &closure::Closure, nod
         let is_own = view.stat(&dir)?.is_some_and(|stat| stat.uid == user.uid);
         if home.depth() > 1 && is_own {
             maker.dir(&home.to_string(), (user.uid, user.gid), 0o755)?;
+            maker.own.insert(home);
         }
     }
-    Ok(maker.entries)
+    maker.temporary((&accounts, &groups))?;
+    Ok((maker.entries, maker.own))
 }
 
 impl Maker<'_> {
@@ -116,6 +127,21 @@ impl Maker<'_> {
         self.put(path, "a directory of every jail", mode, (Kind::Dir, Vec::new()))?;
         for (node, _) in &mut self.entries[before..] {
             (node.meta.uid, node.meta.gid) = (uid, gid);
+        }
+        Ok(())
+    }
+
+    /// The directories that services find made for them.
+    fn temporary(&mut self, (passwd, group): (&[u8], &[u8])) -> Result<()> {
+        for dir in &self.found.temporary {
+            let uid =
+                dir.user.parse().ok().or_else(|| accounts::find(passwd, dir.user.as_bytes()).map(|user| user.uid));
+            let gid = dir.group.parse().ok().or_else(|| accounts::group(group, dir.group.as_bytes()));
+            // An account that is not there owns nothing.
+            if let (Some(uid), Some(gid)) = (uid, gid) {
+                self.dir(&dir.path.to_string(), (uid, gid), dir.mode)?;
+                self.own.insert(dir.path.clone());
+            }
         }
         Ok(())
     }

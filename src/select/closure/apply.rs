@@ -9,10 +9,13 @@ use super::elf::Elf;
 use super::gather::{Gatherer, MAX_SCRIPT, Want};
 use super::policy::Policy;
 use super::view::absolute;
-use super::{Reason, hints, owners};
+use super::{Reason, hints, owners, tmpfiles};
 use crate::error::Result;
 use crate::path::{PathSet, TreePath};
 use crate::select::packages::dpkg::INFO;
+
+/// Where packages say what systemd shall make at boot.
+const TMPFILES: [&[u8]; 2] = [b"/usr/lib/tmpfiles.d/", b"/lib/tmpfiles.d/"];
 
 impl Gatherer<'_> {
     /// Adds what the policies want because of `path`.
@@ -113,6 +116,9 @@ impl Gatherer<'_> {
         let mut whole: Option<TreePath> = None;
         for line in self.owners.files(index) {
             let place = owners::place(line)?;
+            if TMPFILES.iter().any(|dir| line.starts_with(dir)) {
+                self.temporary(line)?;
+            }
             if !owned.covers(&place) || except.covers(&place) || whole.as_ref().is_some_and(|dir| place.is_within(dir))
             {
                 continue;
@@ -130,6 +136,16 @@ impl Gatherer<'_> {
                 None if found.end.as_ref().is_some_and(|(end, _)| self.secrets.covers(end)) => {}
                 None => drop(self.take(line, &want)?),
             }
+        }
+        Ok(())
+    }
+
+    /// The directories that systemd makes at boot for what is of a package.
+    fn temporary(&mut self, path: &[u8]) -> Result<()> {
+        let text = self.view.read(path, MAX_SCRIPT)?.unwrap_or_default();
+        for directory in tmpfiles::directories(&String::from_utf8_lossy(&text)) {
+            self.closure.users.insert(directory.user.clone());
+            self.closure.temporary.push(directory);
         }
         Ok(())
     }

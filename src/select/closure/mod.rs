@@ -18,6 +18,7 @@ pub mod owners;
 pub mod policy;
 pub mod script;
 pub mod search;
+pub mod tmpfiles;
 pub mod view;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -66,6 +67,8 @@ pub struct Closure {
     pub entries: BTreeMap<TreePath, Vec<Reason>>,
     /// Directories of which only the directory itself is wanted: their contents are made inside.
     pub own: BTreeSet<TreePath>,
+    /// Directories that services find made for them when they start.
+    pub temporary: Vec<tmpfiles::Temporary>,
     /// Accounts that the programs run as.
     pub users: BTreeSet<String>,
     /// Libraries, for the loader's cache: with `true` where their numbers begin with the most significant byte.
