@@ -19,7 +19,7 @@ use super::proof::{prove_root, prove_wanted};
 use super::state::State;
 use super::swap::may_swap;
 use super::work::Work;
-use super::{actions, closure, devices, doctor, guard, layers, mirror, recorded, recover};
+use super::{actions, closure, devices, doctor, guard, layers, mapped, mirror, recorded, recover};
 use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::path::TreePath;
 use crate::plan::Plan;
@@ -28,7 +28,7 @@ use crate::session;
 use crate::source::dir::fingerprint;
 use crate::sys::{Dir, Held};
 use crate::tree::diff::diff;
-use crate::tree::policy::{Left, Settled, settle};
+use crate::tree::policy::{Left, settle};
 use crate::tree::{Digest, Policy, Tree, Unknown};
 use crate::watch::Watch;
 
@@ -248,12 +248,11 @@ impl Job<'_> {
         if let (Some(state), Some(root)) = (self.state, root) {
             lasting::lay_over(&mut wanted, (state, root), (have, recorded.as_ref()), policy)?;
         }
-        let Settled { want, left } = settle(have, recorded.as_ref(), &wanted.tree, policy)?;
-        let mut plan = diff(have, &want);
+        let (left, mut plan, notes) = mapped::settled(root, (have, recorded.as_ref()), &wanted.tree, policy)?;
+        wanted.notes.extend(notes);
         let mut ran = self.built.actions.clone();
         ran.retain(|name, _| !actions::concerns(name, &plan));
         let due = actions::due(self.recipe, &wanted.tree, &ran).into_iter().map(|(name, _)| name).collect();
-        drop(want); // the plan says it all: a whole tree less to hold
         if !self.request.yes && !self.request.dry_run {
             may_remove(self.place, &plan, have.len())?;
         }
@@ -309,6 +308,9 @@ impl Job<'_> {
         watch: &Watch,
     ) -> Result<Option<Report>> {
         let Some(recorded) = &before.recorded else { return Ok(None) };
+        if recorded.nodes().iter().any(mapped::is_in_use) {
+            return Ok(None);
+        }
         let read = prove_root((root, &mut before.have), Some(recorded), recorded, &before.policy, watch)?;
         let settled = settle(&before.have, Some(recorded), recorded, &before.policy)?;
         let due = actions::due(self.recipe, recorded, &self.built.actions);

@@ -2,12 +2,16 @@
 //! `check`: what differs between a chroot and its manifest. Scan, compare, stop at the plan.
 #![forbid(unsafe_code)]
 
+use std::collections::BTreeMap;
+
 use super::closure::{Record, spare_own};
+use super::mapped;
 use super::open::Chroot;
 use super::proof::{prove_root, read_all};
 use crate::error::Result;
-use crate::path::PathSet;
+use crate::path::{PathSet, TreePath};
 use crate::plan::Plan;
+use crate::sys::Process;
 use crate::tree::diff::diff;
 use crate::tree::{Node, Policy, Tree, relink};
 use crate::watch::Watch;
@@ -21,6 +25,8 @@ pub struct Report {
     pub hashed: bool,
     /// How many files were read.
     pub read: usize,
+    /// Files that are there only for processes that have them mapped, and those processes.
+    pub in_use: BTreeMap<TreePath, Vec<Process>>,
     /// How many entries were compared.
     pub entries: usize,
 }
@@ -47,6 +53,7 @@ pub fn check(chroot: &Chroot, policy: &Policy, hash: bool, watch: &Watch) -> Res
         prove_root((&chroot.root, &mut have), Some(&recorded), &recorded, &silent, watch)?
     };
     let entries = have.len();
+    let in_use = mapped::recorded(&chroot.root, &recorded)?;
     let recorded = spoken_of(recorded, &silent)?;
     let have = spoken_of(have, &silent)?;
     let mut plan = diff(&recorded, &have);
@@ -55,7 +62,7 @@ pub fn check(chroot: &Chroot, policy: &Policy, hash: bool, watch: &Watch) -> Res
         (Some(before), Some(after)) => change.replace || !before.same_but_dir_time(after),
         _ => true,
     });
-    Ok(Report { plan, hashed: hash, read, entries })
+    Ok(Report { plan, hashed: hash, read, in_use, entries })
 }
 
 /// The tree without what `check` is silent about.

@@ -30,6 +30,7 @@ mod layers;
 pub mod list;
 mod login;
 pub mod made;
+mod mapped;
 mod mirror;
 mod needs;
 mod numbers;

@@ -11,6 +11,7 @@ use super::built::{Built, stat_archive};
 use super::carry::Known;
 use super::closure;
 use super::identity::{self, IDENTITY};
+use super::mapped;
 use super::numbers::{self, NUMBERS};
 use super::place::bytes;
 use super::sets::Sets;
@@ -203,6 +204,9 @@ pub(crate) fn tree(want: &Tree, known: &Known<'_>) -> Result<Tree> {
     let stays = |(path, why): &(TreePath, Left)| match why {
         _ if present.contains(path.as_bytes()) || !has_room(path) => None,
         Left::Stale | Left::Adopted => old?.get(path.as_bytes()).cloned(),
+        Left::Mapped => {
+            old?.get(path.as_bytes()).map(|was| Node { origin: Some(mapped::IN_USE.into()), ..was.clone() })
+        }
         Left::Unknown if adopt => {
             have.get(path.as_bytes()).map(|is| Node { origin: Some(ADOPTED.into()), ..is.clone() })
         }

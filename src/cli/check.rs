@@ -13,6 +13,8 @@ use crate::cli::out::Out;
 use crate::cli::progress::watched;
 use crate::cli::{Exit, json};
 use crate::error::Result;
+use crate::path::{TreePath, escape};
+use crate::sys::{Process, processes};
 
 pub(super) fn run(args: &Check, out: &mut Out) -> Result<Exit> {
     let home = Home::from_env()?;
@@ -25,11 +27,15 @@ pub(super) fn run(args: &Check, out: &mut Out) -> Result<Exit> {
     let policy = chroot.policy()?;
     let report = watched(args.json.json, |watch| check::check(&chroot, &policy, args.hash, watch))?;
     if out.json {
+        let process = |process: &Process| json!({ "pid": process.pid, "name": escape(&process.name) });
+        let row = |(path, users): (&TreePath, &Vec<Process>)| json!({ "path": json::path(path.as_bytes()), "processes": users.iter().map(process).collect::<Vec<_>>() });
+        let in_use: Vec<_> = report.in_use.iter().map(row).collect();
         out.value(&json!({
             "root": json::host_path(&chroot.place.root),
             "entries": report.entries,
             "hashed": report.hashed,
             "read": report.read,
+            "in_use": in_use,
             "changes": json::plan(&report.plan),
         }))?;
     } else {
@@ -54,6 +60,14 @@ fn lint(chroot: &Chroot, out: &mut Out) -> Result<Exit> {
 
 fn print(report: &Report, out: &mut Out) -> Result<()> {
     out.plan(&report.plan)?;
+    for (path, users) in &report.in_use {
+        match users.is_empty() {
+            true => {
+                out.line(format_args!("note: /{path}: no longer wanted, and no longer in use; a build removes it"))?
+            }
+            false => out.line(format_args!("note: /{path}: no longer wanted, but mapped by {}", processes(users)))?,
+        }
+    }
     let differ = json::shown(&report.plan).count();
     let how = if report.hashed { "by content" } else { "by stat" };
     match differ {

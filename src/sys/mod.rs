@@ -39,7 +39,7 @@ pub use guest::{Ended, Guest, Stuck, die_interrupted, expect_children};
 pub use handover::{Giver, Taker, handover};
 pub use ids::{Extent, IdMap};
 pub use lock::{Held, Lock, take_record_lock};
-pub use occupant::{Mapping, Occupant, Process};
+pub use occupant::{Mapping, Occupant, Process, processes};
 pub use plain::enter_plain;
 pub use platform::{
     Bind, Front, HAS_SESSIONS, HAS_XATTRS, HOLDING_FLAGS, HOST_RECIPE, LIBRARY_DIRS, LIBRARY_MINORS, MOUNT_DEV,

@@ -48,6 +48,11 @@ impl fmt::Display for Occupant {
     }
 }
 
+/// Processes, as people name them.
+pub fn processes(list: &[Process]) -> String {
+    list.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}
+
 /// Is the absolute path `path` below `root`?
 pub(super) fn is_below(path: &[u8], root: &[u8]) -> bool {
     let root = root.strip_suffix(b"/").unwrap_or(root);

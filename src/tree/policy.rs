@@ -2,7 +2,7 @@
 //! [`Policy`], and [`settle`], which puts it into the wanted tree so that [`super::diff`] stays two-way (decision E9).
 #![forbid(unsafe_code)]
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use crate::error::Result;
 use crate::path::{PathSet, TreePath};
@@ -33,6 +33,8 @@ pub struct Policy {
     pub edited: PathSet,
     /// Kept paths of which `check` says nothing: logs, caches, run-time state.
     pub volatile: PathSet,
+    /// Files that go as soon as no process uses them any more.
+    pub mapped: BTreeSet<TreePath>,
     /// Mount points in the root: kept, with all below them.
     pub mounts: PathSet,
     /// Paths made anew from what is there (accounts, caches): never judged as edited.
@@ -55,6 +57,8 @@ pub enum Left {
     Edited,
     /// No longer wanted, but changed since it was recorded.
     Stale,
+    /// No longer wanted, but a process uses it.
+    Mapped,
     /// A directory that has to stay because of what lies below it.
     InUse,
     /// There when the directory was adopted, and wanted by no source.
@@ -70,6 +74,7 @@ impl Left {
             Left::Unknown => "unknown",
             Left::Edited => "edited",
             Left::Stale => "stale but edited",
+            Left::Mapped => "in use",
             Left::InUse => "not empty",
             Left::Adopted => "adopted",
             Left::Blocked => "below an edited path",
@@ -177,6 +182,7 @@ impl Settler<'_> {
         let why = match self.was(&have.path) {
             // `adopt` promised to remove nothing; what it found was never ours.
             Some(was) if was.origin.as_deref() == Some(ADOPTED) => Left::Adopted,
+            Some(_) if self.policy.mapped.contains(&have.path) => Left::Mapped,
             Some(was) if have.same_but_dir_time(was) => return,
             Some(_) => Left::Stale,
             None if self.policy.unknown == Unknown::Remove => return,

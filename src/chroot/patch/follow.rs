@@ -208,5 +208,5 @@ fn restart_service(name: &str) -> Result<(), String> {
 pub(crate) fn in_use(plan: &Plan) -> Vec<Mapping> {
     let gone = plan.changes.iter().filter(|change| change.replace || change.after.is_none());
     let inodes: HashSet<u64> = gone.filter_map(|change| Some(change.before.as_ref()?.here?.ino)).collect();
-    if inodes.is_empty() { Vec::new() } else { sys::mappings(&inodes).unwrap_or_default() }
+    if inodes.is_empty() { Vec::new() } else { sys::mappings(&inodes, true).unwrap_or_default() }
 }

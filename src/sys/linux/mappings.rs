@@ -7,19 +7,20 @@ use std::io;
 
 use crate::sys::occupant::{Mapping, Process};
 
-/// Processes that have mapped a file which is no longer where it was, and whose inode is one of these. Other
-/// filesystems may have the same numbers: that it was moved away tells them apart, almost always.
+/// Processes that have mapped a file whose inode is one of these, and which is no longer where it was (`gone`), or still
+/// is. Other filesystems may have the same numbers: that it was moved away, or its path, tells them apart, almost always.
 ///
 /// # Errors
 /// If `/proc` cannot be read.
-pub fn mappings(inodes: &HashSet<u64>) -> io::Result<Vec<Mapping>> {
+pub fn mappings(inodes: &HashSet<u64>, gone: bool) -> io::Result<Vec<Mapping>> {
     let mut found = Vec::new();
     for entry in fs::read_dir("/proc")? {
         let entry = entry?;
         let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
         // It ended, or is none of ours.
         let Ok(maps) = fs::read(entry.path().join("maps")) else { continue };
-        let mut paths: Vec<Vec<u8>> = maps.split(|&b| b == b'\n').filter_map(|line| mapped(line, inodes)).collect();
+        let mut paths: Vec<Vec<u8>> =
+            maps.split(|&b| b == b'\n').filter_map(|line| mapped(line, inodes, gone)).collect();
         paths.sort();
         paths.dedup();
         if !paths.is_empty() {
@@ -30,11 +31,17 @@ pub fn mappings(inodes: &HashSet<u64>) -> io::Result<Vec<Mapping>> {
     Ok(found)
 }
 
-/// The path in a line `RANGE PERMISSIONS OFFSET DEVICE INODE PATH (deleted)`, if it is of one of `inodes`.
-fn mapped(line: &[u8], inodes: &HashSet<u64>) -> Option<Vec<u8>> {
+/// The path in a line `RANGE PERMISSIONS OFFSET DEVICE INODE PATH`, with ` (deleted)` after it where it is gone, if it
+/// is of one of `inodes`.
+fn mapped(line: &[u8], inodes: &HashSet<u64>, gone: bool) -> Option<Vec<u8>> {
     let mut words = line.splitn(6, |&b| b == b' ');
     let inode = std::str::from_utf8(words.nth(4)?).ok()?.parse().ok()?;
-    let path = words.next()?.trim_ascii_start().strip_suffix(b" (deleted)")?;
+    let path = words.next()?.trim_ascii_start();
+    let path = match (path.strip_suffix(b" (deleted)"), gone) {
+        (Some(path), true) => path,
+        (None, false) => path,
+        _ => return None,
+    };
     inodes.contains(&inode).then(|| path.to_vec())
 }
 
@@ -55,7 +62,10 @@ mod tests {
             (b"7f-80 rw-p 0000 00:00 0 ", None),
             (b"", None),
         ] {
-            assert_eq!(mapped(line, &inodes).as_deref(), expect);
+            assert_eq!(mapped(line, &inodes, true).as_deref(), expect);
         }
+        let there = b"7f-80 r-xp 0000 fe:00 42 /usr/lib/a.so";
+        assert_eq!(mapped(there, &inodes, false).as_deref(), Some(&b"/usr/lib/a.so"[..]));
+        assert_eq!(mapped(b"7f-80 r-xp 0000 fe:00 42 /a (deleted)", &inodes, false), None);
     }
 }

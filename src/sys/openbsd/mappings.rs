@@ -10,6 +10,6 @@ use crate::sys::occupant::Mapping;
 ///
 /// # Errors
 /// Never.
-pub fn mappings(_: &HashSet<u64>) -> io::Result<Vec<Mapping>> {
+pub fn mappings(_: &HashSet<u64>, _: bool) -> io::Result<Vec<Mapping>> {
     Ok(Vec::new())
 }
