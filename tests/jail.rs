@@ -17,7 +17,7 @@ fn mode(path: &Path) -> u32 {
 fn own_program(world: &World, soname: u32) {
     fs::create_dir_all(world.path("app")).unwrap();
     world.write("app/own.c", &format!("int own(void) {{ return {soname}; }}\n"));
-    let main = "int main(void) { printf(\"own %d\\n\", own()); return 0; }";
+    let main = "int main(int c, char **v) { (void)v; printf(\"own %d\\n\", own()); fflush(stdout); return c > 1 && getchar() < -1; }";
     world.write("app/prog.c", &format!("#include <stdio.h>\nint own(void);\n{main}\n"));
     let script = format!(
         "cd app; rm -f libown*; gcc -shared -fPIC -Wl,-soname,libown.so.{soname} -o libown.so.{soname}.0 own.c
@@ -109,6 +109,58 @@ fn it_follows_the_host_and_stays_whole_when_it_cannot() {
     assert!(said.status == Some(2) && said.out.contains("libown.so.2.0"), "{}", said.out);
     world.ok(&["build", "j"]);
     assert_eq!(runs(), "own 2\n");
+    world.assert_tidy();
+}
+
+/// A service that runs in the jail while the host is upgraded keeps its libraries, with their names, until it ends.
+#[test]
+fn old_libraries_stay_while_a_process_has_them_mapped() {
+    if !able(&["gcc"]) || !native("processes are asked what they have mapped") {
+        return;
+    }
+    let world = World::new();
+    own_program(&world, 1);
+    let prog = world.path("app/prog");
+    let prog = prog.to_str().unwrap();
+    world.ok(&["jail", "j", prog]);
+    let root = world.root("j");
+    let app = root.join(prog.strip_prefix('/').unwrap()).parent().unwrap().to_owned();
+    let library = world.path("app/libown.so.1.0");
+    let shown = library.to_str().unwrap();
+    // It waits for a line.
+    let mut service = std::process::Command::new("chroot");
+    service.arg(&root).arg(prog).arg("wait").stdin(std::process::Stdio::piped());
+    let mut service = service.stdout(std::process::Stdio::piped()).spawn().unwrap();
+    let mut first = String::new();
+    std::io::BufRead::read_line(&mut std::io::BufReader::new(service.stdout.take().unwrap()), &mut first).unwrap();
+    assert_eq!(first, "own 1\n");
+    let user = format!("prog (process {})", service.id());
+    own_program(&world, 2);
+    assert!(world.ok(&["build", "j", "--dry-run"]).contains(&user));
+    let said = world.run(&["build", "j"]);
+    assert_eq!(said.status, Some(0), "{said:?}");
+    assert!(
+        said.out.contains(&format!("{shown} is no longer wanted, and stays while {user} has it mapped")),
+        "{said:?}"
+    );
+    for name in ["libown.so.1", "libown.so.1.0", "libown.so.2", "libown.so.2.0"] {
+        assert!(app.join(name).exists(), "{name}");
+    }
+    let said = world.run(&["check", "j"]);
+    assert_eq!(said.status, Some(0), "{said:?}");
+    assert!(said.out.contains(&format!("note: {shown}: no longer wanted, but mapped by {user}")), "{said:?}");
+    let json: serde_json::Value = serde_json::from_str(&world.ok(&["check", "j", "--json"])).unwrap();
+    assert_eq!(json["in_use"][0]["processes"][0]["pid"], service.id());
+    assert_eq!(world.run(&["check", "j", "--host"]).status, Some(0));
+    world.ok(&["build", "j"]);
+    assert!(app.join("libown.so.1.0").exists());
+    drop(service.stdin.take());
+    service.wait().unwrap();
+    assert!(world.ok(&["check", "j"]).contains("no longer in use; a build removes it"));
+    world.ok(&["build", "j"]);
+    assert!(!app.join("libown.so.1").exists() && !app.join("libown.so.1.0").exists());
+    assert!(world.ok(&["build", "j"]).contains("nothing to do"));
+    assert!(!world.ok(&["check", "j"]).contains("note"));
     world.assert_tidy();
 }
 
@@ -270,6 +322,23 @@ fn a_jail_is_proved_linted_and_cleaned() {
     fs::write(root.join("run/x.sock"), "").unwrap();
     world.ok(&["build", "j"]);
     assert!(!root.join("run/x.pid").exists() && root.join("run/x.sock").exists());
+    // A session clears it as well, but not while another one is there; both see the jail's own /run.
+    if native("sessions are entered") {
+        fs::write(root.join("run/x.pid"), "1").unwrap();
+        let script = "test ! -e /run/x.pid && test -e /run/x.sock && echo 2 > /run/x.pid && read line";
+        let mut first = world.stockade(&["run", "j", "--", "/bin/sh", "-c", script]);
+        let mut first = first.stdin(std::process::Stdio::piped()).spawn().unwrap();
+        while fs::read(root.join("run/x.pid")).is_ok_and(|text| text != b"2\n") || !root.join("run/x.pid").exists() {
+            assert!(first.try_wait().unwrap().is_none(), "it ended");
+            std::thread::sleep(std::time::Duration::from_millis(10));
+        }
+        assert_eq!(world.ok(&["run", "j", "--", "/bin/cat", "/run/x.pid"]), "2\n");
+        std::io::Write::write_all(&mut first.stdin.take().unwrap(), b"end\n").unwrap();
+        assert!(first.wait().unwrap().success());
+        let said = world.run(&["run", "j", "--read-only", "--", "/bin/cat", "/run/x.sock"]);
+        assert!(said.err.contains("No such file"), "one that cannot write has an empty /run: {said:?}");
+        world.ok(&["build", "j"]);
+    }
     assert_eq!(world.ok(&["check", "j", "--lint"]), "");
     // Each kind of finding.
     let make = |path: &str, text: &str, mode: u32| {

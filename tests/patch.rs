@@ -848,7 +848,8 @@ fn packages_that_revert_a_patch_are_named() {
     let hooks: Vec<&str> = said.out.split('"').filter(|text| text.contains("stockade")).collect();
     let [command] = hooks[..] else { panic!("{said:?}") };
     assert!(command.contains(" patch check --quiet || true;"), "{command}");
-    let command = command.replace("check --quiet", "check --quiet --root ./root");
+    assert!(command.contains(" check --all --host --quiet || true;"), "{command}");
+    let command = command.replace("patch check --quiet", "patch check --quiet --root ./root");
     assert_eq!(world.sh(&command), "");
     world.sh("echo old > root/usr/bin/prog");
     assert!(world.sh(&command).starts_with("reverted: usr/bin/prog  (p-1)  of prog 1.2-3\n"));

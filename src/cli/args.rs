@@ -222,6 +222,12 @@ pub(super) struct Build {
     /// Make the change to a copy and exchange it with the chroot, which nobody may be in
     #[arg(long)]
     pub(super) swap: bool,
+    /// Bring every jail up to date with the host, instead of one chroot
+    #[arg(long, conflicts_with_all = ["root", "proot", "file", "from", "packages", "unsigned", "adopt", "swap"])]
+    pub(super) jails: bool,
+    /// Say nothing of what is up to date
+    #[arg(short, long)]
+    pub(super) quiet: bool,
     /// Show what would be done, and do nothing
     #[arg(short = 'n', long)]
     pub(super) dry_run: bool,
@@ -433,9 +439,12 @@ pub(super) struct Doctor {
     /// The chroot to look at; without it the machine alone
     #[arg(value_hint = ValueHint::DirPath)]
     pub(super) root: Option<PathBuf>,
-    /// Have apt say what a change of packages did to patches
+    /// Have apt say what a change of packages did to patches and jails
     #[arg(long, conflicts_with = "remove_hooks")]
     pub(super) install_hooks: bool,
+    /// Have apt bring the jails up to date, instead of only naming those that are not
+    #[arg(long, requires = "install_hooks")]
+    pub(super) refresh_jails: bool,
     /// Remove what --install-hooks wrote
     #[arg(long)]
     pub(super) remove_hooks: bool,

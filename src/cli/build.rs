@@ -10,7 +10,7 @@ use serde_json::json;
 use crate::chroot::Home;
 use crate::chroot::build::{self, Report, Request};
 use crate::cli::args::Build;
-use crate::cli::jail::prove;
+use crate::cli::jail::{prove, refresh};
 use crate::cli::out::{Out, shown};
 use crate::cli::progress::watched;
 use crate::cli::{Exit, json};
@@ -26,6 +26,9 @@ const MAX_NAMED: usize = 20;
 
 pub(super) fn run(args: &Build, out: &mut Out) -> Result<Exit> {
     let home = Home::from_env()?;
+    if args.jails {
+        return refresh::run(&home, args, out);
+    }
     let proot = args.proot.as_deref().map(proot::load).transpose()?;
     let told = !out.json && !args.print_recipe;
     for note in proot.iter().flat_map(|proot| &proot.notes).filter(|_| told) {
@@ -35,23 +38,31 @@ pub(super) fn run(args: &Build, out: &mut Out) -> Result<Exit> {
     if let (Some(proot), true) = (&proot, args.print_recipe) {
         return print_recipe(proot, out);
     }
-    carry_out(&home, &request, out)
+    carry_out(&home, &request, args.quiet, out)
 }
 
-/// Builds, and tells of it.
-pub(super) fn carry_out(home: &Home, request: &Request, out: &mut Out) -> Result<Exit> {
+/// Builds, and tells of it; `quiet` if there was nothing to do.
+pub(super) fn carry_out(home: &Home, request: &Request, quiet: bool, out: &mut Out) -> Result<Exit> {
     if !request.dry_run && prove::recipe(home, request, out)? == Exit::Differs {
         return Ok(Exit::Differs);
     }
     let report = watched(out.json, |watch| build::build(home, request, watch))?;
+    let idle = report.left.is_empty() && report.actions.is_empty() && json::shown(&report.plan).next().is_none();
+    if quiet && idle {
+        return Ok(Exit::Done);
+    }
     if out.json {
         out.value(&value(&report, request.dry_run))?;
     } else {
         print(&report, request.dry_run, out)?;
     }
-    // Unknown entries are left because the recipe says so; the others although it says otherwise.
-    let conflict = report.left.iter().any(|(_, why)| *why != Left::Unknown);
+    let conflict = report.left.iter().any(|(_, why)| is_conflict(*why));
     Ok(if conflict { Exit::Differs } else { Exit::Done })
+}
+
+/// Unknown entries are left because the recipe says so, mapped ones for now; the others although it says otherwise.
+fn is_conflict(why: Left) -> bool {
+    !matches!(why, Left::Unknown | Left::Mapped)
 }
 
 /// The recipe, with what it does differently as comments.
@@ -100,15 +111,16 @@ fn print(report: &Report, dry_run: bool, out: &mut Out) -> Result<()> {
     for note in &report.notes {
         out.line(format_args!("note: {}", escape(note.as_bytes())))?;
     }
-    let (unknown, left): (Vec<_>, Vec<_>) = report.left.iter().partition(|(_, why)| *why == Left::Unknown);
+    let unknown = report.left.iter().filter(|(_, why)| *why == Left::Unknown).count();
+    let left: Vec<_> = report.left.iter().filter(|(_, why)| is_conflict(*why)).collect();
     for (path, why) in left.iter().take(MAX_NAMED) {
         out.line(format_args!("left alone: {path}: {}", why.word()))?;
     }
     if left.len() > MAX_NAMED {
         out.line(format_args!("left alone: {} more; --json lists all", left.len() - MAX_NAMED))?;
     }
-    if !unknown.is_empty() {
-        out.line(format_args!("left alone: {} entries that no source brought", unknown.len()))?;
+    if unknown > 0 {
+        out.line(format_args!("left alone: {unknown} entries that no source brought"))?;
     }
     let root = shown(&report.root);
     if !report.actions.is_empty() {

@@ -33,7 +33,7 @@ fn hooks(args: &Doctor, out: &mut Out) -> Result<Exit> {
     let place = Place::find(&home, args.root.as_deref().unwrap_or(Path::new("/")).as_os_str())?;
     let (did, path) = if args.install_hooks {
         let program = own_program().on("readlink", "/proc/self/exe")?;
-        ("written", Some(hooks::install(&home, &place, &program)?))
+        ("written", Some(hooks::install(&home, &place, &program, args.refresh_jails)?))
     } else {
         ("removed", hooks::remove(&home, &place)?)
     };

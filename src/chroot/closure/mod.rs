@@ -32,6 +32,7 @@ use crate::sys::{Calls, Dir, Outside, change_clock};
 use crate::tree::{Kind, Node, Policy, Time, Tree};
 use crate::watch::Watch;
 
+pub use clean::before_session;
 pub(crate) use clean::clear;
 pub(crate) use record::{ASKED, REASONS, Record};
 pub(crate) use versions::VERSIONS;
@@ -76,7 +77,7 @@ pub(crate) fn select(calls: Calls, wanted: &Closure, watch: &Watch) -> Result<Se
     let mut nodes = nodes(&scan.tree, &found)?;
     let mut notes = found.notes.clone();
     strip(&mut nodes, wanted, &mut notes);
-    let made = made::files(&view, wanted, &found, &nodes)?;
+    let (made, own) = made::files(&view, wanted, &found, &nodes)?;
     date_directories(&mut nodes, &made);
     let mut reasons = found.entries;
     for (node, _) in &made {
@@ -86,7 +87,7 @@ pub(crate) fn select(calls: Calls, wanted: &Closure, watch: &Watch) -> Result<Se
     if !wanted.sockets.is_empty() {
         notes.extend(sockets(wanted));
     }
-    let own = found.own.into_iter().chain(made::OWN.iter().filter_map(|own| TreePath::new(own.as_bytes()).ok()));
+    let own = found.own.into_iter().chain(own);
     let files: HashSet<&[u8]> = nodes.iter().filter(|n| !n.kind.is_dir()).map(|n| n.path.as_bytes()).collect();
     let versions = versions::of(&root, &files)?;
     let record = Record { asked: view.asked(), own: own.collect(), since, graph: Graph { reasons }, versions };

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: ISC
-//! `doctor --install-hooks`: one file of apt's that looks, after packages changed, what that did to patches.
+//! `doctor --install-hooks`: one file of apt's that looks, after packages changed, what that did to patches and jails.
 //!
 //! The hook says what it finds and never changes how apt ends (decisions 25, 39).
 #![forbid(unsafe_code)]
@@ -20,18 +20,21 @@ const NAME: &str = "95stockade";
 /// How it begins.
 const FIRST: &str = "// Made by stockade doctor --install-hooks; gone with --remove-hooks.\n";
 /// What is run after packages changed, each whatever became of the one before. They say nothing while all is well.
-const COMMANDS: [&str; 1] = ["patch check --quiet"];
+const LOOK: [&str; 2] = ["patch check --quiet", "check --all --host --quiet"];
+/// The same, with jails brought up to date: one that somebody is in is left, and said.
+const REFRESH: [&str; 2] = ["patch check --quiet", "build --jails --quiet --no-wait"];
 
-/// Writes the hook into a root, to run `program` with `home`. Returns its path.
+/// Writes the hook into a root, to run `program` with `home`; jails are brought up to date, or only looked at. Returns its
+/// path.
 ///
 /// # Errors
 /// [`ErrorKind::Unsupported`] if there is no apt; [`ErrorKind::NotFound`] if the root does not have `program`,
 /// [`ErrorKind::Refused`] if others can change it; [`ErrorKind::BadInput`] for a path that apt and a shell would not take
 /// as it is.
-pub fn install(home: &Home, root: &Place, program: &Path) -> Result<PathBuf> {
+pub fn install(home: &Home, root: &Place, program: &Path, refresh: bool) -> Result<PathBuf> {
     let (program, at) = (plain(program)?, plain(&home.path)?);
     let run = |command: &&str| format!("STOCKADE_HOME={at} {program} {command} || true; ");
-    let commands: String = COMMANDS.iter().map(run).collect();
+    let commands: String = if refresh { REFRESH } else { LOOK }.iter().map(run).collect();
     let text = format!("{FIRST}DPkg::Post-Invoke {{ \"if test -x {program}; then {commands}fi\"; }};\n");
     let folder = folder(home, root)?;
     only_roots(&root.root, Path::new(program))?;

@@ -108,6 +108,9 @@ pub(in crate::cli) struct Check {
     /// All jails, instead of one
     #[arg(long, requires = "host")]
     pub(in crate::cli) all: bool,
+    /// Say nothing of jails that are as the host has them
+    #[arg(short, long, requires = "host")]
+    pub(in crate::cli) quiet: bool,
     #[command(flatten)]
     pub(in crate::cli) lock: Lock,
     #[command(flatten)]

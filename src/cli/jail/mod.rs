@@ -5,6 +5,7 @@
 pub(super) mod args;
 pub(super) mod graph;
 pub(super) mod prove;
+pub(super) mod refresh;
 pub(super) mod stale;
 
 use std::ffi::OsStr;
@@ -44,7 +45,7 @@ pub(super) fn run(args: &Jail, out: &mut Out) -> Result<Exit> {
         wait: !args.lock.no_wait,
         ..Request::default()
     };
-    build::carry_out(&home, &request, out)
+    build::carry_out(&home, &request, false, out)
 }
 
 /// What the command line wants.

@@ -12,7 +12,7 @@ use crate::chroot::closure::stale::{self, Stale};
 use crate::cli::out::{Out, shown};
 use crate::cli::progress::watched;
 use crate::cli::{Exit, json};
-use crate::error::Result;
+use crate::error::{ErrorKind, Result};
 
 pub(in crate::cli) fn run(home: &Home, args: &Check, out: &mut Out) -> Result<Exit> {
     let roots: Vec<PathBuf> = match &args.root {
@@ -24,6 +24,7 @@ pub(in crate::cli) fn run(home: &Home, args: &Check, out: &mut Out) -> Result<Ex
     for root in &roots {
         // One that cannot be looked at hides nothing of the others.
         match watched(out.json, |watch| stale::look(home, root.as_os_str(), !args.lock.no_wait, watch)) {
+            Ok(found) if found.is_empty() && args.quiet => {}
             Ok(found) if found.is_empty() && !out.json => {
                 out.line(format_args!("{}: as the host has it", shown(root)))?;
             }
@@ -33,7 +34,7 @@ pub(in crate::cli) fn run(home: &Home, args: &Check, out: &mut Out) -> Result<Ex
                 }
                 tell(root, &found, out, &mut values)?;
             }
-            Err(error) if args.all => {
+            Err(error) if args.all && error.kind() != ErrorKind::Cancelled => {
                 exit = Exit::Differs;
                 match out.json {
                     true => values.push(json!({ "root": json::host_path(root), "error": error.to_string() })),
