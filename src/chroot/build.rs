@@ -12,6 +12,7 @@ use super::built::{Built, Untouched};
 use super::carry::{Decided, Known};
 use super::closure::{Record, purpose, spare_own};
 use super::compose::{Composer, Inputs};
+use super::mapped::Sparing;
 use super::open::{policy_of, scan_root};
 use super::patch::lasting;
 use super::place::{Home, Place, bytes};
@@ -248,7 +249,7 @@ impl Job<'_> {
         if let (Some(state), Some(root)) = (self.state, root) {
             lasting::lay_over(&mut wanted, (state, root), (have, recorded.as_ref()), policy)?;
         }
-        let (left, mut plan, notes) = mapped::settled(root, (have, recorded.as_ref()), &wanted.tree, policy)?;
+        let Sparing { left, mut plan, notes } = mapped::settled(root, (have, recorded.as_ref()), &wanted.tree, policy)?;
         wanted.notes.extend(notes);
         let mut ran = self.built.actions.clone();
         ran.retain(|name, _| !actions::concerns(name, &plan));

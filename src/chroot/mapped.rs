@@ -17,7 +17,17 @@ use crate::tree::{Kind, Node, Policy, Tree};
 /// The origin, in the record, of what is there for a process that uses it and for nothing else.
 pub(crate) const IN_USE: &str = "no longer wanted, but in use";
 
-/// [`settle`] and the plan that follows, without the removal of files that processes have mapped; with what to say.
+/// What became of a wanted tree.
+pub(crate) struct Sparing {
+    /// Entries left against it.
+    pub(crate) left: Vec<(TreePath, Left)>,
+    /// What is to be done.
+    pub(crate) plan: Plan,
+    /// What to say of it.
+    pub(crate) notes: Vec<String>,
+}
+
+/// [`settle`] and the plan that follows, without the removal of files that processes have mapped.
 ///
 /// # Errors
 /// As settling; as looking at the files that would go.
@@ -26,13 +36,13 @@ pub(crate) fn settled(
     (have, recorded): (&Tree, Option<&Tree>),
     want: &Tree,
     policy: &mut Policy,
-) -> Result<(Vec<(TreePath, Left)>, Plan, Vec<String>)> {
+) -> Result<Sparing> {
     let Settled { want: settled, left } = settle(have, recorded, want, policy)?;
     let plan = diff(have, &settled);
     let removed = plan.changes.iter().filter(|change| change.after.is_none()).map(|change| &change.path);
     let users = root.map(|root| users(root, removed)).transpose()?.unwrap_or_default();
     if users.is_empty() {
-        return Ok((left, plan, Vec::new()));
+        return Ok(Sparing { left, plan, notes: Vec::new() });
     }
     policy.mapped = users.keys().cloned().chain(links_to(&users, have, &plan)).collect();
     drop(settled);
@@ -48,7 +58,7 @@ pub(crate) fn settled(
             )
         })
         .collect();
-    Ok((left, diff(have, &settled), notes))
+    Ok(Sparing { left, plan: diff(have, &settled), notes })
 }
 
 /// Which of the recorded files are there only for processes, and for which: those without any can go.
@@ -78,22 +88,24 @@ fn is_file(node: &Node) -> bool {
 
 /// Who has mapped which of the files at `paths`. Whoever may not look finds nobody.
 fn users<'a>(root: &Dir, paths: impl Iterator<Item = &'a TreePath>) -> Result<BTreeMap<TreePath, Vec<Process>>> {
-    let mut files: BTreeMap<u64, &TreePath> = BTreeMap::new();
+    let (mut files, mut inodes) = (Vec::new(), HashSet::new());
     for path in paths {
         let parent = match root.walk_parent(path) {
             Err(error) if sys::is_stale(&error) => continue,
             parent => parent.on("open", path)?,
         };
         let stat = parent.find(path.name()).on("stat", path)?;
-        files.extend(stat.filter(|stat| stat.kind == sys::FileType::File).map(|stat| (stat.ino, path)));
+        if let Some(stat) = stat.filter(|stat| stat.kind == sys::FileType::File) {
+            inodes.insert(stat.ino);
+            files.push(path);
+        }
     }
     let mut users: BTreeMap<TreePath, Vec<Process>> = BTreeMap::new();
     if files.is_empty() {
         return Ok(users);
     }
-    let inodes: HashSet<u64> = files.keys().copied().collect();
     for mapping in sys::mappings(&inodes, false).unwrap_or_default() {
-        for path in files.values() {
+        for path in &files {
             // The number may be another filesystem's; the end of the path, from wherever it is looked at, is ours.
             let end = [b"/", path.as_bytes()].concat();
             if mapping.paths.iter().any(|mapped| mapped.ends_with(&end)) {
