@@ -189,7 +189,8 @@ pub fn patch(data: &[u8]) {
 /// What tells of libraries and interpreters is refused, or gives what a loader could use: bounded lists of names and
 /// absolute paths.
 pub fn loader(data: &[u8]) {
-    use stockade::select::closure::{cache, elf, hints, script};
+    use stockade::select::closure::{cache, hints, script};
+    use stockade::select::elf;
     if let Some(entries) = cache::read(data) {
         assert!(entries.iter().all(|entry| entry.path.starts_with(b"/") && !entry.name.is_empty()));
         assert!(entries.len() * 24 <= data.len());

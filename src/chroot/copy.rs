@@ -18,7 +18,7 @@ use super::work::Work;
 use crate::apply::{Means, Owners, copy_tree, remove_tree};
 use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::path::TreePath;
-use crate::select::elf::{self, Elf, Unmet};
+use crate::select::elf::{self, Object, Unmet};
 use crate::source::dir::{ScanOptions, scan, scan_paths};
 use crate::sys::{Dir, FileType, Stat};
 use crate::tree::resolve::{Resolved, resolve};
@@ -308,20 +308,22 @@ fn whole(path: &TreePath) -> Error {
 }
 
 /// The programs and libraries of `tree`, read where nobody else reaches them yet.
-fn programs(tree: &Tree, made: &Dir) -> Result<Vec<(TreePath, Elf)>> {
+fn programs(tree: &Tree, made: &Dir) -> Result<Vec<(TreePath, Object)>> {
     let mut programs = Vec::new();
     for node in tree.nodes().iter().filter(|node| matches!(node.kind, Kind::File { .. })) {
         let parent = made.walk_parent(&node.path).on("open", &node.path)?;
         let file = parent.open_regular(node.path.name()).on("open", &node.path)?;
-        programs.extend(file.and_then(elf::read).map(|elf| (node.path.clone(), elf)));
+        programs.extend(file.and_then(elf::read_object).map(|object| (node.path.clone(), object)));
     }
     Ok(programs)
 }
 
 /// What they need at `to`, where they are in a directory or alone, and the host does not have.
-fn unmet(programs: &[(TreePath, Elf)], to: &Path, alone: bool) -> Vec<(PathBuf, Unmet)> {
+fn unmet(programs: &[(TreePath, Object)], to: &Path, alone: bool) -> Vec<(PathBuf, Unmet)> {
     let place = |path: &TreePath| if alone { to.to_owned() } else { to.join(path.as_os_str()) };
-    let all = programs.iter().map(|(path, elf)| (place(path), elf));
-    all.flat_map(|(path, elf)| elf::unmet(elf, &path, &elf::HOST).into_iter().map(move |what| (path.clone(), what)))
-        .collect()
+    let all = programs.iter().map(|(path, object)| (place(path), object));
+    all.flat_map(|(path, object)| {
+        elf::unmet(object, &path, &elf::HOST).into_iter().map(move |what| (path.clone(), what))
+    })
+    .collect()
 }

@@ -85,7 +85,7 @@ impl<'a> View<'a> {
         let open = |path: &Path| self.open(path);
         let names = |path: &Path| self.names(path);
         let root = Root { open: &open, names: &names, minors: true };
-        open(path).and_then(elf::read).map(|program| elf::unmet(&program, path, &root)).unwrap_or_default()
+        open(path).and_then(elf::read_object).map(|program| elf::unmet(&program, path, &root)).unwrap_or_default()
     }
 }
 

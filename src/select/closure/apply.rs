@@ -5,13 +5,13 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
-use super::elf::Elf;
 use super::gather::{Gatherer, MAX_SCRIPT, Want};
 use super::policy::Policy;
 use super::view::absolute;
 use super::{Reason, hints, owners, tmpfiles};
 use crate::error::Result;
 use crate::path::{PathSet, TreePath};
+use crate::select::elf::Elf;
 use crate::select::packages::dpkg::INFO;
 
 /// Where packages say what systemd shall make at boot.

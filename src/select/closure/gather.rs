@@ -5,7 +5,6 @@
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::rc::Rc;
 
-use super::elf::Machine;
 use super::owners::{Lists, Owners};
 use super::policy::{self, Policy};
 use super::search::{Loader, Search};
@@ -13,6 +12,7 @@ use super::view::{View, absolute};
 use super::{Closure, Reason, Request};
 use crate::error::{Error, ErrorKind, Result};
 use crate::path::{PathSet, TreePath, escape};
+use crate::select::elf::Machine;
 use crate::select::packages::{MERGED, SECRETS};
 use crate::sys::FileType;
 use crate::watch::Watch;

@@ -6,13 +6,13 @@ use std::collections::{HashMap, VecDeque};
 use std::rc::Rc;
 
 use super::cache;
-use super::elf::Elf;
 use super::gather::{Gatherer, Task, Want, is_more};
 use super::search::{Loader, Object};
 use super::view::absolute;
 use super::{Reason, hints};
 use crate::error::Result;
 use crate::path::{TreePath, escape};
+use crate::select::elf::{Elf, Late};
 
 /// The longest list of libraries to preload, in bytes.
 const MAX_PRELOAD: u64 = 64 << 10;
@@ -109,7 +109,7 @@ impl Gatherer<'_> {
     }
 
     /// Adds the first library there is of those that `object` says it loads later.
-    fn late_of(&mut self, object: &Object, late: &super::elf::Late, loader: Loader, want: &Want) -> Result<()> {
+    fn late_of(&mut self, object: &Object, late: &Late, loader: Loader, want: &Want) -> Result<()> {
         let what = if late.feature.is_empty() { String::new() } else { format!(" for {}", late.feature) };
         for name in &late.soname {
             if let Some(library) = self.search.library(name.as_bytes(), object, loader)? {

@@ -7,7 +7,6 @@
 
 mod apply;
 pub mod cache;
-pub mod elf;
 mod gather;
 pub mod graph;
 pub mod hints;

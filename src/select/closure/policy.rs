@@ -4,10 +4,10 @@
 
 use serde::Deserialize;
 
-use super::elf::Machine;
 use super::search::triples;
 use crate::error::{Error, ErrorKind, Result};
 use crate::path::{PathSet, TreePath};
+use crate::select::elf::Machine;
 
 /// The data files in the program, by name.
 pub const EMBEDDED: [(&str, &str); 6] = [

@@ -7,11 +7,11 @@ use std::collections::HashMap;
 use std::rc::Rc;
 
 use super::cache;
-use super::elf::{self, Elf, Machine};
 use super::hints;
 use super::view::{View, below};
 use crate::error::Result;
 use crate::path::TreePath;
+use crate::select::elf::{self, Elf, Machine};
 
 /// Whose rules apply.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: ISC
 //! What a program needs to be loaded, and what of it the host lacks.
 //!
-//! The format is that of the System V ABI, with GNU's symbol versions: a program names its libraries (`DT_NEEDED`), and
-//! for each the versions that it uses (`.gnu.version_r`); a library lists the versions that it has (`.gnu.version_d`).
+//! With GNU's symbol versions, a program names for each of its libraries the versions that it uses (`.gnu.version_r`), and
+//! a library those that it has (`.gnu.version_d`).
 #![forbid(unsafe_code)]
 
 use std::ffi::{OsStr, OsString};
@@ -11,32 +11,26 @@ use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use object::elf::{DT_NEEDED, DT_RPATH, DT_RUNPATH, FileHeader32, FileHeader64};
-use object::read::elf::{Dynamic, FileHeader, ProgramHeader, SectionTable};
+use object::elf::{FileHeader32, FileHeader64};
+use object::read::elf::{FileHeader, SectionTable};
 use object::read::{ReadCache, ReadRef, StringTable};
 use object::{Endianness, FileKind};
 
+use super::Elf;
 use crate::path::escape;
 use crate::sys::{self, Calls, Dir};
 
 /// A larger file is not looked at: tables in it may be as large.
 const MAX_SIZE: u64 = 1 << 30;
-/// No table of a real program has more entries, and no name in it is longer.
+/// No table of versions has more entries.
 const MAX_ENTRIES: usize = 4096;
 /// No list of directories is longer, in bytes.
 const MAX_LIST: u64 = 1 << 20;
 
-/// What matters of an ELF file.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub struct Elf {
-    /// 64 or 32 bits, byte order and machine: a library must be alike.
-    kind: (bool, bool, u16),
-    /// The program that loads it.
-    interpreter: Option<Vec<u8>>,
-    /// Libraries, by soname.
-    needed: Vec<Vec<u8>>,
-    /// Directories of its own in which they are looked for.
-    search: Vec<Vec<u8>>,
+/// An ELF file with its symbol versions.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Object {
+    elf: Elf,
     /// Versions that it uses: library, version.
     uses: Vec<(Vec<u8>, Vec<u8>)>,
     /// Versions that it has.
@@ -75,92 +69,71 @@ impl std::fmt::Display for Unmet {
 }
 
 /// Reads an ELF file. None: it is something else, or damaged; nothing would load it then.
-pub fn read(file: File) -> Option<Elf> {
+pub fn read(file: File) -> Option<Object> {
     let size = file.metadata().ok()?.len();
     let data = ReadCache::new(file);
     match FileKind::parse(&data).ok().filter(|_| size <= MAX_SIZE)? {
-        FileKind::Elf64 => parse::<FileHeader64<Endianness>, _>(&data),
-        FileKind::Elf32 => parse::<FileHeader32<Endianness>, _>(&data),
+        FileKind::Elf64 => object::<FileHeader64<Endianness>, _>(&data),
+        FileKind::Elf32 => object::<FileHeader32<Endianness>, _>(&data),
         _ => None,
     }
 }
 
-fn parse<'data, H, R>(data: R) -> Option<Elf>
+fn object<'data, H, R>(data: R) -> Option<Object>
 where
     H: FileHeader<Endian = Endianness>,
     R: ReadRef<'data>,
 {
+    let elf = super::parse::<H, R>(data)?;
     let header = H::parse(data).ok()?;
     let endian = header.endian().ok()?;
-    let big = endian == Endianness::Big;
-    let mut elf = Elf { kind: (header.is_class_64(), big, header.e_machine(endian).0), ..Elf::default() };
-    for segment in header.program_headers(endian, data).ok()? {
-        if let Some(path) = segment.interpreter(endian, data).ok()? {
-            elf.interpreter = Some(path.to_vec());
-        }
-    }
     let sections = header.sections(endian, data).ok()?;
-    let dynamic = sections.dynamic_table(endian, data).ok()?;
-    for entry in dynamic.iter().take(MAX_ENTRIES) {
-        let text = |entry: Dynamic| dynamic.string(entry).ok().filter(|name| name.len() < MAX_ENTRIES);
-        match entry.tag {
-            DT_NEEDED => elf.needed.push(text(entry)?.to_vec()),
-            DT_RPATH | DT_RUNPATH => elf.search.extend(text(entry)?.split(|&b| b == b':').map(<[u8]>::to_vec)),
-            _ => {}
-        }
-    }
-    versions_used(&mut elf, &sections, endian, data)?;
-    versions_had(&mut elf, &sections, endian, data)?;
-    Some(elf)
+    let uses = versions_used(&sections, endian, data)?;
+    let has = versions_had(&sections, endian, data)?;
+    Some(Object { elf, uses, has })
 }
 
 fn versions_used<'data, H, R>(
-    elf: &mut Elf,
     sections: &SectionTable<'data, H, R>,
     endian: Endianness,
     data: R,
-) -> Option<()>
+) -> Option<Vec<(Vec<u8>, Vec<u8>)>>
 where
     H: FileHeader<Endian = Endianness>,
     R: ReadRef<'data>,
 {
-    let Some((mut libraries, link)) = sections.gnu_verneed(endian, data).ok()? else { return Some(()) };
+    let Some((mut libraries, link)) = sections.gnu_verneed(endian, data).ok()? else { return Some(Vec::new()) };
     let strings: StringTable<'data, R> = sections.strings(endian, data, link).ok()?;
-    let mut left = MAX_ENTRIES;
+    let (mut found, mut left) = (Vec::new(), MAX_ENTRIES);
     while let Some((library, mut versions)) = libraries.next().ok()? {
         let name = library.file(endian, strings).ok()?;
         while let Some(version) = versions.next().ok()? {
             left = left.checked_sub(1)?;
             // Weak versions are for symbols that the program can do without.
             if version.vna_flags.get(endian) & object::elf::VER_FLG_WEAK == Default::default() {
-                elf.uses.push((name.to_vec(), version.name(endian, strings).ok()?.to_vec()));
+                found.push((name.to_vec(), version.name(endian, strings).ok()?.to_vec()));
             }
         }
     }
-    Some(())
+    Some(found)
 }
 
-fn versions_had<'data, H, R>(
-    elf: &mut Elf,
-    sections: &SectionTable<'data, H, R>,
-    endian: Endianness,
-    data: R,
-) -> Option<()>
+fn versions_had<'data, H, R>(sections: &SectionTable<'data, H, R>, endian: Endianness, data: R) -> Option<Vec<Vec<u8>>>
 where
     H: FileHeader<Endian = Endianness>,
     R: ReadRef<'data>,
 {
-    let Some((mut versions, link)) = sections.gnu_verdef(endian, data).ok()? else { return Some(()) };
+    let Some((mut versions, link)) = sections.gnu_verdef(endian, data).ok()? else { return Some(Vec::new()) };
     let strings: StringTable<'data, R> = sections.strings(endian, data, link).ok()?;
-    let mut left = MAX_ENTRIES;
+    let (mut found, mut left) = (Vec::new(), MAX_ENTRIES);
     while let Some((_, mut names)) = versions.next().ok()? {
         left = left.checked_sub(1)?;
         // The first name is the version's own, further ones are those that it continues.
         if let Some(name) = names.next().ok()? {
-            elf.has.push(name.name(endian, strings).ok()?.to_vec());
+            found.push(name.name(endian, strings).ok()?.to_vec());
         }
     }
-    Some(())
+    Some(found)
 }
 
 /// Where what a program needs is looked for.
@@ -182,7 +155,8 @@ pub const HOST: Root<'static> = Root {
 };
 
 /// What the program at `path` of `root` needs and the root does not have.
-pub fn unmet(elf: &Elf, path: &Path, root: &Root<'_>) -> Vec<Unmet> {
+pub fn unmet(object: &Object, path: &Path, root: &Root<'_>) -> Vec<Unmet> {
+    let Object { elf, uses, .. } = object;
     let mut unmet = Vec::new();
     let there = |at: &&Vec<u8>| (root.open)(Path::new(OsStr::from_bytes(at))).is_some();
     unmet.extend(elf.interpreter.iter().filter(|at| !there(at)).cloned().map(Unmet::Interpreter));
@@ -193,7 +167,7 @@ pub fn unmet(elf: &Elf, path: &Path, root: &Root<'_>) -> Vec<Unmet> {
             continue;
         };
         // A library without any versions is taken for one that has them all, as ld.so does.
-        let used = elf.uses.iter().filter(|(of, version)| of == name && !library.has.contains(version));
+        let used = uses.iter().filter(|(of, version)| of == name && !library.has.contains(version));
         let lacking = used.filter(|_| !library.has.is_empty());
         unmet.extend(lacking.map(|(library, version)| Unmet::Version {
             library: library.clone(),
@@ -208,7 +182,8 @@ impl Root<'_> {
     /// Where the libraries of `elf`, a program at `path`, are looked for.
     fn directories(&self, elf: &Elf, path: &Path) -> Vec<PathBuf> {
         let origin = path.parent().unwrap_or(Path::new("/"));
-        let own = elf.search.iter().filter(|dir| !dir.is_empty()).map(|dir| {
+        let search = elf.runpath.as_ref().unwrap_or(&elf.rpath);
+        let own = search.iter().filter(|dir| !dir.is_empty()).map(|dir| {
             let rest = [&b"$ORIGIN"[..], b"${ORIGIN}"].iter().find_map(|word| dir.strip_prefix(*word));
             match rest {
                 Some(rest) => origin.join(OsStr::from_bytes(rest.strip_prefix(b"/").unwrap_or(rest))),
@@ -256,10 +231,10 @@ impl Root<'_> {
     }
 
     /// The first library of this name that `elf` could be loaded with.
-    fn find(&self, elf: &Elf, name: &[u8], dirs: &[PathBuf]) -> Option<(PathBuf, Elf)> {
+    fn find(&self, elf: &Elf, name: &[u8], dirs: &[PathBuf]) -> Option<(PathBuf, Object)> {
         let fitting = |at: PathBuf| {
             let library = read((self.open)(&at)?)?;
-            (library.kind == elf.kind).then_some((at, library))
+            (library.elf.machine == elf.machine).then_some((at, library))
         };
         let name = OsStr::from_bytes(name);
         dirs.iter().find_map(|dir| fitting(dir.join(name)).or_else(|| self.newer_minor(dir, name).and_then(fitting)))
@@ -296,7 +271,7 @@ mod tests {
 
     use super::*;
 
-    fn of(bytes: &[u8]) -> Option<Elf> {
+    fn of(bytes: &[u8]) -> Option<Object> {
         let mut file = tempfile::tempfile().unwrap();
         file.write_all(bytes).unwrap();
         read(file)
@@ -310,11 +285,11 @@ mod tests {
 
     #[test]
     fn a_program_of_the_host_finds_all_it_needs_there() {
-        let elf = of(&own()).unwrap();
-        assert!(elf.interpreter.is_some() && !elf.needed.is_empty(), "{elf:?}");
-        assert_eq!(unmet(&elf, Path::new("/bin/sh"), &HOST), []);
-        let strange =
-            Elf { needed: vec![b"libnone.so.1".to_vec()], interpreter: Some(b"/lib/ld-none".to_vec()), ..elf };
+        let mut strange = of(&own()).unwrap();
+        assert!(!strange.uses.is_empty() && !strange.elf.needed.is_empty(), "{strange:?}");
+        assert_eq!(unmet(&strange, Path::new("/bin/sh"), &HOST), []);
+        strange.elf.needed = vec![b"libnone.so.1".to_vec()];
+        strange.elf.interpreter = Some(b"/lib/ld-none".to_vec());
         let lacking: Vec<String> =
             unmet(&strange, Path::new("/bin/sh"), &HOST).iter().map(ToString::to_string).collect();
         assert_eq!(lacking, ["needs /lib/ld-none, which the host lacks", "needs libnone.so.1, which the host lacks"]);

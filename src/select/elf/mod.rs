@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: ISC
-//! What a program's loader reads of an ELF file: program headers and the dynamic segment. Sections may be stripped, and
-//! no loader looks at them.
+//! What a program's loader reads of an ELF file (System V ABI): program headers and the dynamic segment. Sections may be
+//! stripped, and no loader looks at them.
 #![forbid(unsafe_code)]
+
+mod unmet;
 
 use std::fs::File;
 
@@ -13,6 +15,10 @@ use object::read::elf::{Dyn, FileHeader, ProgramHeader};
 use object::read::{ReadCache, ReadRef};
 use object::{Endianness, FileKind};
 use serde::Deserialize;
+
+/// Reads an ELF file with its symbol versions: see [`unmet`].
+pub use unmet::read as read_object;
+pub use unmet::{HOST, Object, Root, Unmet, unmet};
 
 /// No list in a real program has more entries, and no name in it is longer.
 const MAX_ENTRIES: usize = 4096;
