@@ -513,3 +513,35 @@ fn a_configuration_of_proot_is_built() {
     world.refused(&["build", "--proot", "bad.conf"], &["bad.conf", "line 1", "did you mean `chroot`"]);
     world.assert_tidy();
 }
+
+#[test]
+fn a_snapshot_inside_the_chroot_is_kept() {
+    if !able(&TOOLS) {
+        return;
+    }
+    let world = release();
+    world.sh("mkdir -m 700 home");
+    let conf = |snapshot: &str| {
+        let at = world.path("home");
+        let (home, snapshot) = (at.display(), world.path(snapshot));
+        let text = format!(
+            "chroot = {home}/b0\nsnapshot = {}\nactions = trusted_snapshot -devs -resolv\nextra=/proc\n",
+            snapshot.display()
+        );
+        world.write("proot.conf", &text);
+    };
+    conf("sets");
+    world.ok(&["build", "--proot", "proot.conf"]);
+    // What was fetched into the chroot is still there when it was built of that, and when it is built again.
+    snapshot(&world);
+    world.sh("mkdir home/b0/snap; cp sets/*77.tgz sets/SHA256.sig home/b0/snap; echo x > home/b0/unknown");
+    conf("home/b0/snap");
+    for command in [&["build", "--proot", "proot.conf"][..], &["build", "b0"], &["reset", "b0", "--yes"]] {
+        let said = world.run(command);
+        assert!(matches!(said.status, Some(0 | 2)), "{said:?}");
+        world.sh("for f in sets/*77.tgz sets/SHA256.sig; do cmp $f home/b0/snap/${f#*/}; done");
+    }
+    assert!(!world.root("b0").join("unknown").exists() && world.root("b0").join("usr/lib/libc.so.100.2").exists());
+    assert!(world.ok(&["build", "b0"]).contains("nothing to do"));
+    world.assert_tidy();
+}

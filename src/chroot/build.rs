@@ -20,7 +20,7 @@ use super::proof::{prove_root, prove_wanted};
 use super::state::State;
 use super::swap::may_swap;
 use super::work::Work;
-use super::{actions, closure, devices, doctor, guard, layers, mapped, mirror, recorded, recover};
+use super::{actions, closure, devices, doctor, guard, inside, layers, mapped, mirror, recorded, recover};
 use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::path::TreePath;
 use crate::plan::Plan;
@@ -290,6 +290,7 @@ impl Job<'_> {
     /// The root as it is, what was recorded of it, and the policy with its mounts.
     fn look(&self, root: Option<&Dir>, watch: &Watch) -> Result<Before> {
         let mut policy = policy_of(self.recipe)?;
+        inside::sources_of(self.recipe, &self.place.root).into_iter().for_each(|path| policy.keep.insert(path));
         if self.request.adopt {
             policy.unknown = Unknown::Keep;
         }

@@ -25,6 +25,7 @@ mod guard;
 mod host;
 mod identity;
 mod ingest;
+mod inside;
 mod layer;
 mod layers;
 pub mod list;

@@ -10,7 +10,7 @@ use super::place::{Home, Place, bytes};
 use super::register;
 use super::sessions::LEDGER;
 use super::state::State;
-use super::{actions, devices, layers, login, recorded, recover, release};
+use super::{actions, devices, inside, layers, login, recorded, recover, release};
 use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::patch::STORE;
 use crate::path::{PathSet, TreePath, escape};
@@ -145,12 +145,15 @@ impl Chroot {
         recorded::remembered(&self.state)?.ok_or_else(none)
     }
 
-    /// The policy of its recipe, with what actions and accounts write.
+    /// The policy of its recipe, with what actions and accounts write, and the sources that lie in it.
     ///
     /// # Errors
     /// As [`Chroot::recipe`].
     pub fn policy(&self) -> Result<Policy> {
-        policy_of(&self.recipe()?)
+        let recipe = self.recipe()?;
+        let mut policy = policy_of(&recipe)?;
+        inside::sources_of(&recipe, &self.place.root).into_iter().for_each(|path| policy.keep.insert(path));
+        Ok(policy)
     }
 
     /// The directory in which its sessions are listed, made if it is missing.

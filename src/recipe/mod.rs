@@ -9,6 +9,7 @@ mod closure;
 mod fault;
 mod file;
 mod merge;
+mod named;
 pub mod proot;
 #[cfg(test)]
 mod tests;

@@ -323,10 +323,19 @@ impl Config {
         for path in self.list("preserve") {
             keep.push(values::tree_path(path)?);
         }
+        keep.extend(self.inside().into_iter().filter(|path| !path.is_root()));
         recipe.keep = keep.iter().map(|path| globset_escape(&path.to_string())).collect();
         recipe.keep.dedup();
         recipe.volatile = vec!["dev".to_owned(), "var/run".to_owned()];
         Ok(())
+    }
+
+    /// What of the host is named and lies inside the chroot.
+    fn inside(&self) -> Vec<TreePath> {
+        let Some(chroot) = self.get("chroot") else { return Vec::new() };
+        let named = ["snapshot", "srcroot", "mkconf_tail"].into_iter().filter_map(|name| self.get(name));
+        let below = named.filter_map(|path| Path::new(path).strip_prefix(chroot).ok());
+        below.filter_map(|path| TreePath::lenient(path.as_os_str().as_encoded_bytes()).ok()).collect()
     }
 
     fn directories(&self, recipe: &mut Recipe) -> Result<()> {
@@ -432,6 +441,7 @@ mod tests {
                 &["directory = \"/snap\"", "sets = [\"base\"]", "nested = [\"var/sysmerge/etc.tgz\"]"],
             ),
             ("snapshot=/s\nactions=trusted_snapshot", &["unsigned = true"]),
+            ("chroot=/b\nsnapshot=/b/tmp/s\nmkconf_tail=/b/tail", &["\"usr/ports\", \"tmp/s\", \"tail\"]"]),
             ("snapshot=https://x/y", &["directory = \"https://x/y\""]),
             ("PORTSDIR=/p", &["path = \"p/distfiles\"", "PORTSDIR = /p\nPORTS_PRIVSEP"]),
             ("DISTDIR=/d", &["path = \"d/build-stats\"", "DISTDIR = /d\nPORTS"]),
