@@ -79,6 +79,8 @@ pub(crate) struct Composer<'a> {
     notes: Vec<String>,
     archives: BTreeMap<PathBuf, Seen>,
     closure: Option<closure::Record>,
+    /// Directories of the recipe, and who owns all that sources bring below.
+    given: Vec<(TreePath, (u32, u32))>,
     /// The release of OpenBSD, as the recipe or the first source that knows says.
     release: Option<String>,
 }
@@ -120,6 +122,7 @@ impl<'a> Composer<'a> {
             notes: Vec::new(),
             archives: BTreeMap::new(),
             closure: None,
+            given: Vec::new(),
             release: recipe.release.clone(),
         })
     }
@@ -158,7 +161,8 @@ impl<'a> Composer<'a> {
                 self.without
             ));
         }
-        let (tree, from) = self.overlay.finish()?;
+        let (mut tree, from) = self.overlay.finish()?;
+        openbsd::give(&mut tree, &self.given);
         let (layers, notes, archives, closure) = (self.layers, self.notes, self.archives, self.closure);
         Ok(Wanted { tree, from, layers, notes, archives, closure })
     }
@@ -189,7 +193,7 @@ impl<'a> Composer<'a> {
     fn source(&mut self, source: &Source) -> Result<()> {
         match &source.origin {
             Origin::Archive { path, verify } => self.archive(path, verify.as_ref(), &source.into),
-            Origin::Directory(path) => self.directory(path, &source.into),
+            Origin::Directory { path, without } => self.directory((path, without), &source.into),
             Origin::Sets { .. } => match Sets::of(&source.origin)? {
                 Some(sets) => self.sets(&sets, &source.into),
                 None => Ok(()),
@@ -289,11 +293,11 @@ impl<'a> Composer<'a> {
         }
     }
 
-    /// A directory of the host, whole.
-    fn directory(&mut self, path: &Path, into: &TreePath) -> Result<()> {
+    /// A directory of the host, but for what the patterns `without` cover.
+    fn directory(&mut self, (path, without): (&Path, &[String]), into: &TreePath) -> Result<()> {
         let root = Dir::open(path, self.calls).on("open", bytes(path))?;
         self.watch.begin("scanning the source", 0);
-        let scan = scan(&root, &ScanOptions { xattrs: true, ..ScanOptions::default() }, self.watch);
+        let scan = scan(&root, &ScanOptions { xattrs: true, skip: PathSet::new(without)? }, self.watch);
         let scan = scan.map_err(|e| e.at(bytes(path)))?;
         for mount in &scan.mounts {
             self.notes.push(format!(

@@ -105,7 +105,7 @@ pub(crate) fn host_inputs(
                     hash.update(Sha256::digest(std::fs::read(file).on("read", bytes(file))?));
                 }
             }
-            Origin::Directory(path) => {
+            Origin::Directory { path, .. } => {
                 watch.begin("looking at the source", 0);
                 let Ok(directory) = Dir::open(path, calls) else { return Ok(HostInputs(None)) };
                 let Some(now) = fingerprint(&directory, watch)? else { return Ok(HostInputs(None)) };
@@ -135,7 +135,7 @@ pub(crate) fn key(recipe: &Recipe, built: &Built, anchor: &Dir, host: &HostInput
         let paths = match &source.origin {
             Origin::Archive { path, .. } => vec![path.clone()],
             Origin::Sets { .. } => Sets::of(&source.origin)?.map_or_else(Vec::new, |sets| sets.archives),
-            Origin::Directory(_) => continue,
+            Origin::Directory { .. } => continue,
             Origin::Listed { .. } | Origin::Packages { .. } => return Ok(None),
         };
         for path in paths {

@@ -133,6 +133,10 @@ pub(super) struct Source {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<super::Conffiles>")]
     pub(super) modified_conffiles: Option<Spanned<super::Conffiles>>,
+    /// Paths and globs in a directory that are left out, with all below them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<Vec<String>>")]
+    pub(super) without: Option<List>,
     /// The directory of the chroot that receives an archive or directory; its root where absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>")]
@@ -285,6 +289,9 @@ pub(super) struct Make {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>")]
     pub(super) group: Option<Spot>,
+    /// All that sources bring below the directory has its owner and group too.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(super) below: bool,
 }
 
 /// An account of the host, merged into the chroot's.

@@ -173,7 +173,12 @@ impl Layer<'_> {
             let error = Error::new(ErrorKind::Usage, "modified_conffiles belongs to packages");
             return Err(self.text.fault(modified.span(), error));
         }
-        if source.sets.is_some() || source.locate.is_some() || source.paths.is_some() {
+        let is_directory = source.directory.is_some() && source.packages.is_none();
+        let of_openbsd = source.sets.is_some() || source.locate.is_some() || source.paths.is_some();
+        if source.without.is_some() && (!is_directory || of_openbsd) {
+            return Err(whole("without belongs to a directory"));
+        }
+        if of_openbsd {
             return self.of_openbsd(&source, &whole);
         }
         if let Some(unsigned) = &source.unsigned {
@@ -186,7 +191,10 @@ impl Layer<'_> {
                 let path = self.host_path(&archive)?;
                 Origin::Archive { path, verify: self.verify(source.list.as_ref(), source.key.as_ref())? }
             }
-            (None, Some(directory), None) => Origin::Directory(self.host_path(&directory)?),
+            (None, Some(directory), None) => Origin::Directory {
+                path: self.host_path(&directory)?,
+                without: self.patterns(source.without.as_ref())?,
+            },
             (None, _, Some(_)) if packages.replace(span.start).is_some() => {
                 return Err(whole("packages are named by two sources; put the names into the first"));
             }
@@ -262,7 +270,11 @@ impl Layer<'_> {
             mode: optional(text, make.mode.as_ref(), values::mode)?,
             owner: optional(text, make.owner.as_ref(), values::owner)?,
             group: optional(text, make.group.as_ref(), values::owner)?,
+            below: make.below,
         };
+        if made.below && made.what != Made::Directory {
+            return Err(text.fault(given.span(), Error::new(ErrorKind::Usage, "below belongs to a directory")));
+        }
         self.recipe.made.retain(|known| known.path != made.path);
         self.recipe.made.push(made);
         Ok(())
@@ -283,6 +295,12 @@ impl Layer<'_> {
             }
         }
         Ok(())
+    }
+
+    fn patterns(&self, given: Option<&List>) -> Result<Vec<String>> {
+        let mut patterns = Vec::new();
+        amend(self.text, &mut patterns, given.unwrap_or(&Vec::new()), values::pattern)?;
+        Ok(patterns)
     }
 
     fn host_path(&self, spot: &Spot) -> Result<PathBuf> {

@@ -112,7 +112,12 @@ pub enum Origin {
         verify: Option<Verify>,
     },
     /// A directory of the host.
-    Directory(PathBuf),
+    Directory {
+        /// Where it is.
+        path: PathBuf,
+        /// Patterns of paths in it that are left out, with all below them.
+        without: Vec<String>,
+    },
     /// Release sets in a directory, as they lie on a mirror. At most one source of a recipe is this.
     Sets {
         /// Where they and their list lie.
@@ -168,6 +173,15 @@ pub struct Make {
     pub owner: Option<String>,
     /// Its group in the chroot; none: that of its owner.
     pub group: Option<String>,
+    /// All that sources bring below it has its owner and group too.
+    pub below: bool,
+}
+
+impl Make {
+    /// A directory that belongs to `owner`; none: root.
+    pub(crate) fn directory(path: TreePath, owner: Option<String>) -> Make {
+        Make { path, what: Made::Directory, mode: None, owner, group: None, below: false }
+    }
 }
 
 /// What is made.
@@ -349,6 +363,11 @@ impl Recipe {
         })
     }
 
+    /// Adds a source as the last.
+    fn lay(&mut self, origin: Origin, into: TreePath) {
+        self.sources.push(Source { origin, into });
+    }
+
     /// Adds an archive as the last source. One that is there already stays where it is, and verified if it was.
     ///
     /// # Errors
@@ -362,8 +381,7 @@ impl Recipe {
         match known {
             Some(old) => *old = verify.or(old.take()),
             None => {
-                let origin = Origin::Archive { path, verify };
-                self.sources.push(Source { origin, into: TreePath::root() });
+                self.lay(Origin::Archive { path, verify }, TreePath::root());
             }
         }
         Ok(())
@@ -397,6 +415,18 @@ impl Recipe {
         Ok(())
     }
 
+    /// Has the list of the release sets signed by `key`.
+    ///
+    /// # Errors
+    /// As [`Recipe::take_sets_from`].
+    pub fn sign_sets_by(&mut self, by: PathBuf) -> Result<()> {
+        values::remembered(&by)?;
+        if let Origin::Sets { key, .. } = self.sets()? {
+            *key = Some(by);
+        }
+        Ok(())
+    }
+
     /// Trusts the release sets without a signature.
     ///
     /// # Errors
@@ -422,7 +452,7 @@ impl Recipe {
         let at = self.sources.iter().position(is_packages).unwrap_or_else(|| {
             let directory = PathBuf::from("/");
             let origin = Origin::Packages { directory, names: Vec::new(), modified: Conffiles::default() };
-            self.sources.push(Source { origin, into: TreePath::root() });
+            self.lay(origin, TreePath::root());
             self.sources.len() - 1
         });
         match &mut self.sources[at].origin {

@@ -19,7 +19,7 @@ fn paths(origin: &Origin) -> Vec<&Path> {
             let verify = verify.iter().flat_map(|verify| [Some(&verify.list), verify.key.as_ref()]).flatten();
             [path].into_iter().chain(verify).map(AsRef::as_ref).collect()
         }
-        Origin::Directory(directory) | Origin::Packages { directory, .. } => vec![directory],
+        Origin::Directory { path: directory, .. } | Origin::Packages { directory, .. } => vec![directory],
         Origin::Sets { directory, key, .. } => [directory].into_iter().chain(key).map(AsRef::as_ref).collect(),
         Origin::Listed { directory, locate, .. } => [directory].into_iter().chain(locate).map(AsRef::as_ref).collect(),
     }

@@ -5,60 +5,17 @@
 //! are compared and not sizes and times, what is known is named by its path in the chroot, and no password is copied.
 #![forbid(unsafe_code)]
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use crate::bail;
 use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::path::TreePath;
-use crate::recipe::{Action, Devices, Made, Make, Origin, Recipe, Source, Unknown, values};
+use crate::recipe::{Action, Devices, Made, Make, Origin, Recipe, Unknown, values};
 
-/// Attributes with one value.
-const SINGLE: [&str; 21] = [
-    "chroot",
-    "srcroot",
-    "PORTSDIR",
-    "DISTDIR",
-    "WRKOBJDIR",
-    "LOCKDIR",
-    "LOGDIR",
-    "PACKAGE_REPOSITORY",
-    "PLIST_REPOSITORY",
-    "NFSDIR",
-    "LOCALDIR",
-    "PORT_USER",
-    "BUILD_USER",
-    "FETCH_USER",
-    "LOG_USER",
-    "snapshot",
-    "portscvs",
-    "ignorecvs",
-    "chown_all",
-    "mkconf_tail",
-    "key",
-];
-/// Attributes with several.
-const MULTIPLE: [&str; 5] = ["actions", "sets", "extra", "preserve", "mkconf_lines"];
-/// The actions that proot knows; the first seven are its own choice.
-const ACTIONS: [&str; 16] = [
-    "check_mount",
-    "unpopulate_light",
-    "devs",
-    "ldconfig",
-    "ports_subdirs",
-    "resolv",
-    "write_mk",
-    "unpopulate",
-    "snapshot",
-    "trusted_snapshot",
-    "locate",
-    "copy_ports",
-    "copy_sys",
-    "checkout_ports",
-    "stragglers",
-    "check_symlinks",
-];
-const SETS: [&str; 7] = ["base", "comp", "etc", "xbase", "xetc", "xfont", "xshare"];
+mod config;
+
+use config::{Config, Value};
+
 /// What mk.conf says, if it was set.
 const IN_MK_CONF: [&str; 9] = [
     "PORTSDIR",
@@ -93,7 +50,8 @@ pub fn load(path: &Path) -> Result<Proot> {
     let text = read(path)?;
     let config = Config::parse(&text).map_err(|error| error.at(path.as_os_str().as_encoded_bytes()))?;
     let tail = config.get("mkconf_tail").map(|tail| Ok((tail, read(Path::new(tail))?))).transpose()?;
-    config.convert(tail.as_ref().map(|(path, text)| (*path, text.as_str())))
+    let converted = config.convert(tail.as_ref().map(|(path, text)| (*path, text.as_str())));
+    converted.map_err(|error| error.at(path.as_os_str().as_encoded_bytes()))
 }
 
 fn read(path: &Path) -> Result<String> {
@@ -107,141 +65,33 @@ fn read(path: &Path) -> Result<String> {
     Ok(text)
 }
 
-/// The attributes as they are written.
-#[derive(Debug, Default)]
-struct Config {
-    single: BTreeMap<String, String>,
-    multiple: BTreeMap<&'static str, Vec<String>>,
-    /// `actions=none` was said: nothing is chosen by itself.
-    no_choice: bool,
-}
-
 impl Config {
-    fn parse(text: &str) -> Result<Config> {
-        let mut config = Config::default();
-        config.multiple.insert("actions", ACTIONS[..7].iter().map(|&word| word.to_owned()).collect());
-        config.multiple.insert("sets", SETS.iter().map(|&word| word.to_owned()).collect());
-        let (mut last, mut fresh) = (None::<String>, BTreeSet::new());
-        for (index, line) in text.lines().enumerate() {
-            let line = line.split('#').next().unwrap_or_default().trim_end();
-            if line.is_empty() {
-                continue;
-            }
-            let fault = |reason: String| Error::new(ErrorKind::Usage, format!("line {}: {reason}", index + 1));
-            let (name, value) = match (line.starts_with([' ', '\t']), line.split_once('=')) {
-                (true, _) => match &last {
-                    Some(name) => (name.clone(), line.trim()),
-                    None => return Err(fault("a further value, and nothing before it".to_owned())),
-                },
-                (false, Some((name, value))) => (name.trim_end().to_owned(), value.trim_start()),
-                (false, None) => return Err(fault(format!("not ATTRIBUTE=VALUE: {line:?}"))),
-            };
-            config.set(&name, value, &mut fresh).map_err(|error| {
-                let placed = fault(error.to_string());
-                error.advice().map(str::to_owned).into_iter().fold(placed, Error::hint)
-            })?;
-            last = Some(name);
-        }
-        Ok(config)
-    }
-
-    fn set(&mut self, name: &str, value: &str, fresh: &mut BTreeSet<&'static str>) -> Result<()> {
-        if SINGLE.contains(&name) {
-            match name {
-                "NFSDIR" => {
-                    for (name, below) in
-                        [("DISTDIR", "distfiles"), ("PACKAGE_REPOSITORY", "packages"), ("PLIST_REPOSITORY", "plist")]
-                    {
-                        self.single.insert(name.to_owned(), format!("{value}/{below}"));
-                    }
-                }
-                "LOCALDIR" => {
-                    self.single.insert("WRKOBJDIR".to_owned(), format!("{value}/pobj"));
-                    self.single.insert("LOCKDIR".to_owned(), format!("{value}/locks"));
-                }
-                _ => drop(self.single.insert(name.to_owned(), value.to_owned())),
-            }
-            return Ok(());
-        }
-        let Some(name) = MULTIPLE.into_iter().find(|known| *known == name) else {
-            let known = SINGLE.into_iter().chain(MULTIPLE);
-            return Err(crate::recipe::fault::unknown("attribute", name, known));
-        };
-        if ["mkconf_lines", "extra", "preserve"].contains(&name) {
-            self.multiple.entry(name).or_default().push(value.to_owned());
-            return Ok(());
-        }
-        for word in value.split_whitespace() {
-            self.choose(name, word, fresh)?;
-        }
-        Ok(())
-    }
-
-    /// Adds an action or a set, or takes it away. The first set that is named replaces the choice of proot.
-    fn choose(&mut self, name: &'static str, word: &str, fresh: &mut BTreeSet<&'static str>) -> Result<()> {
-        let list = self.multiple.entry(name).or_default();
-        let plain = word.strip_prefix('-').unwrap_or(word);
-        if name == "actions" && word == "none" {
-            list.clear();
-            self.no_choice = true;
-            return Ok(());
-        }
-        if name == "actions" && !ACTIONS.contains(&plain) {
-            return Err(crate::recipe::fault::unknown("action", plain, ACTIONS.into_iter()));
-        }
-        if name == "sets" {
-            values::set(plain)?;
-        }
-        if plain != word {
-            list.retain(|known| known != plain);
-            return Ok(());
-        }
-        if name == "sets" && fresh.insert(name) {
-            list.clear();
-        }
-        if !list.iter().any(|known| known == word) {
-            list.push(word.to_owned());
-        }
-        if word == "unpopulate" {
-            list.retain(|known| known != "unpopulate_light");
-        }
-        Ok(())
-    }
-
-    fn get(&self, name: &str) -> Option<&str> {
-        self.single.get(name).map(String::as_str)
-    }
-
-    fn list(&self, name: &str) -> &[String] {
-        self.multiple.get(name).map_or(&[], Vec::as_slice)
-    }
-
-    fn does(&self, action: &str) -> bool {
-        self.list("actions").iter().any(|known| known == action)
-    }
-
     /// A directory of the ports tree; `below` is where it is below PORTSDIR by itself.
     fn place(&self, name: &str, below: &str) -> Result<TreePath> {
-        let path = match self.get(name) {
-            Some(path) => path.to_owned(),
-            None if name == "LOCKDIR" => format!("{}/locks", self.place("WRKOBJDIR", "pobj")?),
-            None => format!("{}/{below}", self.get("PORTSDIR").unwrap_or("/usr/ports")),
-        };
-        values::tree_path(&path)
+        match self.value(name) {
+            Some(value) => value.read(name, config::tree_path),
+            None if name == "LOCKDIR" => self.place("WRKOBJDIR", "pobj")?.join(b"locks"),
+            None => self.ports()?.join(below.as_bytes()),
+        }
+    }
+
+    fn ports(&self) -> Result<TreePath> {
+        self.value("PORTSDIR").unwrap_or(&Value::own("/usr/ports")).read("PORTSDIR", config::tree_path)
     }
 
     fn user(&self, name: &str) -> Result<String> {
-        let fallback = match name {
-            "FETCH_USER" => "_pfetch",
-            "LOG_USER" => return self.get("LOG_USER").map_or_else(|| self.user("BUILD_USER"), values::account),
-            _ => "_pbuild",
-        };
-        values::account(self.get(name).unwrap_or(fallback))
+        match self.value(name) {
+            Some(value) => value.read(name, values::account),
+            None if name == "FETCH_USER" => Ok("_pfetch".to_owned()),
+            None if name == "LOG_USER" => self.user("BUILD_USER"),
+            None => Ok("_pbuild".to_owned()),
+        }
     }
 
     fn convert(&self, tail: Option<(&str, &str)>) -> Result<Proot> {
         let mut recipe = Recipe { unknown: Unknown::Keep, devices: Devices::None, ..Recipe::default() };
         recipe.description = Some("ports, as proot made them".to_owned());
+        let chroot = self.value("chroot").map(|value| value.read("chroot", values::absolute)).transpose()?;
         if self.does("unpopulate") || self.does("unpopulate_light") {
             recipe.unknown = Unknown::Remove;
         }
@@ -256,59 +106,71 @@ impl Config {
         }
         self.sources(&mut recipe)?;
         self.keep(&mut recipe)?;
-        if self.does("ports_subdirs") {
-            self.directories(&mut recipe)?;
-        }
+        self.directories(&mut recipe)?;
         if self.does("write_mk") {
-            let path = values::tree_path("etc/mk.conf")?;
             let what = Made::File(self.mk_conf(tail));
-            recipe.made.push(Make { path, what, mode: None, owner: None, group: None });
+            recipe.made.push(Make { what, ..Make::directory(values::tree_path("etc/mk.conf")?, None) });
         }
-        Ok(Proot { chroot: self.get("chroot").map(PathBuf::from), notes: self.notes(), recipe })
+        Ok(Proot { chroot: chroot.map(PathBuf::from), notes: self.notes()?, recipe })
     }
 
     fn sources(&self, recipe: &mut Recipe) -> Result<()> {
-        let sets = self.list("sets");
         let from = PathBuf::from(self.get("srcroot").unwrap_or("/"));
-        let asked = |action| self.does(action);
-        let snapshot =
-            asked("snapshot") || asked("trusted_snapshot") || (!self.no_choice && self.get("snapshot").is_some());
-        let mut add = |origin, into: TreePath| recipe.sources.push(Source { origin, into });
+        let (snapshot, locate) = self.fills();
         if snapshot {
-            let place = self.get("snapshot").unwrap_or_default();
-            if !place.starts_with('/') && !crate::source::fetch::is_url(place) {
-                let error =
-                    Error::new(ErrorKind::Usage, format!("snapshot={place}: a directory of release sets is needed"));
-                return Err(error.hint("fetch the sets and SHA256.sig into one first"));
-            }
+            let sets = self.sets()?;
+            let (directory, unsigned) = (self.snapshot()?, self.does("trusted_snapshot"));
             let names = sets.iter().filter(|set| !set.ends_with("etc")).cloned().collect();
-            let (directory, unsigned) = (PathBuf::from(place), asked("trusted_snapshot"));
-            add(Origin::Sets { directory, names, key: None, unsigned }, TreePath::root());
+            recipe.lay(Origin::Sets { directory, names, key: None, unsigned }, TreePath::root());
             for set in sets.iter().filter(|set| set.ends_with("etc")) {
                 recipe.nested.push(values::tree_path(&format!("var/sysmerge/{set}.tgz"))?);
             }
-        } else if asked("locate") || !self.no_choice {
+        }
+        if locate {
+            let sets = self.sets()?;
             let x11 = sets.iter().any(|set| set.starts_with('x'));
             let databases = [("usr/lib/locate/src.db", true), ("usr/X11R6/lib/locate/xorg.db", x11)];
             let locate = databases.iter().filter(|(_, wanted)| *wanted).map(|(path, _)| from.join(path)).collect();
-            let origin = Origin::Listed { directory: from.clone(), locate, sets: sets.to_vec(), paths: Vec::new() };
-            add(origin, TreePath::root());
+            recipe.lay(Origin::Listed { directory: from.clone(), locate, sets, paths: Vec::new() }, TreePath::root());
         }
-        let mut add = |origin, into: TreePath| recipe.sources.push(Source { origin, into });
-        let ports = values::tree_path(self.get("PORTSDIR").unwrap_or("/usr/ports"))?;
-        if asked("copy_ports") {
-            add(Origin::Directory(from.join(ports.as_os_str())), ports);
-        }
-        if asked("copy_sys") {
-            add(Origin::Directory(from.join("usr/src/sys")), values::tree_path("usr/src/sys")?);
-        }
-        let paths: Vec<TreePath> =
-            self.list("extra").iter().map(|path| values::tree_path(path)).collect::<Result<_>>()?;
+        self.copies(recipe, &from)?;
+        let extra = self.list("extra").iter().map(|path| path.read("extra", config::tree_path));
+        let paths = extra.collect::<Result<Vec<_>>>()?;
         if !paths.is_empty() {
-            add(Origin::Listed { directory: from, locate: Vec::new(), sets: Vec::new(), paths }, TreePath::root());
+            let origin = Origin::Listed { directory: from, locate: Vec::new(), sets: Vec::new(), paths };
+            recipe.lay(origin, TreePath::root());
         }
         if recipe.sources.is_empty() {
             bail!(Usage, "it fills the chroot with nothing: neither locate nor a snapshot");
+        }
+        Ok(())
+    }
+
+    fn snapshot(&self) -> Result<PathBuf> {
+        let hint = "fetch the sets and SHA256.sig into one first";
+        let none = || Error::new(ErrorKind::Usage, "a directory of release sets is needed").hint(hint);
+        let place = |place: &str| match place.starts_with('/') || crate::source::fetch::is_url(place) {
+            true => Ok(PathBuf::from(place)),
+            false => Err(none()),
+        };
+        self.value("snapshot").unwrap_or(&Value::own("")).read("snapshot", place)
+    }
+
+    /// The trees that are copied whole: ports without what is built of them, the sources of the kernel.
+    fn copies(&self, recipe: &mut Recipe, from: &Path) -> Result<()> {
+        const CVS: &str = "**/CVS";
+        if self.does("copy_ports") {
+            let ports = self.ports()?;
+            let mut without = Vec::new();
+            without.extend(self.is_on("ignorecvs").then(|| CVS.to_owned()));
+            let objects = self.place("WRKOBJDIR", "pobj")?.strip(&ports).filter(|path| !path.is_root());
+            without.extend(objects.map(|path| globset_escape(&path.to_string())));
+            recipe.lay(Origin::Directory { path: from.join(ports.as_os_str()), without }, ports);
+        }
+        if self.does("copy_sys") {
+            let without = vec!["**/obj".to_owned(), CVS.to_owned()];
+            let origin = Origin::Directory { path: from.join("usr/src/sys"), without };
+            recipe.lay(origin, values::tree_path("usr/src/sys")?);
         }
         Ok(())
     }
@@ -318,10 +180,10 @@ impl Config {
         let mut keep: Vec<TreePath> =
             PLACES.iter().map(|(name, below, _)| self.place(name, below)).collect::<Result<_>>()?;
         if !self.does("copy_ports") {
-            keep.push(values::tree_path(self.get("PORTSDIR").unwrap_or("/usr/ports"))?);
+            keep.push(self.ports()?);
         }
         for path in self.list("preserve") {
-            keep.push(values::tree_path(path)?);
+            keep.push(path.read("preserve", config::tree_path)?);
         }
         keep.extend(self.inside().into_iter().filter(|path| !path.is_root()));
         recipe.keep = keep.iter().map(|path| globset_escape(&path.to_string())).collect();
@@ -338,14 +200,25 @@ impl Config {
         below.filter_map(|path| TreePath::lenient(path.as_os_str().as_encoded_bytes()).ok()).collect()
     }
 
+    /// Directories of a build, and whose they are; with a ports tree that is copied, whose all in it is.
     fn directories(&self, recipe: &mut Recipe) -> Result<()> {
+        let copied = self.does("copy_ports");
+        let mut make = |path: TreePath, owner: String, below: bool| {
+            recipe.made.push(Make { below, ..Make::directory(path, Some(owner)) });
+        };
+        if let (Some(user), true) = (self.value("PORT_USER"), copied) {
+            make(self.ports()?, user.read("PORT_USER", values::owner)?, true);
+        }
+        if !self.does("ports_subdirs") {
+            return Ok(());
+        }
         for (name, below, user) in PLACES {
-            let (path, owner) = (self.place(name, below)?, Some(self.user(user)?));
+            let path = self.place(name, below)?;
+            let copied = copied && name != "WRKOBJDIR" && path.is_within(&self.ports()?);
             let stats = if name == "DISTDIR" { Some(path.join(b"build-stats")?) } else { None };
-            recipe.made.push(Make { path, what: Made::Directory, mode: None, owner, group: None });
+            make(path, self.user(user)?, copied);
             if let Some(path) = stats {
-                let owner = Some(self.user("LOG_USER")?);
-                recipe.made.push(Make { path, what: Made::Directory, mode: None, owner, group: None });
+                make(path, self.user("LOG_USER")?, copied);
             }
         }
         Ok(())
@@ -357,7 +230,7 @@ impl Config {
         lines.extend(["PORTS_PRIVSEP = Yes\n".to_owned(), "SUDO = doas\n".to_owned()]);
         lines.sort();
         let mut text = format!("# Made by stockade: put changes into the recipe.\n\n{}", lines.concat());
-        let more = self.list("mkconf_lines");
+        let more: Vec<&str> = self.list("mkconf_lines").iter().map(|line| line.text.as_str()).collect();
         if !more.is_empty() {
             text += &format!("\n{}\n", more.join("\n"));
         }
@@ -367,26 +240,38 @@ impl Config {
         text
     }
 
-    fn notes(&self) -> Vec<String> {
+    fn notes(&self) -> Result<Vec<String>> {
         let mut notes = Vec::new();
         let mut note = |when: bool, text: String| notes.extend(when.then_some(text));
         let ports = self.get("PORTSDIR").unwrap_or("/usr/ports");
         let cvs = self.get("portscvs").unwrap_or("ROOT");
         note(
-            self.does("checkout_ports") || self.get("portscvs").is_some(),
+            self.checks_out(),
             format!("check the ports out by yourself: cvs -z3 -d {cvs} checkout -P -d {ports} ports"),
         );
         note(self.does("check_mount"), "mount options are looked at by: stockade doctor".to_owned());
         note(self.does("stragglers"), "what no source brought is listed by: stockade check".to_owned());
-        note(self.does("check_symlinks"), "links are resolved inside the chroot; none leads out".to_owned());
         note(
-            self.get("chown_all").is_some_and(|v| v != "0"),
-            "owners of what lies in kept directories stay: chown them inside".to_owned(),
+            self.does("check_symlinks"),
+            "absolute links are not listed: inside they lead to the chroot, and nothing here follows them from outside"
+                .to_owned(),
         );
-        note(self.get("ignorecvs").is_some_and(|v| v != "0"), "directories called CVS are copied too".to_owned());
-        note(self.get("PORT_USER").is_some() && self.does("copy_ports"), "copied ports keep their owners".to_owned());
+        if self.is_on("chown_all") {
+            note(true, format!("what lies in kept directories keeps its owners; inside: {}", self.chown()?));
+        }
+        note(self.does("copy_sys"), "of the kernel's sources all is copied, not the headers alone".to_owned());
         note(self.get("key").is_some(), "signing keys are never copied into a chroot: sign outside".to_owned());
-        notes
+        Ok(notes)
+    }
+
+    /// What gives all in the directories of a build to their users.
+    fn chown(&self) -> Result<String> {
+        let mut commands = Vec::new();
+        for (name, below, user) in PLACES.iter().filter(|(name, ..)| *name != "WRKOBJDIR") {
+            let (path, user) = (self.place(name, below)?, self.user(user)?);
+            commands.push(format!("chown -R {user}:{user} /{path}"));
+        }
+        Ok(commands.join("; "))
     }
 }
 
@@ -408,6 +293,8 @@ fn globset_escape(path: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const NO_X11: &str = "sets=-xbase -xetc -xfont -xshare";
 
     fn convert(text: &str) -> Result<Proot> {
         Config::parse(text)?.convert(None)
@@ -433,11 +320,12 @@ mod tests {
                 ][..],
             ),
             ("srcroot=/other", &["directory = \"/other\"", "\"/other/usr/lib/locate/src.db\""]),
-            ("sets = base comp", &["sets = [\"base\", \"comp\"]", "locate = [\"/usr/lib/locate/src.db\"]"]),
+            ("sets = man comp", &["\"xfont\", \"xshare\", \"man\"]", "\"/usr/X11R6/lib/locate/xorg.db\""]),
+            (NO_X11, &["sets = [\"base\", \"comp\", \"etc\"]", "locate = [\"/usr/lib/locate/src.db\"]"]),
             ("sets=-xfont", &["sets = [\"base\", \"comp\", \"etc\", \"xbase\", \"xetc\", \"xshare\"]"]),
-            ("sets=base\n  comp # more\n", &["sets = [\"base\", \"comp\"]"]),
+            ("sets=man\n  game # more\n", &["\"xshare\", \"man\", \"game\"]"]),
             (
-                "snapshot=/snap\nsets=base etc",
+                "snapshot=/snap\nsets=-comp -xbase -xetc -xfont -xshare",
                 &["directory = \"/snap\"", "sets = [\"base\"]", "nested = [\"var/sysmerge/etc.tgz\"]"],
             ),
             ("snapshot=/s\nactions=trusted_snapshot", &["unsigned = true"]),
@@ -460,11 +348,19 @@ mod tests {
             ("LOG_USER=ann", &["path = \"usr/ports/logs\"\nowner = \"ann\"", "build-stats\"\nowner = \"ann\""]),
             (
                 "PORT_USER=me\nactions=copy_ports",
-                &["directory = \"/usr/ports\"\ninto = \"usr/ports\"", "note: copied ports keep"],
+                &[
+                    "directory = \"/usr/ports\"\nwithout = [\"pobj\"]\ninto = \"usr/ports\"",
+                    "path = \"usr/ports\"\nowner = \"me\"\nbelow = true",
+                    "path = \"usr/ports/pobj\"\nowner = \"_pbuild\"\n\n",
+                    "path = \"usr/ports/logs\"\nowner = \"_pbuild\"\nbelow = true",
+                ],
             ),
+            ("WRKOBJDIR=/w\nactions=copy_ports", &["directory = \"/usr/ports\"\ninto = \"usr/ports\""]),
+            ("actions=copy_ports\nignorecvs=1", &["without = [\"**/CVS\", \"pobj\"]"]),
             ("portscvs=anon@host:/cvs", &["note: check the ports out by yourself: cvs -z3 -d anon@host:/cvs"]),
-            ("ignorecvs=1", &["note: directories called CVS"]),
-            ("chown_all=1", &["note: owners of what lies"]),
+            ("portscvs=x\nactions=checkout_ports", &["note: check the ports"]),
+            ("chown_all=1", &["inside: chown -R _pfetch:_pfetch /usr/ports/distfiles; chown -R _pbuild:_pbuild"]),
+            ("snapshot=/s\nactions=snapshot locate", &["directory = \"/s\"", "/usr/lib/locate/src.db"]),
             ("extra=/etc/ssl/x.pem", &["paths = [\"etc/ssl/x.pem\"]"]),
             ("preserve=/usr/obj", &["\"usr/obj\""]),
             ("preserve=/a*b", &["'a\\*b'"]),
@@ -490,6 +386,27 @@ mod tests {
         assert!(config.mk_conf(Some(("/etc/tail", "X=1\n"))).ends_with("SUDO = doas\n\n# /etc/tail\nX=1\n"));
     }
 
+    /// What fills the chroot: a snapshot, the locate databases, or nothing but what is named besides.
+    #[test]
+    fn the_choice_between_snapshot_and_locate_is_that_of_proot() {
+        for (text, snapshot, locate) in [
+            ("", false, true),
+            ("snapshot=/s", true, false),
+            ("snapshot=/s\nactions=locate", false, true),
+            ("snapshot=/s\nactions=-snapshot", false, false),
+            ("snapshot=/s\nactions=-locate snapshot", true, false),
+            ("snapshot=/s\nactions=locate snapshot", true, true),
+            ("snapshot=/s\nactions=trusted_snapshot", true, false),
+            ("actions=-locate", false, false),
+            ("actions=none", false, false),
+            ("snapshot=/s\nactions=none snapshot", true, false),
+            ("actions=-locate none", false, false),
+            ("actions=unpopulate", false, true),
+        ] {
+            assert_eq!(Config::parse(text).unwrap().fills(), (snapshot, locate), "{text:?}");
+        }
+    }
+
     #[test]
     fn what_proot_does_not_know_is_refused() {
         for (text, said) in [
@@ -498,10 +415,19 @@ mod tests {
             ("sets", "line 1: not ATTRIBUTE=VALUE: \"sets\""),
             ("actions=fly", "line 1: unknown action \"fly\""),
             ("sets=base77", "line 1: \"base77\" is no name of a set"),
-            ("PORTSDIR=/a/../b", "/a/../b: \"..\" in a path"),
-            ("BUILD_USER=a:b", "\"a:b\" is no account name"),
-            ("snapshot=ftp://x/y", "snapshot=ftp://x/y: a directory of release sets is needed"),
+            ("PORTSDIR=/a/../b", "line 1: PORTSDIR=/a/../b: \"..\" in a path"),
+            ("BUILD_USER=a:b", "line 1: BUILD_USER=a:b: \"a:b\" is no account name"),
+            ("snapshot=ftp://x/y", "line 1: snapshot=ftp://x/y: a directory of release sets is needed"),
             ("actions=none devs", "it fills the chroot with nothing"),
+            ("actions=-locate", "it fills the chroot with nothing"),
+            ("snapshot=/s\nactions=-locate", "it fills the chroot with nothing"),
+            ("\nsets=-base -comp -etc\n -xbase -xetc -xfont -xshare", "line 3: sets: no set is left"),
+            ("snapshot=/s\nsets=-base -comp -etc -xbase -xetc -xfont -xshare", "line 2: sets: no set is left"),
+            ("\nPORTSDIR=", "line 2: PORTSDIR=: a path is wanted"),
+            ("preserve=/", "line 1: preserve=/: the root itself cannot be named here"),
+            ("extra=/a\nextra=../x", "line 2: extra=../x: \"..\" in a path"),
+            ("# x\nNFSDIR=/../n", "line 2: DISTDIR=/../n/distfiles: \"..\" in a path"),
+            ("chroot=build/ports", "line 1: chroot=build/ports: an absolute path is wanted"),
         ] {
             let error = convert(text).unwrap_err().to_string();
             assert!(error.starts_with(said), "{text:?}: {error}");

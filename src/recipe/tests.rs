@@ -42,6 +42,9 @@ fn bad_recipes_are_refused_with_their_place() {
         ("[[source]]\narchive = \"a\"\nlist = \"SHA256.sig\"", "3:8: a signed list needs the key"),
         ("[[source]]\narchive = \"a\"\ninto = \"../b\"", "3:8: \"..\" in a path"),
         ("[[source]]\narchive = \"a\"\ninto = \"/\"", "3:8: the root itself cannot be named here"),
+        ("[[source]]\narchive = \"a\"\nwithout = [\"b\"]", "1:1: without belongs to a directory"),
+        ("[[source]]\ndirectory = \"a\"\nwithout = [\"**\"]", "3:12: the pattern covers the whole"),
+        ("[[make]]\npath = \"a\"\nlink = \"b\"\nbelow = true", "1:1: below belongs to a directory"),
         ("[[source]]\npackages = [\"vim\"]\ninto = \"x\"", "3:8: packages are always laid into the root"),
         ("[[source]]\narchive = \"a\"\nmodified_conffiles = \"skip\"", "3:22: modified_conffiles belongs to packages"),
         ("[[source]]\npackages = []\n[[source]]\npackages = []", "3:1: packages are named by two sources"),
@@ -151,6 +154,7 @@ fn a_whole_recipe_reads_as_data_and_survives_being_written() {
         key = "/etc/signify/k.pub"
         [[source]]
         directory = "../src"
+        without = ["**/CVS"]
         into = "usr/src/"
         [[source]]
         packages = ["@base", "libc6:i386", "g++"]
@@ -173,7 +177,13 @@ fn a_whole_recipe_reads_as_data_and_survives_being_written() {
     let verify = Verify { list: "/r/SHA256.sig".into(), key: Some("/etc/signify/k.pub".into()) };
     let archive = Origin::Archive { path: "/r/base.tgz".into(), verify: Some(verify) };
     assert_eq!(recipe.sources[0], Source { origin: archive, into: TreePath::root() });
-    assert_eq!(recipe.sources[1], Source { origin: Origin::Directory("/r/../src".into()), into: path("usr/src") });
+    assert_eq!(
+        recipe.sources[1],
+        Source {
+            origin: Origin::Directory { path: "/r/../src".into(), without: vec!["**/CVS".into()] },
+            into: path("usr/src")
+        }
+    );
     let names = ["@base", "libc6:i386", "g++"].map(str::to_owned).to_vec();
     assert_eq!(recipe.sources[2].origin, Origin::Packages { directory: "/".into(), names, modified: Conffiles::Copy });
     assert_eq!(recipe.accounts[0].dotfiles, [path(".profile"), path("-x")]);
@@ -216,7 +226,7 @@ fn a_recipe_extends_another() {
         [
             &Origin::Packages { directory: "/".into(), names, modified: Conffiles::Copy },
             &Origin::Archive { path: dir.path().join("sub/a.tgz"), verify: None },
-            &Origin::Directory(dir.path().join("d")),
+            &Origin::Directory { path: dir.path().join("d"), without: Vec::new() },
         ]
     );
     let etc: Vec<String> = recipe.etc.iter().map(TreePath::to_string).collect();
@@ -246,7 +256,7 @@ fn what_the_command_line_adds_joins_the_recipe_once() {
         let word = |source: &Source| match &source.origin {
             Origin::Packages { names, .. } => names.join(" "),
             Origin::Archive { path, verify } => format!("{} {}", path.display(), verify.is_some()),
-            Origin::Directory(path) => path.display().to_string(),
+            Origin::Directory { path, .. } => path.display().to_string(),
             Origin::Sets { names, .. } => names.join(" "),
             Origin::Listed { sets, .. } => sets.join(" "),
         };

@@ -84,7 +84,10 @@ fn source(source: &Source) -> Result<Spanned<file::Source>> {
             made.list = verify.as_ref().map(|verify| host_path(&verify.list)).transpose()?;
             made.key = verify.as_ref().and_then(|verify| verify.key.as_deref()).map(host_path).transpose()?;
         }
-        Origin::Directory(path) => made.directory = Some(host_path(path)?),
+        Origin::Directory { path, without } => {
+            made.directory = Some(host_path(path)?);
+            made.without = (!without.is_empty()).then(|| without.iter().map(plain).collect());
+        }
         Origin::Sets { directory, names, key, unsigned } => {
             made.directory = Some(host_path(directory)?);
             made.sets = Some(names.iter().map(spot).collect());
@@ -121,6 +124,7 @@ fn make(make: &Make) -> Spanned<file::Make> {
         mode: make.mode.map(|mode| spot(format!("{mode:04o}"))),
         owner: make.owner.as_ref().map(spot),
         group: make.group.as_ref().map(spot),
+        below: make.below,
     };
     Spanned::new(0..0, made)
 }

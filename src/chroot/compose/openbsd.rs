@@ -19,7 +19,7 @@ use crate::select::locate::{self, Listing};
 use crate::select::packages::Host;
 use crate::source::dir::{ScanOptions, scan_paths};
 use crate::sys::Dir;
-use crate::tree::{Kind, Meta, Node};
+use crate::tree::{Kind, Meta, Node, Tree};
 
 /// What a system keeps to itself, and what is made anew of the chroot's own files.
 const NEVER_TAKEN: [&str; 10] = [
@@ -34,6 +34,8 @@ const NEVER_TAKEN: [&str; 10] = [
     "etc/isakmpd/private/*",
     "var/db/host.random",
 ];
+/// The origin of what the recipe makes.
+const RECIPE: &str = "recipe";
 /// Where a system has its libraries.
 const LIBRARIES: [&str; 2] = ["usr/lib", "usr/X11R6/lib"];
 
@@ -118,7 +120,7 @@ impl Composer<'_> {
         let mut known: HashSet<TreePath> = HashSet::new();
         for make in &recipe.made {
             let (uid, gid) = owner_of(make, accounts)?;
-            let origin: Arc<str> = Arc::from("recipe");
+            let origin: Arc<str> = Arc::from(RECIPE);
             let node = |path, mode, kind| {
                 let meta = Meta { mode, uid, gid, ..Meta::default() };
                 Node { origin: Some(Arc::clone(&origin)), ..Node::new(path, meta, kind) }
@@ -130,6 +132,10 @@ impl Composer<'_> {
                 }
             }
             known.insert(make.path.clone());
+            if make.below {
+                let at = self.overlay.canonical(&make.path).unwrap_or_else(|_| make.path.clone());
+                self.given.push((at, (uid, gid)));
+            }
             let path = make.path.clone();
             entries.push(match &make.what {
                 Made::Directory => (node(path, make.mode.unwrap_or(0o755), Kind::Dir), Vec::new()),
@@ -141,6 +147,18 @@ impl Composer<'_> {
             });
         }
         self.lay_made(entries)
+    }
+}
+
+/// Gives what sources brought below each directory to its owner; what the recipe makes there has an owner of its own.
+pub(super) fn give(tree: &mut Tree, given: &[(TreePath, (u32, u32))]) {
+    if given.is_empty() {
+        return;
+    }
+    for node in tree.nodes_mut().filter(|node| node.origin.as_deref() != Some(RECIPE)) {
+        if let Some((_, owner)) = given.iter().rev().find(|(path, _)| node.path.is_within(path)) {
+            (node.meta.uid, node.meta.gid) = *owner;
+        }
     }
 }
 
