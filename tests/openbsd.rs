@@ -481,7 +481,7 @@ fn a_configuration_of_proot_is_built() {
     world.write(
         "proot.conf",
         &format!(
-            "# ports\nchroot = {at}/home/b0\nsrcroot={at}/host\nsets = base comp\n  etc\nactions = -devs -ldconfig -resolv\n\
+            "# ports\nchroot = {at}/home/b0\nsrcroot={at}/host\nsets = -xbase -xetc\n  -xfont -xshare\nactions = -devs -ldconfig -resolv\n\
             BUILD_USER=_pbuild\nLOCALDIR=/usr/local/work\nextra=/usr/bin/own\nextra=/proc\npreserve=/usr/kept\n\
             mkconf_lines=USE_CCACHE = Yes # mine\nmkconf_tail={at}/tail\n"
         ),
@@ -511,6 +511,8 @@ fn a_configuration_of_proot_is_built() {
     assert!(world.ok(&["build", "b0", "-f", "same.toml"]).contains("nothing to do"));
     world.write("bad.conf", "chrot = /x\n");
     world.refused(&["build", "--proot", "bad.conf"], &["bad.conf", "line 1", "did you mean `chroot`"]);
+    world.write("bad.conf", "chroot=/x\n\nDISTDIR=/../x\n");
+    world.refused(&["build", "--proot", "bad.conf"], &["bad.conf: line 3: DISTDIR=/../x: \"..\" in a path"]);
     world.assert_tidy();
 }
 
@@ -520,12 +522,12 @@ fn a_snapshot_inside_the_chroot_is_kept() {
         return;
     }
     let world = release();
-    world.sh("mkdir -m 700 home");
+    world.sh("mkdir -m 700 home; mkdir -p home/points/proc");
     let conf = |snapshot: &str| {
         let at = world.path("home");
         let (home, snapshot) = (at.display(), world.path(snapshot));
         let text = format!(
-            "chroot = {home}/b0\nsnapshot = {}\nactions = trusted_snapshot -devs -resolv\nextra=/proc\n",
+            "chroot = {home}/b0\nsnapshot = {}\nactions = trusted_snapshot -devs -resolv\nsrcroot={home}/points\nextra=/proc\n",
             snapshot.display()
         );
         world.write("proot.conf", &text);
@@ -543,5 +545,73 @@ fn a_snapshot_inside_the_chroot_is_kept() {
     }
     assert!(!world.root("b0").join("unknown").exists() && world.root("b0").join("usr/lib/libc.so.100.2").exists());
     assert!(world.ok(&["build", "b0"]).contains("nothing to do"));
+    world.assert_tidy();
+}
+
+#[test]
+fn a_signed_snapshot_is_built_by_a_configuration_of_proot() {
+    if !able(&TOOLS) {
+        return;
+    }
+    let world = release();
+    let at = world.path("sets");
+    let sets = at.display();
+    let home = world.path("home");
+    let text = format!("chroot = {}/b0\nsnapshot = {sets}\nactions = -devs -resolv\nextra=/proc\n", home.display());
+    world.write("proot.conf", &text);
+    world.sh("mkdir -m 700 home; mkdir -p home/points/proc");
+    world.refused(
+        &["build", "--proot", "proot.conf"],
+        &["no key openbsd-77-base.pub", "/etc/signify nor in /usr/share/signify-openbsd-keys", "--key FILE"],
+    );
+    world.refused(&["build", "--proot", "proot.conf", "--key", "sets/other.pub"], &["SHA256.sig", "signed by key"]);
+    world.ok(&["build", "--proot", "proot.conf", "--key", "sets/key.pub"]);
+    // What the actions said of themselves goes; then it is as it shall be.
+    world.ok(&["build", "b0"]);
+    assert!(world.ok(&["build", "b0"]).contains("nothing to do"));
+    let printed = world.ok(&["build", "--proot", "proot.conf", "--key", "sets/key.pub", "--print-recipe"]);
+    assert!(printed.contains("/sets/key.pub\""), "{printed}");
+    world.refused(&["build", "b1", "-f", "openbsd-build", "--key", "sets/key.pub"], &["--from the directory"]);
+    world.assert_tidy();
+}
+
+#[test]
+fn copied_ports_belong_to_their_users() {
+    if !able(&TOOLS) {
+        return;
+    }
+    let world = release();
+    host(&world);
+    let at = world.path("host");
+    let at = at.parent().unwrap().display();
+    world.write(
+        "proot.conf",
+        &format!(
+            "chroot = {at}/home/b0\nsrcroot={at}/host\nactions = -devs -ldconfig -resolv copy_ports\nsets=-xbase -xetc -xfont -xshare\nignorecvs=1\n\
+            PORT_USER=build\nextra=/proc\nDISTDIR=/usr/ports/dist*\n"
+        ),
+    );
+    world.sh(
+        "mkdir -m 700 home; mkdir host/proc; cd host/usr/ports; mkdir -p CVS devel/x/CVS devel/obj 'dist*/build-stats' logs/amd64 pobj/x plist
+        mkdir packages; echo r > CVS/Root; echo m > devel/x/Makefile; echo e > devel/x/CVS/Entries; echo d > 'dist*/x.tgz'
+        echo s > 'dist*/build-stats/amd64'; echo l > logs/amd64/x; echo o > pobj/x/x.o; echo p > plist/x; ln -s x devel/y
+        chown -R 1234:1235 .; chmod 640 devel/x/Makefile",
+    );
+    world.ok(&["build", "--proot", "proot.conf"]);
+    let found = world.sh("cd home/b0/usr; find ports -printf '%p %U:%G %m %y\\n' | LC_ALL=C sort");
+    let (port, fetch, log) = ("21:21", "56:56", "55:55");
+    let want = format!(
+        "ports {port} 755 d\nports/devel {port} 755 d\nports/devel/obj {port} 755 d\nports/devel/x {port} 755 d\n\
+        ports/devel/x/Makefile {port} 640 f\nports/devel/y {port} 777 l\nports/dist* {fetch} 755 d\n\
+        ports/dist*/build-stats {log} 755 d\nports/dist*/build-stats/amd64 {log} 644 f\nports/dist*/x.tgz {fetch} 644 f\n\
+        ports/logs {log} 755 d\nports/logs/amd64 {log} 755 d\nports/logs/amd64/x {log} 644 f\nports/packages {log} 755 d\n\
+        ports/plist {log} 755 d\nports/plist/x {log} 644 f\nports/pobj {log} 755 d\nports/pobj/locks {log} 755 d\n"
+    );
+    assert_eq!(found, want);
+    // What was built meanwhile stays as it is.
+    world.sh("cd home/b0/usr/ports/pobj; echo new > new; chown 7:7 new");
+    world.ok(&["build", "b0"]);
+    assert!(world.ok(&["build", "b0"]).contains("nothing to do"));
+    assert_eq!(world.sh("stat -c %u:%g home/b0/usr/ports/pobj/new"), "7:7\n");
     world.assert_tidy();
 }

@@ -6,10 +6,10 @@
 use std::fs;
 use std::io::Write;
 use std::ops::Range;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use super::place::{Home, bytes};
-use super::sets::{KEYS, LIST, choose, set_name};
+use super::sets::{self, LIST, choose, set_name};
 use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::patch::repository::{Cache, signed_list};
 use crate::patch::{Keys, New};
@@ -42,7 +42,7 @@ pub(crate) fn local(home: &Home, recipe: &Recipe, watch: &Watch) -> Result<Recip
         }
         let keys = match key {
             Some(key) => vec![key.clone()],
-            None => base_keys()?,
+            None => sets::keys(),
         };
         home.open()?;
         let cache = home.path.join(CACHE).join(url.replace('%', "%25").replace('/', "%2F"));
@@ -51,17 +51,6 @@ pub(crate) fn local(home: &Home, recipe: &Recipe, watch: &Watch) -> Result<Recip
         *directory = cache;
     }
     Ok(recipe)
-}
-
-/// The host's keys of releases.
-fn base_keys() -> Result<Vec<PathBuf>> {
-    let Ok(entries) = fs::read_dir(KEYS) else { return Ok(Vec::new()) };
-    let is_base = |path: &PathBuf| {
-        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-        name.starts_with("openbsd-") && name.ends_with("-base.pub")
-    };
-    let paths = entries.map(|entry| entry.map(|entry| entry.path())).collect::<std::io::Result<Vec<_>>>();
-    Ok(paths.on("getdents", KEYS)?.into_iter().filter(is_base).collect())
 }
 
 /// Brings the sets `names` into the directory `to`, where nothing else is left.

@@ -9,8 +9,10 @@ use crate::bail;
 use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::recipe::{Origin, Verify};
 
-/// Where the keys of releases are.
-pub(super) const KEYS: &str = "/etc/signify";
+/// Where a host has the keys of releases. Never in a chroot (decision 15).
+pub(super) const KEYS: [&str; 2] = ["/etc/signify", "/usr/share/signify-openbsd-keys"];
+/// How their names end.
+const KEY_ENDING: &str = "-base.pub";
 /// What lists and signs the sets.
 pub(super) const LIST: &str = "SHA256.sig";
 
@@ -40,7 +42,7 @@ impl Sets {
         let verify = match (unsigned, list.is_file()) {
             (true, _) => None,
             (false, true) => {
-                let key = key.clone().unwrap_or_else(|| Path::new(KEYS).join(format!("openbsd-{digits}-base.pub")));
+                let key = key.clone().map_or_else(|| key_of(&digits), Ok)?;
                 Some(Verify { list, key: Some(key) })
             }
             (false, false) => {
@@ -52,6 +54,25 @@ impl Sets {
         let archives = names.iter().map(|set| directory.join(format!("{set}{digits}.tgz"))).collect();
         Ok(Some(Sets { release: release(&digits), archives, verify }))
     }
+}
+
+/// The host's keys of releases.
+pub(super) fn keys() -> Vec<PathBuf> {
+    let entries = KEYS.iter().flat_map(|dir| std::fs::read_dir(dir).into_iter().flatten().flatten());
+    let is_base = |path: &PathBuf| {
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        name.starts_with("openbsd-") && name.ends_with(KEY_ENDING)
+    };
+    entries.map(|entry| entry.path()).filter(is_base).collect()
+}
+
+/// The host's key of the release `78`.
+fn key_of(digits: &str) -> Result<PathBuf> {
+    let name = format!("openbsd-{digits}{KEY_ENDING}");
+    KEYS.iter().map(|dir| Path::new(dir).join(&name)).find(|key| key.exists()).ok_or_else(|| {
+        let reason = format!("the host has no key {name}, neither in {}", KEYS.join(" nor in "));
+        Error::new(ErrorKind::NotFound, reason).hint("name the key that signed the sets with --key FILE")
+    })
 }
 
 /// Takes `base78.tgz` apart.

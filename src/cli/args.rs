@@ -208,7 +208,7 @@ pub(super) struct Build {
     #[arg(long, value_name = "FILE", requires = "from", value_hint = ValueHint::FilePath)]
     pub(super) list: Option<PathBuf>,
     /// The signify public key that the list, or the list of the release sets, is signed with
-    #[arg(long, value_name = "FILE", requires = "from", value_hint = ValueHint::FilePath)]
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(super) key: Option<PathBuf>,
     /// Trust the recipe's release sets without a signature
     #[arg(long, conflicts_with = "key")]

@@ -29,7 +29,10 @@ pub(super) fn run(args: &Build, out: &mut Out) -> Result<Exit> {
     if args.jails {
         return refresh::run(&home, args, out);
     }
-    let proot = args.proot.as_deref().map(proot::load).transpose()?;
+    let mut proot = args.proot.as_deref().map(proot::load).transpose()?;
+    if let (Some(proot), Some(key), true) = (&mut proot, &args.key, args.from.is_empty()) {
+        proot.recipe.sign_sets_by(absolute(key)?)?;
+    }
     let told = !out.json && !args.print_recipe;
     for note in proot.iter().flat_map(|proot| &proot.notes).filter(|_| told) {
         out.line(format_args!("note: {}", escape(note.as_bytes())))?;
@@ -75,14 +78,14 @@ fn print_recipe(proot: &Proot, out: &mut Out) -> Result<Exit> {
 }
 
 fn request(args: &Build, proot: Option<&Proot>) -> Result<Request> {
-    let absolute =
-        |path: &std::path::PathBuf| std::path::absolute(path).on("open", path.as_os_str().as_encoded_bytes());
-    let verify = |list| -> Result<Verify> {
-        Ok(Verify { list: absolute(list)?, key: args.key.as_ref().map(absolute).transpose()? })
+    let verify = |list: &PathBuf| -> Result<Verify> {
+        Ok(Verify { list: absolute(list)?, key: args.key.as_deref().map(absolute).transpose()? })
     };
-    if args.key.is_some() && args.list.is_none() && !args.from.iter().any(|from| from.is_dir() || is_remote(from)) {
+    let of_sets = args.from.iter().any(|from| from.is_dir() || is_remote(from));
+    let of_proot = proot.is_some() && args.from.is_empty();
+    if args.key.is_some() && args.list.is_none() && !of_sets && !of_proot {
         let error = Error::new(ErrorKind::Usage, "a key needs the checksum list that it signed");
-        return Err(error.hint("name it with --list"));
+        return Err(error.hint("name it with --list, or with --from the directory of release sets"));
     }
     let place = |from: &PathBuf| if is_remote(from) { Ok(from.clone()) } else { absolute(from) };
     let root = args.root.clone().or_else(|| proot?.chroot.clone());
@@ -92,7 +95,7 @@ fn request(args: &Build, proot: Option<&Proot>) -> Result<Request> {
         given: proot.map(|proot| proot.recipe.clone()),
         from: args.from.iter().map(place).collect::<Result<_>>()?,
         verify: args.list.as_ref().map(verify).transpose()?,
-        key: args.key.as_ref().map(absolute).transpose()?,
+        key: args.key.as_deref().map(absolute).transpose()?,
         unsigned: args.unsigned,
         packages: args.packages.clone(),
         closure: None,
@@ -171,6 +174,10 @@ fn value(report: &Report, dry_run: bool) -> serde_json::Value {
         value["changes"] = json::plan(&report.plan);
     }
     value
+}
+
+fn absolute(path: &Path) -> Result<PathBuf> {
+    std::path::absolute(path).on("open", path.as_os_str().as_encoded_bytes())
 }
 
 /// Is it on a mirror?

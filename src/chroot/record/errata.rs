@@ -7,22 +7,17 @@ use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{Read, Write};
 use std::num::NonZero;
-use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use super::Recording;
 use crate::chroot::open::{Chroot, Locking};
 use crate::chroot::place::{Home, bytes};
-use crate::chroot::release;
+use crate::chroot::{release, sets};
 use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::patch::errata::steps::{Facts, Step, resolve};
 use crate::patch::errata::{self, Erratum, MAX_SIZE};
 use crate::patch::{Head, Keys};
 use crate::sign::{signer, verify_embedded};
-
-/// Where a host has the keys that errata are signed with, and how their names end. Never in a chroot (decision 15).
-const KEYS: [&str; 2] = ["/etc/signify", "/usr/share/signify-openbsd-keys"];
-const ENDING: &[u8] = b"-base.pub";
 
 /// What the user asks of `errata`.
 #[derive(Debug, Clone, Default)]
@@ -126,7 +121,7 @@ fn read_one(file: &Path, request: &Request) -> Result<Job> {
     let name = name.strip_suffix(".patch").unwrap_or(name).to_owned();
     let (signed_by, message) = match (signer(&text), request.unsigned) {
         (Ok(_), false) => {
-            let keys = if request.keys.is_empty() { host_keys()? } else { Keys::load(&request.keys)? };
+            let keys = if request.keys.is_empty() { Keys::trusted(&sets::keys())? } else { Keys::load(&request.keys)? };
             let (name, key) = keys.find(&text)?;
             (Some(name.clone()), verify_embedded(&text, key)?)
         }
@@ -170,15 +165,6 @@ pub fn system_of(home: &Home, name: &OsStr, wait: bool) -> Result<(String, Strin
     release::system(&chroot.root)
 }
 
-fn host_keys() -> Result<Keys> {
-    let mut files = Vec::new();
-    for dir in KEYS {
-        let entries = std::fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path());
-        files.extend(entries.filter(|path| path.as_os_str().as_bytes().ends_with(ENDING)));
-    }
-    Keys::trusted(&files)
-}
-
 impl Job {
     /// Its number: as its title says, or its file's name.
     pub fn number(&self) -> Option<u32> {
@@ -197,7 +183,7 @@ impl Job {
             let reason = format!("its title has the number {:03}, and its name another", title.number);
             return Err(Error::new(ErrorKind::BadInput, reason));
         }
-        let key = self.signed_by.as_deref().filter(|name| KEYS.iter().any(|dir| name.starts_with(dir)));
+        let key = self.signed_by.as_deref().filter(|name| sets::KEYS.iter().any(|dir| name.starts_with(dir)));
         let own = format!("/openbsd-{}-base.pub", title.release.replace('.', ""));
         match key {
             Some(key) if !key.ends_with(&own) => {
