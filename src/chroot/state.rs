@@ -73,7 +73,14 @@ impl State {
             let error = Error::new(ErrorKind::NotFound, "it was removed or renamed meanwhile");
             error.hint("run the command again if it is still wanted")
         };
-        let mut lock = match Lock::open(&self.dir, LOCK) {
+        let opened = match Lock::open(&self.dir, LOCK) {
+            // Who changes nothing needs nothing that can be written.
+            Err(e) if shared && e.kind() == std::io::ErrorKind::ReadOnlyFilesystem => {
+                Lock::open_existing(&self.dir, LOCK)
+            }
+            opened => opened,
+        };
+        let mut lock = match opened {
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Err(meanwhile()),
             lock => lock.on("open", self.shown("lock"))?,
         };

@@ -15,6 +15,8 @@ use crate::path::escape;
 #[derive(Debug)]
 pub struct Lock {
     file: File,
+    /// Its holder writes who it is; not where nobody can.
+    writable: bool,
 }
 
 /// A lock that is held until it is dropped, or until the process ends however it ends.
@@ -69,7 +71,7 @@ impl Lock {
     /// # Errors
     /// As openat(2).
     pub fn open(state: &Dir, name: &[u8]) -> io::Result<Lock> {
-        Ok(Lock { file: state.open_or_create(name, 0o600)? })
+        Ok(Lock { file: state.open_or_create(name, 0o600)?, writable: true })
     }
 
     /// Opens the lock file `name` in `state`, which must exist.
@@ -77,7 +79,7 @@ impl Lock {
     /// # Errors
     /// As openat(2).
     pub fn open_existing(state: &Dir, name: &[u8]) -> io::Result<Lock> {
-        Ok(Lock { file: state.open_file(name)? })
+        Ok(Lock { file: state.open_file(name)?, writable: false })
     }
 
     /// Takes it alone if nobody has it, without a word in it.
@@ -116,9 +118,11 @@ impl Lock {
                 }
             }
         }
-        self.file.set_len(0)?;
-        self.file.rewind()?;
-        self.file.write_all(me.as_bytes())?;
+        if self.writable {
+            self.file.set_len(0)?;
+            self.file.rewind()?;
+            self.file.write_all(me.as_bytes())?;
+        }
         Ok(Ok(Held(self.file)))
     }
 }
