@@ -113,6 +113,27 @@ pub fn bring(have: &Files, source: &Files) -> (Files, Vec<String>) {
     (files, notes)
 }
 
+/// The part of `files` that the accounts and groups with these names are, primary groups with them.
+pub fn part(files: &Files, named: &[String], named_groups: &[String]) -> Files {
+    let is_named = |names: &[String], name: &[u8]| names.iter().any(|known| known.as_bytes() == name);
+    let primary: Vec<u32> =
+        users(&files.passwd).filter(|user| is_named(named, user.name)).map(|user| user.gid).collect();
+    let with = |group: &Group<'_>| is_named(named_groups, group.name) || primary.contains(&group.gid);
+    let in_groups: Vec<&[u8]> = groups(&files.group).filter(with).map(|group| group.name).collect();
+    let only = |text: &[u8], keep: &dyn Fn(&[u8]) -> bool| {
+        let name = |line: &[u8]| line.split(|&b| b == b':').next().is_some_and(keep);
+        lines(text).filter(|line| name(line)).map(|line| [line, b"\n"].concat()).collect::<Vec<_>>().concat()
+    };
+    let (of_user, of_group) = (|name: &[u8]| is_named(named, name), |name: &[u8]| in_groups.contains(&name));
+    Files {
+        passwd: only(&files.passwd, &of_user),
+        group: only(&files.group, &of_group),
+        shadow: None,
+        gshadow: None,
+        master: files.master.as_ref().map(|text| only(text, &of_user)),
+    }
+}
+
 /// The files of a root, `have`, with all accounts and groups of `source`, and these members (user, group).
 ///
 /// # Errors

@@ -79,6 +79,8 @@ pub(crate) struct Composer<'a> {
     notes: Vec<String>,
     archives: BTreeMap<PathBuf, Seen>,
     closure: Option<closure::Record>,
+    /// Accounts of the packages.
+    named: login::Named,
     /// Directories of the recipe, and who owns all that sources bring below.
     given: Vec<(TreePath, (u32, u32))>,
     /// The release of OpenBSD, as the recipe or the first source that knows says.
@@ -122,6 +124,7 @@ impl<'a> Composer<'a> {
             notes: Vec::new(),
             archives: BTreeMap::new(),
             closure: None,
+            named: login::Named::default(),
             given: Vec::new(),
             release: recipe.release.clone(),
         })
@@ -221,6 +224,7 @@ impl<'a> Composer<'a> {
         self.watch.begin("selecting packages", 0);
         let chosen = host::Packages::choose(self.calls, named, modified, self.watch)?;
         let root = TreePath::root();
+        self.named = chosen.accounts()?;
         self.lay_made(chosen.links()?)?;
         let (nodes, moved) = chosen.nodes(self.watch)?;
         self.lay(nodes, Content::Directory { root: chosen.root()?, moved }, &root)?;
@@ -249,7 +253,7 @@ impl<'a> Composer<'a> {
     /// Merges the accounts that the sources bring, those made inside, and those that the recipe wants.
     fn accounts(&mut self) -> Result<Option<Merged>> {
         let source = login::files(|path| self.body_of(path))?;
-        let Some(source) = source else {
+        let Some(mut source) = source else {
             return match self.recipe.accounts.first() {
                 None => Ok(None),
                 Some(account) => {
@@ -258,6 +262,9 @@ impl<'a> Composer<'a> {
                 }
             };
         };
+        let (joined, notes) = self.named.join(&source);
+        source = joined;
+        self.notes.extend(notes);
         let have = match self.root {
             Some(root) => login::files(|path| login::read_below(root, path))?,
             None => None,

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use sha2::{Digest as _, Sha256};
 
-use super::login;
+use super::login::{self, Named};
 use super::made;
 use super::made::status::{STATUS, merge};
 use super::place::bytes;
@@ -65,6 +65,15 @@ impl Packages {
     /// The system's root directory.
     pub(crate) fn root(&self) -> Result<Dir> {
         self.root.try_clone().on("open", bytes(&self.directory))
+    }
+
+    /// The accounts that they make, and those of the system that they are of.
+    pub(crate) fn accounts(&self) -> Result<Named> {
+        let theirs = match self.selection.accounts.is_empty() {
+            true => None,
+            false => login::files(|path| login::read_below(&self.root, path))?,
+        };
+        Ok(Named { theirs, packages: self.selection.accounts.clone() })
     }
 
     /// The links of merged /usr, to be laid first.

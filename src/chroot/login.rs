@@ -15,6 +15,7 @@ use super::host::Entries;
 use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::path::TreePath;
 use crate::recipe::{Account, Recipe};
+use crate::select::packages as selection;
 use crate::sys::{self, Calls, Dir, FileType};
 use crate::tree::{Digest, Kind, Meta, Node};
 
@@ -65,6 +66,52 @@ fn open_below(root: &Dir, path: &TreePath, shown: &TreePath) -> Result<Option<(c
 pub(crate) fn without_passwords(path: &TreePath, text: &[u8]) -> Vec<u8> {
     // In passwd(5) the word says that another file has it.
     if path.as_bytes() == ACCOUNT_FILES[0].as_bytes() { text.to_vec() } else { accounts::without_passwords(text) }
+}
+
+/// Accounts that packages make when they are installed.
+#[derive(Default)]
+pub(crate) struct Named {
+    /// Those of the system that the packages are of.
+    pub(crate) theirs: Option<Files>,
+    pub(crate) packages: Vec<selection::Accounts>,
+}
+
+impl Named {
+    /// `source` with the accounts of the packages that it lacks; and what was done for each package.
+    pub(crate) fn join(&self, source: &Files) -> (Files, Vec<String>) {
+        let (mut files, mut notes) = (source.clone(), Vec::new());
+        for package in &self.packages {
+            if let Some(theirs) = &self.theirs {
+                let (joined, more) = accounts::bring(&files, &accounts::part(theirs, &package.users, &package.groups));
+                files = joined;
+                notes.extend(more);
+            }
+            notes.extend(told(package, &files));
+        }
+        (files, notes)
+    }
+}
+
+/// What a package has of its accounts, and what it lacks.
+fn told(package: &selection::Accounts, files: &Files) -> Vec<String> {
+    let users = package
+        .users
+        .iter()
+        .map(|name| (format!("account {name}"), accounts::find(&files.passwd, name.as_bytes()).is_some()));
+    let groups = package
+        .groups
+        .iter()
+        .map(|name| (format!("group {name}"), accounts::find_group(&files.group, name.as_bytes()).is_some()));
+    let (there, lacking): (Vec<_>, Vec<_>) = users.chain(groups).partition(|(_, there)| *there);
+    let list = |all: Vec<(String, bool)>| all.into_iter().map(|(name, _)| name).collect::<Vec<_>>().join(", ");
+    let mut told = Vec::new();
+    told.extend((!there.is_empty()).then_some(there).map(|all| format!("{} has {}", package.origin, list(all))));
+    told.extend(
+        (!lacking.is_empty())
+            .then_some(lacking)
+            .map(|all| format!("{} lacks {}: its system has none to take; add it inside", package.origin, list(all))),
+    );
+    told
 }
 
 /// Accounts as they shall be.

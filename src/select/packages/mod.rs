@@ -13,7 +13,7 @@ pub use dpkg::{Dpkg, MERGED};
 pub use host::Host;
 pub use pkg::Pkg;
 pub(crate) use selection::SECRETS;
-pub use selection::{FileOptions, Selected, Selection, Skipped, Why};
+pub use selection::{Accounts, FileOptions, Selected, Selection, Skipped, Why};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::path::TreePath;

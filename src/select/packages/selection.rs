@@ -67,6 +67,17 @@ pub struct Skipped {
     pub origin: Arc<str>,
 }
 
+/// Accounts that a package makes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Accounts {
+    /// `package version`.
+    pub origin: Arc<str>,
+    /// Names of accounts.
+    pub users: Vec<String>,
+    /// Names of groups.
+    pub groups: Vec<String>,
+}
+
 /// What to take from the host.
 #[derive(Debug, Default)]
 pub struct Selection {
@@ -76,6 +87,8 @@ pub struct Selection {
     pub skipped: Vec<Skipped>,
     /// Taken, although not as their package ships them: changed on the host since. Conffiles are not among them.
     pub changed: Vec<TreePath>,
+    /// Accounts and groups that packages make when they are installed, in the order of the packages.
+    pub accounts: Vec<Accounts>,
     /// What else people should know, a line each.
     pub more: Vec<String>,
 }

@@ -76,7 +76,8 @@ impl Dpkg {
         picker.skipped.dedup_by(|a, b| (a.why, &a.path) == (b.why, &b.path));
         let entries = picker.entries.into_iter();
         let entries = entries.map(|(path, (host, origin))| Selected { path, host, origin }).collect();
-        Ok(Selection { entries, skipped: picker.skipped, changed: picker.changed, more: Vec::new() })
+        let (skipped, changed) = (picker.skipped, picker.changed);
+        Ok(Selection { entries, skipped, changed, ..Selection::default() })
     }
 
     /// Which packages these canonical paths are of.

@@ -32,7 +32,7 @@ const COMMANDS: [&[u8]; 5] = [b"exec", b"exec-always", b"exec-add", b"exec-updat
 /// Files that are about the package; they lie beside the list.
 const SPECIAL: [&[u8]; 6] = [b"+CONTENTS", b"+DESC", b"+REQUIRED_BY", b"+REQUIRING", b"+DISPLAY", b"+UNDISPLAY"];
 /// What says nothing of which files there are; those of the last lines are of packages of long ago.
-const OTHER: [&[u8]; 44] = [
+const OTHER: [&[u8]; 42] = [
     b"comment",
     b"url",
     b"version",
@@ -48,8 +48,6 @@ const OTHER: [&[u8]; 44] = [
     b"depend",
     b"wantlib",
     b"define-tag",
-    b"newgroup",
-    b"newuser",
     b"owner",
     b"group",
     b"mode",
@@ -88,6 +86,10 @@ pub struct PackingList {
     pub items: Vec<Item>,
     /// It runs commands when it is installed.
     pub has_commands: bool,
+    /// The accounts that it makes.
+    pub users: BTreeSet<String>,
+    /// The groups that it makes.
+    pub groups: BTreeSet<String>,
     /// Keywords that we do not know: what they list is not in `items`. The first eight.
     pub unknown: BTreeSet<String>,
 }
@@ -149,6 +151,16 @@ impl PackingList {
     }
 }
 
+/// The name that the line of an account, or a group, begins with.
+fn account(line: &[u8]) -> Result<String> {
+    let name = line.split(|&b| b == b':').next().unwrap_or_default();
+    let plain = !name.is_empty() && name.iter().all(|b| b.is_ascii_alphanumeric() || b"_-.".contains(b));
+    match std::str::from_utf8(name).ok().filter(|_| plain) {
+        Some(name) => Ok(name.to_owned()),
+        None => bail!(BadInput, "no name of an account: {}", escape(name)),
+    }
+}
+
 struct Reader {
     list: PackingList,
     /// Of `@cwd`; none before the first.
@@ -174,6 +186,8 @@ impl Reader {
                 self.add(path, What::File(Seal::default()))?;
             }
             b"sample" => self.sample(argument)?,
+            b"newuser" => drop(self.list.users.insert(account(argument)?)),
+            b"newgroup" => drop(self.list.groups.insert(account(argument)?)),
             b"sha" | b"size" | b"ts" => self.seal(keyword, argument)?,
             _ if FILES.contains(&keyword) => self.file(argument)?,
             _ if DIRECTORIES.contains(&keyword) => {

@@ -12,7 +12,7 @@ use super::contents::{Item, Seal, What};
 use super::{DATABASE, Package, Pkg, REQUIRED_BY};
 use crate::error::Result;
 use crate::path::{PathSet, TreePath};
-use crate::select::packages::{FileOptions, MAX_FILE, SECRETS, Selected, Selection, Skipped, Why};
+use crate::select::packages::{Accounts, FileOptions, MAX_FILE, SECRETS, Selected, Selection, Skipped, Why};
 use crate::sys::FileType;
 use crate::tree::Digest;
 use crate::watch::Watch;
@@ -59,6 +59,10 @@ impl<'a> Picker<'a> {
         let list = self.pkg.list(package)?;
         if list.has_commands {
             self.with_commands.push(&package.name);
+        }
+        if !list.users.is_empty() || !list.groups.is_empty() {
+            let (users, groups) = (list.users.into_iter().collect(), list.groups.into_iter().collect());
+            self.selection.accounts.push(Accounts { origin: Arc::clone(&package.origin), users, groups });
         }
         for keyword in &list.unknown {
             self.selection.more.push(format!("{}: it is not known what @{keyword} of its list means", package.origin));
