@@ -20,7 +20,7 @@ use super::proof::{prove_root, prove_wanted};
 use super::state::State;
 use super::swap::may_swap;
 use super::work::Work;
-use super::{actions, closure, devices, doctor, guard, inside, layers, mapped, mirror, recorded, recover};
+use super::{actions, closure, devices, doctor, foreign, guard, inside, layers, mapped, mirror, recorded, recover};
 use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::path::TreePath;
 use crate::plan::Plan;
@@ -253,7 +253,8 @@ impl Job<'_> {
         wanted.notes.extend(notes);
         let mut ran = self.built.actions.clone();
         ran.retain(|name, _| !actions::concerns(name, &plan));
-        let due = actions::due(self.recipe, &wanted.tree, &ran).into_iter().map(|(name, _)| name).collect();
+        let due = foreign::due(self.recipe, &wanted.tree, &ran).into_iter().map(|(name, _)| name).collect();
+        wanted.notes.extend(foreign::note(self.recipe, &wanted.tree, &ran));
         if !self.request.yes && !self.request.dry_run {
             may_remove(self.place, &plan, have.len())?;
         }
@@ -315,7 +316,7 @@ impl Job<'_> {
         }
         let read = prove_root((root, &mut before.have), Some(recorded), recorded, &before.policy, watch)?;
         let settled = settle(&before.have, Some(recorded), recorded, &before.policy)?;
-        let due = actions::due(self.recipe, recorded, &self.built.actions);
+        let due = foreign::due(self.recipe, recorded, &self.built.actions);
         if read > 0 || !due.is_empty() || !diff(&before.have, &settled.want).is_empty() {
             return Ok(None);
         }

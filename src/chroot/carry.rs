@@ -12,7 +12,7 @@ use super::recorded::HostInputs;
 use super::register;
 use super::state::State;
 use super::work::Work;
-use super::{actions, bodies, cache, recorded};
+use super::{actions, bodies, cache, foreign, recorded};
 use crate::apply::{self, Slot};
 use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::path::TreePath;
@@ -93,7 +93,7 @@ impl Decided<'_> {
         let mut record = recorded::tree(&wanted.tree, known)?;
         let mut built = self.keyed()?;
         if plan.is_empty() {
-            let due = actions::due(self.recipe, &wanted.tree, &built.actions);
+            let due = foreign::due(self.recipe, &wanted.tree, &built.actions);
             if known.left.is_empty() && due.is_empty() {
                 let entries = wanted.tree.len();
                 built.root = known.fingerprint.map(|fingerprint| Untouched { fingerprint, entries });
@@ -130,7 +130,7 @@ impl Decided<'_> {
     /// Runs the actions that are due in the tree at `path`; they join what the build is made of.
     pub(super) fn act(&self, built: &Built, tree: &Tree, path: &std::path::Path) -> Result<Built> {
         let mut built = built.clone();
-        for (name, key) in actions::due(self.recipe, tree, &built.actions) {
+        for (name, key) in foreign::due(self.recipe, tree, &built.actions) {
             actions::run(&name, path)?;
             built.actions.insert(name, key);
         }
@@ -140,7 +140,7 @@ impl Decided<'_> {
     /// Runs the actions that are due in the root. Each that ran is recorded before the next: where one fails, those before
     /// it are done with, and it is due again.
     fn act_on(&self, mut built: Built, tree: &Tree) -> Result<()> {
-        for (name, key) in actions::due(self.recipe, tree, &built.actions) {
+        for (name, key) in foreign::due(self.recipe, tree, &built.actions) {
             actions::run(&name, &self.place.root)?;
             built.actions.insert(name, key);
             built.write(self.state, "built")?;

@@ -21,6 +21,7 @@ pub mod copy;
 mod devices;
 pub mod disk;
 pub mod doctor;
+mod foreign;
 mod guard;
 mod host;
 mod identity;

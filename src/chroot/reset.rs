@@ -18,7 +18,7 @@ use super::origin::Origin;
 use super::place::Home;
 use super::proof::{prove_root, prove_wanted};
 use super::work::Work;
-use super::{actions, bodies, mirror, recorded};
+use super::{actions, bodies, foreign, mirror, recorded};
 use crate::apply::{self, Body, Slot};
 use crate::error::{ErrorKind, IoContext, Result};
 use crate::path::TreePath;
@@ -269,7 +269,7 @@ impl Job<'_> {
     /// Runs the actions that are due: what they read was put back, and what they write is nobody's to judge, and may be
     /// of before.
     fn act(&self, mut built: Built, tree: &Tree) -> Result<()> {
-        let due = actions::due(&self.recipe, tree, &built.actions);
+        let due = foreign::due(&self.recipe, tree, &built.actions);
         if !due.is_empty() {
             self.chroot.attach()?;
         }
