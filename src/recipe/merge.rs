@@ -264,15 +264,16 @@ impl Layer<'_> {
             (None, None) => Made::Directory,
             _ => return Err(text.fault(given.span(), Error::new(ErrorKind::Usage, "it is a file or a link, not both"))),
         };
+        let is_directory = what == Made::Directory;
         let made = Make {
-            path: text.check(&make.path, values::tree_path)?,
+            path: text.check(&make.path, if is_directory { values::place } else { values::tree_path })?,
             what,
             mode: optional(text, make.mode.as_ref(), values::mode)?,
             owner: optional(text, make.owner.as_ref(), values::owner)?,
             group: optional(text, make.group.as_ref(), values::owner)?,
             below: make.below,
         };
-        if made.below && made.what != Made::Directory {
+        if made.below && !is_directory {
             return Err(text.fault(given.span(), Error::new(ErrorKind::Usage, "below belongs to a directory")));
         }
         self.recipe.made.retain(|known| known.path != made.path);

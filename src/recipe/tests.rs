@@ -60,7 +60,8 @@ fn bad_recipes_are_refused_with_their_place() {
         ("[[source]]\narchive = \"a\"\nunsigned = true", "3:12: unsigned belongs to sets"),
         ("release = \"78\"", "1:11: a release is two numbers"),
         // what is made
-        ("[[make]]\npath = \"/\"", "2:8: the root itself cannot be named here"),
+        ("[[make]]\npath = \"/\"\ntext = \"x\"", "2:8: the root itself cannot be named here"),
+        ("[[make]]\npath = \"\"", "2:8: a path is wanted; the root is \"/\""),
         ("[[make]]\npath = \"a\"\ntext = \"\"\nlink = \"b\"", "1:1: it is a file or a link, not both"),
         ("[[make]]\npath = \"a\"\nmode = \"0999\"", "3:8: \"0999\" is no mode"),
         ("[[make]]\npath = \"a\"\nmode = \"17777\"", "3:8: \"17777\" is no mode"),
@@ -159,6 +160,10 @@ fn a_whole_recipe_reads_as_data_and_survives_being_written() {
         [[source]]
         packages = ["@base", "libc6:i386", "g++"]
         modified_conffiles = "copy"
+        [[make]]
+        path = "."
+        group = "1"
+        mode = "0711"
         [[account]]
         name = "_pbuild"
         home = "/home/pbuild"
@@ -186,6 +191,7 @@ fn a_whole_recipe_reads_as_data_and_survives_being_written() {
     );
     let names = ["@base", "libc6:i386", "g++"].map(str::to_owned).to_vec();
     assert_eq!(recipe.sources[2].origin, Origin::Packages { directory: "/".into(), names, modified: Conffiles::Copy });
+    assert!(recipe.made[0].path.is_root() && recipe.made[0].mode == Some(0o711));
     assert_eq!(recipe.accounts[0].dotfiles, [path(".profile"), path("-x")]);
     let own = recipe.environment_of("_pbuild");
     assert_eq!(

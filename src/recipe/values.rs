@@ -35,6 +35,14 @@ pub(super) fn tree_path(text: &str) -> Result<TreePath> {
     Ok(path)
 }
 
+/// A path in the chroot, or its root.
+pub(super) fn place(text: &str) -> Result<TreePath> {
+    match text.is_empty() {
+        true => bail!(Usage, "a path is wanted; the root is \"/\""),
+        false => TreePath::lenient(text.as_bytes()),
+    }
+}
+
 /// A pattern of paths in the chroot.
 pub(super) fn pattern(text: &str) -> Result<String> {
     if PathSet::is_everything(text)? {

@@ -118,7 +118,7 @@ fn make(make: &Make) -> Spanned<file::Make> {
         Made::Directory => (None, None),
     };
     let made = file::Make {
-        path: spot(String::from_utf8_lossy(make.path.as_bytes())),
+        path: spot(if make.path.is_root() { "/".into() } else { String::from_utf8_lossy(make.path.as_bytes()) }),
         text,
         link,
         mode: make.mode.map(|mode| spot(format!("{mode:04o}"))),
