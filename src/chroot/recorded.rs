@@ -14,7 +14,7 @@ use super::identity::{self, IDENTITY};
 use super::mapped;
 use super::numbers::{self, NUMBERS};
 use super::place::bytes;
-use super::sets::Sets;
+use super::sets::{self, Sets};
 use super::state::State;
 use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::path::TreePath;
@@ -40,6 +40,10 @@ pub(crate) fn recipe(state: Option<&State>, request: &Request) -> Result<Recipe>
         (None, Some(remembered)) => remembered,
         (None, None) if request.closure.is_some() => Recipe::default(),
         (None, None) if request.from.is_empty() => recipe::load(sys::HOST_RECIPE)?,
+        // Where there is nothing but sets, it is known what they are for.
+        (None, None) if request.from.iter().any(|from| from.is_dir() || from.to_str().is_some_and(is_url)) => {
+            recipe::load("openbsd-build")?
+        }
         (None, None) => recipe::load("sets")?,
     };
     for path in &request.from {
@@ -53,6 +57,7 @@ pub(crate) fn recipe(state: Option<&State>, request: &Request) -> Result<Recipe>
             false => recipe.add_archive(path, request.verify.clone())?,
         }
     }
+    sets::one_release(&recipe)?;
     if request.unsigned {
         recipe.trust_sets()?;
     }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use super::place::bytes;
 use crate::bail;
 use crate::error::{Error, ErrorKind, IoContext, Result};
-use crate::recipe::{Origin, Verify};
+use crate::recipe::{Origin, Recipe, Verify};
 
 /// Where a host has the keys of releases. Never in a chroot (decision 15).
 pub(super) const KEYS: [&str; 2] = ["/etc/signify", "/usr/share/signify-openbsd-keys"];
@@ -83,6 +83,27 @@ pub(super) fn set_name(name: &str) -> Option<(&str, &str)> {
     (plain && digits.len() >= 2 && digits.bytes().all(|b| b.is_ascii_digit())).then_some((set, digits))
 }
 
+/// The release sets of the project, by their names.
+const NAMES: [&str; 8] = ["base", "comp", "man", "game", "xbase", "xfont", "xserv", "xshare"];
+
+/// Refuses archives that are sets of two releases: what runs of the one does not run with the libraries of the other.
+pub(super) fn one_release(recipe: &Recipe) -> Result<()> {
+    let archives = recipe.sources.iter().filter_map(|source| match &source.origin {
+        Origin::Archive { path, .. } => path.file_name()?.to_str(),
+        _ => None,
+    });
+    let sets: Vec<_> = archives.filter_map(|name| Some((name, set_name(name)?))).collect();
+    let sets: Vec<_> = sets.into_iter().filter(|(_, (set, _))| NAMES.contains(set)).collect();
+    let Some((first, (_, digits))) = sets.first() else { return Ok(()) };
+    match sets.iter().find(|(_, (_, others))| others != digits) {
+        None => Ok(()),
+        Some((other, _)) => {
+            let error = Error::new(ErrorKind::Refused, format!("{first} and {other} are sets of two releases"));
+            Err(error.hint("name those of one; where the recipe has others, say it anew: -f sets"))
+        }
+    }
+}
+
 /// The digits of the one release of which all `names` are `found`.
 pub(super) fn choose(found: &[(String, String)], names: &[String]) -> Result<String> {
     let mut all: Option<&str> = None;
@@ -109,6 +130,25 @@ fn release(digits: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn archives_of_two_releases_are_refused() {
+        for (archives, refused) in [
+            (&["base78.tgz", "comp78.tgz", "mine12.tgz"][..], None),
+            (&["mine12.tgz", "base78.tgz", "site78.tgz", "man78.tgz"], None),
+            (&["base78.tgz", "comp77.tgz"], Some("base78.tgz and comp77.tgz are sets of two releases")),
+            (&["a/xbase79.tgz", "b/man79.tgz", "c/xfont710.tgz"], Some("xbase79.tgz and xfont710.tgz are")),
+            (&["mine12.tgz", "yours13.tgz"], None),
+        ] {
+            let mut recipe = Recipe::default();
+            archives.iter().for_each(|path| recipe.add_archive(PathBuf::from(path), None).unwrap());
+            let said = one_release(&recipe).map_err(|error| error.to_string());
+            match refused {
+                None => assert_eq!(said, Ok(()), "{archives:?}"),
+                Some(words) => assert!(said.as_ref().is_err_and(|said| said.starts_with(words)), "{said:?}"),
+            }
+        }
+    }
 
     #[test]
     fn one_release_is_found() {
