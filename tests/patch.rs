@@ -323,6 +323,29 @@ fn patches_come_in_order() {
     stop(&[], &["no such patch"]);
 }
 
+/// Numbers from 900 begin anew, and neither wait for those of the project nor keep them away.
+#[test]
+fn patches_of_ones_own_are_counted_by_themselves() {
+    if !able(&["setfattr"]) {
+        return;
+    }
+    let world = world();
+    world.sh("cp -a old root; mv old o1; mv new old; cp -a old new; echo own > new/usr/bin/own");
+    make(&world, "own-1", &["--number", "901", "--series", "p"]);
+    world.sh("mv old o2; mv new old; cp -a old new; echo third > new/usr/bin/third");
+    make(&world, "own-3", &["--number", "903", "--series", "p"]);
+    let go = |file: &str| world.run(&["patch", "apply", "--unsigned", file, "--root", "./root"]);
+    let said = go("own-3.tgz");
+    assert!(said.status == Some(1) && said.err.contains("number 901 of its series is missing"), "{said:?}");
+    for file in ["own-1.tgz", "p-1.tgz"] {
+        let said = go(file);
+        assert_eq!(said.status, Some(0), "{file}: {said:?}");
+    }
+    let said = go("own-3.tgz");
+    assert!(said.status == Some(1) && said.err.contains("number 902 of its series is missing"), "{said:?}");
+    assert_eq!(fs::read_to_string(world.path("root/usr/bin/own")).unwrap(), "own\n");
+}
+
 /// Patches of one second, whose names are in the wrong order: the last is what counts, and is undone first. A dry run says
 /// what will happen, although each undo begins where the one before it ends.
 #[test]

@@ -145,6 +145,11 @@ impl Chroot {
         recorded::remembered(&self.state)?.ok_or_else(none)
     }
 
+    /// What its recipe calls its release.
+    pub(crate) fn said_release(&self) -> Option<String> {
+        self.recipe().ok().and_then(|recipe| recipe.release)
+    }
+
     /// The policy of its recipe, with what actions and accounts write, and the sources that lie in it.
     ///
     /// # Errors

@@ -14,16 +14,15 @@ use crate::tree::{Node, Tree};
 /// The locate database of the base, whose tags name the release.
 const LOCATE: &str = "usr/lib/locate/src.db";
 
-/// `7.8`, or `VERSION_ID` of os-release(5); empty if nothing tells.
-pub(crate) fn of(root: &Dir) -> Result<String> {
-    if let Some(release) = openbsd(root)? {
+/// The linker of OpenBSD: no other system has it there.
+const LINKER: &[u8] = b"usr/libexec/ld.so";
+
+/// `7.8`, or `VERSION_ID` of os-release(5); empty if nothing tells. `said` is what the recipe calls its release.
+pub(crate) fn of(root: &Dir, said: Option<&str>) -> Result<String> {
+    if let Some(release) = openbsd(root, said)? {
         return Ok(release);
     }
-    let text = |path: &str| read_below(root, &TreePath::new(path.as_bytes())?);
-    let file = match text("usr/lib/os-release")? {
-        Some(file) => file,
-        None => text("etc/os-release")?.unwrap_or_default(),
-    };
+    let file = os_release(root)?.unwrap_or_default();
     let file = String::from_utf8_lossy(&file);
     let line = file.lines().find_map(|line| line.strip_prefix("VERSION_ID="));
     let word = line.unwrap_or_default().trim_matches(['"', '\'']);
@@ -31,52 +30,78 @@ pub(crate) fn of(root: &Dir) -> Result<String> {
     Ok(if plain { word.to_owned() } else { String::new() })
 }
 
-/// The release of an OpenBSD root: as the tags of its locate database tell, else the keys of its sets.
+fn os_release(root: &Dir) -> Result<Option<Vec<u8>>> {
+    let text = |path: &str| read_below(root, &TreePath::new(path.as_bytes())?);
+    match text("usr/lib/os-release")? {
+        None => text("etc/os-release"),
+        file => Ok(file),
+    }
+}
+
+/// The release of an OpenBSD root: as its recipe says, else as the tags of its locate database tell, else the keys of its
+/// sets.
 ///
 /// # Errors
 /// As the system calls.
-pub(crate) fn of_openbsd(root: &Dir) -> Result<Option<String>> {
-    // A database that is none tells nothing.
-    let database = Host::new(root)?.read(&TreePath::new(LOCATE.as_bytes())?, MAX_FILE)?;
-    let told = database.and_then(|database| Listing::parse(&database).ok()?.release);
-    if told.is_some() { Ok(told) } else { openbsd(root) }
+pub(crate) fn openbsd(root: &Dir, said: Option<&str>) -> Result<Option<String>> {
+    if let Some(said) = said {
+        return Ok(Some(said.to_owned()));
+    }
+    match tags(root)? {
+        None => Ok(by_keys(keys(root)?.iter().map(|name| &**name)).map(|n| format!("{}.{}", n / 10, n % 10))),
+        told => Ok(told),
+    }
 }
 
-/// As the keys of its sets tell.
-pub(crate) fn openbsd(root: &Dir) -> Result<Option<String>> {
-    let Ok(dir) = root.walk(&TreePath::new(*b"etc/signify")?) else { return Ok(None) };
-    let keys = dir.entries().unwrap_or_default();
-    let number = by_keys(keys.iter().map(|entry| &*entry.name));
-    Ok(number.map(|number| format!("{}.{}", number / 10, number % 10)))
+/// As [`openbsd`], where no recipe is known.
+pub(crate) fn of_openbsd(root: &Dir) -> Result<Option<String>> {
+    openbsd(root, None)
+}
+
+/// What the tags of the locate database tell. A database that is none tells nothing.
+fn tags(root: &Dir) -> Result<Option<String>> {
+    let database = Host::new(root)?.read(&TreePath::new(LOCATE.as_bytes())?, MAX_FILE)?;
+    Ok(database.and_then(|database| Listing::parse(&database).ok()?.release))
+}
+
+/// The names of the keys in a root.
+fn keys(root: &Dir) -> Result<Vec<Box<[u8]>>> {
+    let Ok(dir) = root.walk(&TreePath::new(*b"etc/signify")?) else { return Ok(Vec::new()) };
+    Ok(dir.entries().unwrap_or_default().into_iter().map(|entry| entry.name).collect())
 }
 
 /// The system that a root is of, and what that calls the machine: `openbsd` and `amd64`. A root that does not say is of
-/// the system that runs.
+/// the system that runs. `said` is the release that its recipe calls: only those of OpenBSD do.
 ///
 /// # Errors
 /// As getdents(2).
-pub(crate) fn system(root: &Dir) -> Result<(String, String)> {
+pub(crate) fn system(root: &Dir, said: Option<&str>) -> Result<(String, String)> {
     let (system, machine) = (sys::kernel().0.to_lowercase(), sys::machine());
-    Ok(match openbsd(root)? {
-        Some(_) => ("openbsd".to_owned(), arch(&machine).to_owned()),
-        None => (system, machine),
+    // Another system may have a key of OpenBSD's; one that says what it is is that.
+    let by_key = || Ok(keys(root)?.iter().any(|name| key_number(name).is_some()) && os_release(root)?.is_none());
+    Ok(match openbsd(root, said)?.is_some() || by_key()? {
+        true => ("openbsd".to_owned(), arch(&machine).to_owned()),
+        false => (system, machine),
     })
 }
 
 /// Is it a tree of OpenBSD?
 pub(crate) fn is_openbsd(tree: &Tree) -> bool {
-    let name = |node: &Node| node.path.as_bytes().strip_prefix(b"etc/signify/").map(<[u8]>::to_vec);
-    let names: Vec<Vec<u8>> = tree.nodes().iter().filter_map(name).collect();
-    by_keys(names.iter().map(Vec::as_slice)).is_some()
+    let is_key =
+        |node: &Node| node.path.as_bytes().strip_prefix(b"etc/signify/").is_some_and(|n| key_number(n).is_some());
+    let others = [&b"usr/lib/os-release"[..], b"etc/os-release"].iter().any(|path| tree.get(path).is_some());
+    tree.get(LINKER).is_some() || !others && tree.nodes().iter().any(is_key)
+}
+
+/// The release of `openbsd-78-base.pub`.
+fn key_number(name: &[u8]) -> Option<u32> {
+    let digits = name.strip_prefix(b"openbsd-")?.strip_suffix(b"-base.pub")?;
+    std::str::from_utf8(digits).ok()?.parse::<u32>().ok()
 }
 
 /// The release of base sets, `78` for 7.8, from the keys that they bring: their own and, as the newest, the next one's.
 fn by_keys<'a>(keys: impl Iterator<Item = &'a [u8]>) -> Option<u32> {
-    let number = |name: &[u8]| {
-        let digits = name.strip_prefix(b"openbsd-")?.strip_suffix(b"-base.pub")?;
-        std::str::from_utf8(digits).ok()?.parse::<u32>().ok()
-    };
-    let mut releases: Vec<u32> = keys.filter_map(number).collect();
+    let mut releases: Vec<u32> = keys.filter_map(key_number).collect();
     releases.sort_unstable();
     releases.iter().rev().nth(1).copied()
 }
@@ -87,9 +112,8 @@ fn by_keys<'a>(keys: impl Iterator<Item = &'a [u8]>) -> Option<u32> {
 /// [`ErrorKind::Refused`] naming both releases.
 pub(crate) fn may_run(root: &Dir, said: Option<&str>) -> Result<()> {
     let (system, kernel) = sys::kernel();
-    match (system.as_str(), said) {
-        ("OpenBSD", Some(release)) => refuse_newer(release, (&system, &kernel)),
-        ("OpenBSD", None) => of_openbsd(root)?.map_or(Ok(()), |release| refuse_newer(&release, (&system, &kernel))),
+    match system.as_str() {
+        "OpenBSD" => openbsd(root, said)?.map_or(Ok(()), |release| refuse_newer(&release, (&system, &kernel))),
         _ => Ok(()),
     }
 }
@@ -138,7 +162,32 @@ mod tests {
                 std::fs::create_dir_all(path.parent().unwrap()).unwrap();
                 std::fs::write(path, text).unwrap();
             }
-            assert_eq!(of(&Dir::open(temp.path(), Calls::from_env()).unwrap()).unwrap(), expect, "{files:?}");
+            let root = Dir::open(temp.path(), Calls::from_env()).unwrap();
+            assert_eq!(of(&root, None).unwrap(), expect, "{files:?}");
+            assert_eq!(of(&root, Some("9.9")).unwrap(), "9.9", "{files:?}");
+        }
+    }
+
+    /// A root of OpenBSD is one by its recipe, its database or a single key; a system that says what it is is not.
+    #[test]
+    fn what_makes_a_root_one_of_openbsd() {
+        let key = "etc/signify/openbsd-78-base.pub";
+        let other = if sys::kernel().0 == "OpenBSD" { "openbsd" } else { "linux" };
+        for (files, said, want) in [
+            (&[][..], None, other),
+            (&[][..], Some("7.8"), "openbsd"),
+            (&[key][..], None, "openbsd"),
+            (&[key, "etc/os-release"][..], None, other),
+            (&["etc/signify/mine.pub"][..], None, other),
+        ] {
+            let temp = tempfile::tempdir().unwrap();
+            for path in files {
+                let path = temp.path().join(path);
+                std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+                std::fs::write(path, "").unwrap();
+            }
+            let root = Dir::open(temp.path(), Calls::from_env()).unwrap();
+            assert_eq!(system(&root, said).unwrap().0, want, "{files:?} {said:?}");
         }
     }
 

@@ -23,6 +23,11 @@ use crate::recipe::Recipe;
 use crate::session::{Command, Options, Status};
 use crate::sys::Stdin;
 
+/// Why an erratum of the kernel brought nothing, and what does.
+const KERNEL: &str = "a kernel was installed, and is not recorded: where there are objects below usr/share/relink/kernel, it \
+    is linked anew out of them at each boot. To bring the kernel as a file, write keep = [\"bsd\"] under [record] of the \
+    chroot's recipe, or remove that directory; to bring its objects, record what installs them with: stockade record";
+
 pub(super) fn run(args: &Errata, out: &mut Out) -> Result<Exit> {
     let plain = args.into.as_deref().map(|into| plain(into, args)).transpose()?;
     let asked = errata::Request {
@@ -53,7 +58,7 @@ pub(super) fn run(args: &Errata, out: &mut Out) -> Result<Exit> {
                 errata::place(&mut jobs, &done, &args.skip)?;
                 // What the steps ask for and nobody said is missed before the first of many is built.
                 for job in &jobs {
-                    job.steps(&recording.facts(job, args.kernel.as_deref())?)?;
+                    job.steps(&recording.facts(job, args.kernel.as_deref(), args.common.make.arch())?)?;
                 }
             }
             one(&recording, &jobs[at], (args, &draft), out)
@@ -86,7 +91,7 @@ fn one(
     let chroot = &recording.chroot;
     let recipe = chroot.recipe()?;
     let options = options::options(&args.common.session, &recipe, || chroot.homes())?;
-    let facts = recording.facts(job, args.kernel.as_deref())?;
+    let facts = recording.facts(job, args.kernel.as_deref(), args.common.make.arch())?;
     let steps = job.steps(&facts)?;
     let own = job.head(&facts);
     let hint = |error: Error| error.hint("rename the file, or give the patch another name with --name");
@@ -163,10 +168,12 @@ fn tell(job: &Job, recorded: &Recorded, file: Option<&std::path::Path>, out: &mu
             "removed": stats.removed,
             "changed": stats.modified,
             "changes": json::plan(&recorded.plan),
+            "note": (file.is_none() && recorded.has_kernel()).then_some(KERNEL),
         }));
     }
     let Some(file) = file else {
-        return out.line(format_args!("{}: nothing was installed that a patch could bring", job.name));
+        out.line(format_args!("{}: nothing was installed that a patch could bring", job.name))?;
+        return if recorded.has_kernel() { out.line(format_args!("note: {KERNEL}")) } else { Ok(()) };
     };
     out.plan(&super::record::told_of(&recorded.plan))?;
     let made = shown(file);
@@ -177,7 +184,7 @@ fn tell(job: &Job, recorded: &Recorded, file: Option<&std::path::Path>, out: &mu
 fn show(job: &Job, (system, machine): &(String, String), args: &Errata, out: &mut Out) -> Result<()> {
     let facts = Facts {
         system: system.clone(),
-        machine: machine.clone(),
+        machine: args.common.make.arch().unwrap_or(machine).to_owned(),
         release: job.release().unwrap_or_default().to_owned(),
         // Nobody has to know it to read what would be done.
         kernel: args.kernel.clone().or_else(|| Some("KERNEL".to_owned())),

@@ -7,6 +7,23 @@ use std::collections::{BTreeSet, HashMap};
 use crate::patch::Head;
 use crate::tree::Digest;
 
+/// Numbers from here on are of one's own making, those before of the project whose series it is (decision 27).
+const OWN: u32 = 900;
+
+/// The first number of the range that `number` is in; whether one's own begin with 900 or 901 is nobody's business.
+pub fn first(number: u32) -> u32 {
+    match number {
+        0..OWN => 1,
+        OWN => OWN,
+        _ => OWN + 1,
+    }
+}
+
+/// Are both numbers of one's own, or neither?
+pub fn same_range(one: u32, other: u32) -> bool {
+    (one < OWN) == (other < OWN)
+}
+
 /// A patch to be put in order, with what decides between patches that do not need each other: the smallest comes first.
 pub struct Item<'a, K> {
     /// What decides.
@@ -62,6 +79,16 @@ mod tests {
         let items: Vec<Item<'_, &str>> =
             cases.iter().copied().zip(&heads).map(|(case, head)| item((&case, head))).collect();
         in_order(&items).into_iter().map(|index| cases[index].0).collect()
+    }
+
+    #[test]
+    fn numbers_of_ones_own_are_a_range() {
+        for (number, from) in [(1, 1), (5, 1), (899, 1), (900, 900), (901, 901), (950, 901)] {
+            assert_eq!(first(number), from, "{number}");
+        }
+        for (one, other, same) in [(1, 899, true), (899, 900, false), (900, 2000, true)] {
+            assert_eq!(same_range(one, other), same, "{one} {other}");
+        }
     }
 
     #[test]

@@ -42,7 +42,15 @@ const LIBRARIES: [&str; 2] = ["usr/lib", "usr/X11R6/lib"];
 impl Composer<'_> {
     /// Lays the release sets, one after the other.
     pub(super) fn sets(&mut self, sets: &Sets, into: &TreePath) -> Result<()> {
-        self.release.get_or_insert_with(|| sets.release.clone());
+        match &self.recipe.release {
+            Some(said) if sets.verify.is_some() && *said != sets.release => {
+                let reason =
+                    format!("the recipe says release {said}, and the sets that were signed are of {}", sets.release);
+                let hint = "leave release out: the sets tell; or take the sets of that release";
+                return Err(Error::new(ErrorKind::Refused, reason).hint(hint));
+            }
+            _ => drop(self.release.get_or_insert_with(|| sets.release.clone())),
+        }
         sets.archives.iter().try_for_each(|archive| self.archive(archive, sets.verify.as_ref(), into))
     }
 

@@ -8,9 +8,10 @@ use super::older::is_jail;
 use super::store::Installed;
 use super::target::Root;
 use crate::chroot::place::bytes;
+use crate::chroot::recorded::remembered;
 use crate::chroot::release;
 use crate::error::{Error, ErrorKind, IoContext, Result};
-use crate::patch::{Contents, Head, arch};
+use crate::patch::{Contents, Head, arch, sequence};
 use crate::path::escape;
 use crate::sys;
 use crate::tree::Digest;
@@ -103,7 +104,7 @@ fn foreign(head: &Head, root: &Root, known: &Known) -> Result<Option<String>> {
 /// # Errors
 /// As open(2).
 pub(crate) fn system_of(root: &Root) -> Result<(String, String)> {
-    release::system(&root.dir.try_clone().on("open", "/")?.crossing())
+    release::system(&root.dir.try_clone().on("open", "/")?.crossing(), said(root)?.as_deref())
 }
 
 /// The release that a root is of, if it says.
@@ -112,7 +113,12 @@ pub(crate) fn system_of(root: &Root) -> Result<(String, String)> {
 /// As open(2).
 pub(crate) fn release_of(root: &Root) -> Result<Option<String>> {
     let dir = root.dir.try_clone().on("open", "/")?.crossing();
-    release::of(&dir).map(|release| Some(release).filter(|release| !release.is_empty()))
+    release::of(&dir, said(root)?.as_deref()).map(|release| Some(release).filter(|release| !release.is_empty()))
+}
+
+/// What the recipe of a chroot calls its release.
+fn said(root: &Root) -> Result<Option<String>> {
+    Ok(root.state.as_ref().map(remembered).transpose()?.flatten().and_then(|recipe| recipe.release))
 }
 
 /// The number before its own in the series that is neither there nor known not to be.
@@ -124,13 +130,14 @@ fn in_series(head: &Head, installed: &[Installed], known: &Known) -> Option<Erro
         there.extend(other.contents.head.number);
         there.extend(&other.contents.head.absent);
         there.extend(other.undo.iter().flat_map(|undo| &undo.skipped));
-        if other.contents.head.number.is_some_and(|later| later > number) {
+        let is_later = |later: u32| later > number && sequence::same_range(later, number);
+        if other.contents.head.number.is_some_and(is_later) {
             let reason = format!("{} came after it and is there already", other.contents.head.name);
             let hint = format!("undo that first: stockade patch undo --to {}", other.contents.head.name);
             return Some(Error::new(ErrorKind::Refused, reason).hint(hint));
         }
     }
-    (1..number).find(|before| !there.contains(before)).map(|before| {
+    (sequence::first(number)..number).find(|before| !there.contains(before)).map(|before| {
         let reason = format!("number {before:03} of its series is missing");
         Error::new(ErrorKind::Refused, reason).hint(format!("apply that first, or pass over it: --skip {before:03}"))
     })

@@ -16,7 +16,7 @@ use crate::chroot::{release, sets};
 use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::patch::errata::steps::{Facts, Step, resolve};
 use crate::patch::errata::{self, Erratum, MAX_SIZE};
-use crate::patch::{Head, Keys};
+use crate::patch::{Head, Keys, sequence};
 use crate::sign::{signer, verify_embedded};
 
 /// What the user asks of `errata`.
@@ -162,7 +162,7 @@ fn message_of(signed: &[u8]) -> &[u8] {
 /// As [`Chroot::open`].
 pub fn system_of(home: &Home, name: &OsStr, wait: bool) -> Result<(String, String)> {
     let chroot = Chroot::open(home, name, Locking { shared: true, wait, verb: "errata" })?;
-    release::system(&chroot.root)
+    release::system(&chroot.root, chroot.said_release().as_deref())
 }
 
 impl Job {
@@ -243,9 +243,11 @@ impl Job {
 /// [`ErrorKind::Refused`] for a number that was done, and for one that is missing, unless it is to be skipped or the
 /// directory of the next shows that there is none.
 pub fn place(jobs: &mut [Job], done: &BTreeSet<u32>, skip: &[u32]) -> Result<()> {
-    let mut next = done.last().map_or(1, |last| last + 1);
+    let mut there = done.clone();
     for job in jobs.iter_mut() {
         let Some(number) = job.number() else { continue };
+        let last = there.iter().rev().find(|there| sequence::same_range(**there, number));
+        let next = last.map_or(sequence::first(number), |last| last + 1);
         if number < next {
             let reason = match done.contains(&number) {
                 true => format!("number {number:03} was recorded in this chroot before"),
@@ -267,7 +269,7 @@ pub fn place(jobs: &mut [Job], done: &BTreeSet<u32>, skip: &[u32]) -> Result<()>
             }
             job.absent.push(missing);
         }
-        next = number + 1;
+        there.insert(number);
     }
     Ok(())
 }
@@ -295,11 +297,11 @@ impl Recording {
         Ok(self.made()?.keys().filter_map(number).collect())
     }
 
-    /// What holds in this chroot.
+    /// What holds in this chroot, but for the kernel's configuration and the machine, where somebody says those.
     ///
     /// # Errors
     /// [`ErrorKind::Refused`] if `job` is for another release than the chroot is of.
-    pub fn facts(&self, job: &Job, kernel: Option<&str>) -> Result<Facts> {
+    pub fn facts(&self, job: &Job, kernel: Option<&str>, arch: Option<&str>) -> Result<Facts> {
         let own = self.release()?;
         let cpus = std::thread::available_parallelism().map_or(1, NonZero::get);
         // That of another system is none that an erratum has.
@@ -312,6 +314,7 @@ impl Recording {
             release => {
                 let release = release.map_or(own, str::to_owned);
                 let (system, machine) = self.system()?;
+                let machine = arch.map_or(machine, str::to_owned);
                 Ok(Facts { system, machine, release, kernel: kernel.map(str::to_owned), cpus })
             }
         }
@@ -362,6 +365,13 @@ mod tests {
             (&[], &["001_a"], &[2], &[], Err("order is strict")),
             (&["002_b"], &["001_a", "003_c"], &[], &[], Err("number 002 comes first")),
             (&[], &["plain"], &[3], &[], Ok(vec![])),
+            // Those of one's own are counted by themselves.
+            (&[], &["001_a", "901_own"], &[], &[], Ok(vec![])),
+            (&[], &["900_own", "901_own"], &[7], &[], Ok(vec![])),
+            (&[], &["904_own"], &[902], &[], Ok(vec![903])),
+            (&[], &["003_c"], &[2, 901], &[], Ok(vec![])),
+            (&["902_b"], &["903_c"], &[901], &[], Err("number 902 comes first")),
+            (&[], &["901_own"], &[901], &[], Err("was recorded in this chroot before")),
         ] {
             let temp = tempfile::tempdir().unwrap();
             let file = |name: &&str| job(temp.path(), &format!("{name}.patch.sig"));

@@ -110,6 +110,11 @@ impl Recorded {
         &self.seen.accounts
     }
 
+    /// Was a kernel left out, which is linked anew at boot?
+    pub fn has_kernel(&self) -> bool {
+        self.left_out.contains_key(omit::KERNELS.0)
+    }
+
     /// Did nothing change that a patch could bring?
     pub fn is_empty(&self) -> bool {
         self.plan.is_empty() && self.accounts().is_empty()
@@ -183,7 +188,7 @@ impl Recording {
     /// # Errors
     /// As read(2).
     pub fn release(&self) -> Result<String> {
-        crate::chroot::release::of(&self.chroot.root)
+        crate::chroot::release::of(&self.chroot.root, self.chroot.said_release().as_deref())
     }
 
     /// The system of the chroot, and what that calls the machine: `amd64` is `x86_64` to another.
@@ -191,7 +196,7 @@ impl Recording {
     /// # Errors
     /// As getdents(2).
     pub fn system(&self) -> Result<(String, String)> {
-        crate::chroot::release::system(&self.chroot.root)
+        crate::chroot::release::system(&self.chroot.root, self.chroot.said_release().as_deref())
     }
 
     /// The root as the commands see it.

@@ -69,7 +69,7 @@ const RECIPE: &str = "left out by the recipe";
 /// The rule of what no file of a patch can be.
 const SOCKETS: &str = "sockets";
 /// Linked anew at every boot, out of objects that are recorded; where there are none, a kernel is a file like others.
-const KERNELS: (&str, &[&str]) =
+pub(super) const KERNELS: (&str, &[&str]) =
     ("kernels that are linked at boot", &["bsd", "obsd", "nbsd", "bsd.booted", "var/db/kernel.SHA256"]);
 const KERNEL_OBJECTS: &str = "usr/share/relink/kernel";
 /// The rule of files that become entries of their own ([`crate::patch::accounts`]).

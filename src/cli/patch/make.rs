@@ -73,6 +73,11 @@ pub(in crate::cli) struct Draft {
 }
 
 impl Make {
+    /// The architecture that is said.
+    pub(in crate::cli) fn arch(&self) -> Option<&str> {
+        self.arch.as_deref()
+    }
+
     /// Is a patch asked for?
     pub(in crate::cli) fn is_asked(&self) -> bool {
         self.output.is_some() || self.name.is_some()
