@@ -359,6 +359,9 @@ fn published_ones() {
     // What is shown is what is done: the machine by the name that OpenBSD has for it.
     let shown = world.ok(&["errata", "-n", "dev", dir.to_str().unwrap()]);
     assert!(shown.contains("does /usr/src/sys/arch/amd64/conf: config KERNEL"), "{shown}");
+    let shown = world.ok(&["errata", "-n", "dev", dir.to_str().unwrap(), "--arch", "arm64"]);
+    assert!(shown.contains("does /usr/src/sys/arch/arm64/conf: config KERNEL"), "{shown}");
+    world.ok(&["clone", "dev", "linked", "--how", "copy"]);
     let record = ["errata", "dev", dir.to_str().unwrap(), "-s", "fleet-patch.sec", "-o", "made/"];
     let said = world.refused(&record, &["which kernel", "--kernel GENERIC"]);
     assert!(!said.contains("made:"), "{said}");
@@ -367,4 +370,15 @@ fn published_ones() {
     world.ok(&["patch", "apply", "made", "--key", "fleet-patch.pub", "--root", "./target"]);
     world.sh("for f in bsd usr/libexec/ssh usr/libexec/libssl usr/libexec/smtpd; do cmp home/dev/$f target/$f; done; test ! -e target/usr/src
         grep -q 'filt_timer_timeout_add' target/bsd");
+    // A kernel that is linked at boot is not recorded: that is said, and what records it.
+    world.sh("mkdir -p home/linked/usr/share/relink/kernel made2");
+    let kernel = dir.join("005_kevent.patch.sig");
+    let skip = ["--skip", "1", "--skip", "2", "--skip", "4"];
+    let record = ["errata", "linked", kernel.to_str().unwrap(), "-s", "fleet-patch.sec", "-o", "made2/"];
+    let said = world.run(&[&record[..], &["--kernel", "GENERIC.MP"], &skip].concat());
+    assert_eq!(said.status, Some(2), "{said:?}");
+    for words in ["nothing was installed", "note: a kernel was installed, and is not recorded", "keep = [\"bsd\"]"] {
+        assert!(said.out.contains(words), "{words}: {said:?}");
+    }
+    assert_eq!(world.sh("ls made2"), "");
 }

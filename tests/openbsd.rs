@@ -195,6 +195,8 @@ fn sets_are_one_release_and_signed() {
         assert!(!world.root("b0").exists(), "{spoil}: something was made");
         world.sh(&format!("cd sets; {mend}"));
     }
+    recipe(&world, "openbsd-build", "release = \"9.9\"\n");
+    world.refused(&["build", "b0", "-f", "openbsd-build.toml"], &["the recipe says release 9.9", "are of 7.7"]);
     world.assert_tidy();
 }
 
@@ -366,9 +368,11 @@ fn what_a_web_server_sees() {
         "extends = \"openbsd-web\"\n[[source]]\ndirectory = \"zone\"\ninto = \"usr/share/zoneinfo\"\n",
     );
     world.ok(&["build", "b0", "-f", "web.toml"]);
-    world.sh("umask 022; mkdir want; cd want; mkdir acme bin cache cgi-bin conf htdocs logs run tmp; chgrp 1 *
+    world.sh(
+        "umask 022; mkdir want; chgrp 1 want; cd want; mkdir acme bin cache cgi-bin conf htdocs logs run tmp; chgrp 1 *
         chown 67:1 cache; chmod 1700 cache; chown 0:0 tmp; chmod 1777 tmp
-        mkdir -p usr/share; rsync -a /usr/share/zoneinfo usr/share/; rsync -a ../zone/ usr/share/zoneinfo/");
+        mkdir -p usr/share; rsync -a /usr/share/zoneinfo usr/share/; rsync -a ../zone/ usr/share/zoneinfo/",
+    );
     assert_eq!(differences(&world, "b0", &["etc"]), "");
     world.assert_tidy();
 }
@@ -613,5 +617,90 @@ fn copied_ports_belong_to_their_users() {
     world.ok(&["build", "b0"]);
     assert!(world.ok(&["build", "b0"]).contains("nothing to do"));
     assert_eq!(world.sh("stat -c %u:%g home/b0/usr/ports/pobj/new"), "7:7\n");
+    world.assert_tidy();
+}
+
+#[test]
+fn sets_of_a_directory_are_a_place_to_build_in() {
+    if !able(&TOOLS) {
+        return;
+    }
+    let world = release();
+    // Nothing says what they are for: what they are for without a word.
+    world.ok(&["build", "b0", "--from", "sets", "--key", "sets/key.pub"]);
+    let recipe = fs::read_to_string(world.path("home/.stockade/b0/recipe")).unwrap();
+    assert!(recipe.contains("sets = [\"base\", \"comp\", \"man\"]") && recipe.contains("etc/doas.conf"), "{recipe}");
+    world.sh("cp sets/man77.tgz man76.tgz");
+    let two = ["build", "b1", "--from", "sets/base77.tgz", "--from", "man76.tgz"];
+    world.refused(&two, &["base77.tgz and man76.tgz are sets of two releases", "-f sets"]);
+    assert!(!world.root("b1").exists());
+    world.assert_tidy();
+}
+
+#[test]
+fn actions_are_left_out_where_their_programs_do_not_run() {
+    if !able(&TOOLS) {
+        return;
+    }
+    let world = release();
+    let from = "[[source]]\nsets = []\ndirectory = \"sets\"\nkey = \"sets/key.pub\"\n";
+    world.write("openbsd-build.toml", &format!("extends = \"openbsd-build\"\n{from}"));
+    let said = build(&world, "openbsd-build");
+    let note = "note: programs of OpenBSD do not run here, and actions are left out: ldconfig-hints, pwd_mkdb, dev_mkdb, \
+        cap_mkdb, newaliases, makewhatis; build it again on OpenBSD\n";
+    assert_eq!(said.matches(note).count(), 1, "{said}");
+    assert!(!said.contains("actions run") && log(&world).is_empty(), "{said}");
+    by_hand(&world, &BUILD, &format!("{DEVICES}\n{DOAS}; rmdir proc"));
+    assert_eq!(differences(&world, "b0", &NOT_OF_SETS), "");
+    assert!(world.ok(&["build", "b0"]).contains("nothing to do"));
+    // Who makes room for a session means that they run, and they are still due.
+    recipe(&world, "openbsd-build", "");
+    let said = build(&world, "openbsd-build");
+    assert!(said.contains("actions run: ldconfig-hints, pwd_mkdb") && !said.contains("left out"), "{said}");
+    assert_eq!(log(&world), ACTIONS);
+    world.assert_tidy();
+}
+
+#[test]
+fn accounts_of_packages_come_with_them() {
+    if !able(&TOOLS) {
+        return;
+    }
+    let world = release();
+    host(&world);
+    world.sh(
+        r#"cd host; echo '_tool:*:600:601:daemon:0:0:Tool:/var/empty:/sbin/nologin' >> etc/master.passwd
+        echo '_tool:*:600:601:Tool:/var/empty:/sbin/nologin' >> etc/passwd; printf '_tool:*:601:\n_data:*:602:\n_other:*:603:\n' >> etc/group
+        mkdir -p var/db/pkg/tool-1.2; echo tool > usr/local/bin/tool; chown 600:602 usr/local/bin/tool
+        printf '%s\n' '@name tool-1.2' '@newgroup _data:602' '@newuser _tool:600:_tool:daemon:Tool:/var/empty:/sbin/nologin' \
+            '@newuser _gone:604:_gone::Gone:/var/empty:/sbin/nologin' '@cwd /usr/local' '@bin bin/tool' > var/db/pkg/tool-1.2/+CONTENTS"#,
+    );
+    recipe(&world, "openbsd-build", "");
+    let own = fs::read_to_string(world.path("openbsd-build.toml")).unwrap();
+    build(&world, "openbsd-build");
+    // They come to a chroot that there is as well as to a new one, and what was made inside stays.
+    world.sh("echo '_mine:*:700:' >> home/b0/etc/group");
+    world.write("openbsd-build.toml", &format!("{own}[[source]]\npackages = [\"tool\"]\ndirectory = \"host\"\n"));
+    for name in ["b0", "b1"] {
+        let said = world.ok(&["build", name, "-f", "openbsd-build.toml"]);
+        for words in [
+            "note: tool 1.2 has account _tool, group _data\n",
+            "note: tool 1.2 lacks account _gone: its system has none to take; add it inside\n",
+        ] {
+            assert!(said.contains(words), "{words}: {said}");
+        }
+        for (file, line) in [
+            ("passwd", "_tool:*:600:601:Tool:/var/empty:/sbin/nologin"),
+            ("master.passwd", "_tool:*:600:601:daemon:0:0:Tool:/var/empty:/sbin/nologin"),
+            ("group", "_tool:*:601:"),
+            ("group", "_data:*:602:"),
+        ] {
+            let text = fs::read_to_string(world.root(name).join("etc").join(file)).unwrap();
+            assert_eq!(text.lines().filter(|known| *known == line).count(), 1, "{name} {file} {line}: {text}");
+            assert!(!text.contains("_other") && !text.contains("_gone"), "{name} {file}: {text}");
+        }
+    }
+    assert!(fs::read_to_string(world.root("b0").join("etc/group")).unwrap().contains("_mine:*:700:"));
+    assert!(world.ok(&["build", "b1"]).contains("nothing to do"));
     world.assert_tidy();
 }
