@@ -26,6 +26,8 @@ fn read(list: &str) -> String {
             };
             let mut words: Vec<String> = list.items.iter().map(item).collect();
             words.extend(list.has_commands.then(|| "!".to_owned()));
+            words.extend(list.users.iter().map(|name| format!("u:{name}")));
+            words.extend(list.groups.iter().map(|name| format!("g:{name}")));
             words.extend(list.unknown.iter().map(|word| format!("?{word}")));
             words.join(" ")
         }
@@ -47,6 +49,11 @@ fn lists() {
         ("@rcscript /etc/rc.d/x\n@size 3", "etc/rc.d/x="),
         ("@extra /etc/x/key\n@extraglob /var/x/*\n@ghost g", ""),
         ("@exec true\n@owner _x\n@mode 4555\na\n@mode", "bin/a !"),
+        ("@newgroup _b:601\n@newuser _a:600:_b:daemon:A:/var/empty:/sbin/nologin\na", "bin/a u:_a g:_b"),
+        ("@newuser a b:1", "line 3: no name of an account: a b"),
+        ("@newuser", "line 3: no name of an account: "),
+        ("@newgroup ../x:1", "line 3: no name of an account: ../x"),
+        ("@newgroup \u{e9}:1", "line 3: no name of an account: "),
         ("@newthing x\nfile name with blanks", "bin/file name with blanks ?newthing"),
         ("@file @odd", "bin/@odd"),
         ("@cwd /usr/local/\na//b/./c", "usr/local/a/b/c"),
