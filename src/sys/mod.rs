@@ -54,7 +54,7 @@ pub use stat::{Entry, FileType, Space, Stat, Visit};
 pub use stdin::{Stdin, WatchedInput};
 pub use terminal::{ask_hidden, become_nobody, random};
 pub use terms::{Limits, Mounted, Mounting, Terms};
-pub use traced::Traced;
+pub use traced::{Traced, Tracing};
 
 /// Which system calls may be used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

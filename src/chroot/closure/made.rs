@@ -21,6 +21,10 @@ const MAX_FILE: u64 = 16 << 20;
 /// Directories whose contents are the jail's own, besides those that policies name.
 const OWN: [&str; 7] = ["tmp", "var/tmp", "run", "var/log", "root", "var/lib", "var/cache"];
 
+/// Files that are made for a jail; the host's have more in them than it needs.
+pub(super) const MADE: [&str; 6] =
+    ["etc/passwd", "etc/group", "etc/nsswitch.conf", "etc/hosts", "etc/resolv.conf", "etc/ld.so.cache"];
+
 /// Directories of every jail: to write to, and to mount on.
 const DIRECTORIES: [(&str, u16); 8] = [
     ("tmp", 0o1777),

@@ -10,7 +10,7 @@ use crate::path::{TreePath, escape};
 use crate::select::closure::owners::Lists;
 use crate::select::closure::search::Search;
 use crate::select::closure::{self, View, policy};
-use crate::sys::{self, Calls, Dir, Traced};
+use crate::sys::{self, Calls, Dir, Traced, Tracing};
 use crate::watch::Watch;
 
 /// What a program loads late.
@@ -26,15 +26,16 @@ pub struct Preload {
     pub unused: Vec<String>,
 }
 
-/// Runs `argv` on the host twice: to see what it loads, and with that loaded beforehand.
+/// Runs `argv` on the host twice: to see what it loads, and with that loaded beforehand. `aside`: what it says goes to
+/// standard error.
 ///
 /// # Errors
 /// [`ErrorKind::Refused`] if it fails as it is; as [`sys::trace`].
-pub fn find(calls: Calls, argv: &[Vec<u8>], watch: &Watch) -> Result<Preload> {
+pub fn find(calls: Calls, argv: &[Vec<u8>], aside: bool, watch: &Watch) -> Result<Preload> {
     let root = Dir::open(std::path::Path::new("/"), calls).on("open", "/")?.crossing();
     let view = View::new(&root)?;
     let program = argv.first().map(|name| String::from_utf8_lossy(name).into_owned()).unwrap_or_default();
-    let (status, opened) = opened(argv)?;
+    let (status, opened) = opened(argv, aside, watch)?;
     if !status.success() {
         let error = Error::new(ErrorKind::Refused, format!("the command failed: {status}")).at(program);
         return Err(error.hint("it has to work before it can be helped"));
@@ -43,32 +44,36 @@ pub fn find(calls: Calls, argv: &[Vec<u8>], watch: &Watch) -> Result<Preload> {
     let request = closure::Request { programs: vec![program.clone()], without: all, ..closure::Request::default() };
     let named = closure::gather(&view, &Lists::default(), &request, watch)?.entries;
     let search = Search::new(&view)?;
-    let mut libraries = Vec::new();
+    let (mut libraries, mut ends) = (Vec::new(), HashSet::new());
     for path in opened {
         let Some(end) = view.follow(path.as_bytes())?.file().cloned() else { continue };
         let is_library = search.elf(&end)?.is_some_and(|elf| !elf.program);
-        if is_library && !named.contains_key(&end) && !libraries.contains(&path) {
+        // By one name, whatever others it is opened by.
+        if is_library && !named.contains_key(&end) && ends.insert(end) {
             libraries.push(path);
         }
     }
     let list = libraries.join(":");
     let again = [&[b"/usr/bin/env".to_vec(), format!("LD_PRELOAD={list}").into_bytes()], argv].concat();
-    let (status, early) = self::opened(if libraries.is_empty() { argv } else { &again })?;
+    let (status, early) = self::opened(if libraries.is_empty() { argv } else { &again }, aside, watch)?;
     let early: HashSet<&String> = early.iter().collect();
     let unused = libraries.iter().filter(|path| !early.contains(path)).cloned().collect();
     Ok(Preload { program, libraries, status, unused })
 }
 
 /// How a command ended, and the files that were opened to be read, by their names and in that order.
-fn opened(argv: &[Vec<u8>]) -> Result<(ExitStatus, Vec<String>)> {
+fn opened(argv: &[Vec<u8>], aside: bool, watch: &Watch) -> Result<(ExitStatus, Vec<String>)> {
     let mut paths = Vec::new();
-    let status = sys::trace(argv, None, None, &mut |one: Traced| {
+    let stop = watch.stop_flag();
+    let run = Tracing { argv, root: None, user: None, aside, stop: &stop };
+    let status = sys::trace(&run, &mut |one: Traced| {
         if let (false, false, Ok(path)) = (one.missing, one.written, String::from_utf8(one.path)) {
             paths.push(path);
         }
     });
     let name = argv.first().map(Vec::as_slice).unwrap_or_default();
-    Ok((status.on("ptrace", name)?, paths))
+    watch.check()?;
+    Ok((status.on("run", name)?, paths))
 }
 
 /// Lines that start the program with its libraries loaded beforehand, each with where it goes.

@@ -2,16 +2,20 @@
 //! A jail is proved before it changes: it is made beside the one that there is, and a command is run in it.
 #![forbid(unsafe_code)]
 
+use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
 use super::trace::{self, Probe};
 use crate::chroot::build::{self, Request};
 use crate::chroot::place::{Home, Place};
 use crate::chroot::state::State;
-use crate::chroot::{Chroot, Locking, recorded, remove};
-use crate::error::Result;
+use crate::chroot::{Chroot, Locking, recorded, register, remove};
+use crate::error::{ErrorKind, Result};
 use crate::recipe::Recipe;
 use crate::watch::Watch;
+
+/// What the name of a root ends with that is only there for a probe; its process follows.
+const MARK: &str = ".probe-";
 
 /// The recipe that `request` builds, if it has a probe and the build would change something.
 ///
@@ -32,23 +36,46 @@ pub fn due(home: &Home, request: &Request, watch: &Watch) -> Result<Option<Recip
     Ok((!plan.is_empty()).then_some(recipe))
 }
 
-/// Builds what `recipe` says beside the root `name`, runs `argv` in it as its first account, and removes it.
+/// Builds what `recipe` says beside the root `name`, runs `argv` in it as its first account, and removes it. `aside`: what
+/// it says goes to standard error.
 ///
 /// # Errors
 /// As building and tracing.
-pub fn run(home: &Home, name: &Path, recipe: Recipe, argv: &[Vec<u8>], watch: &Watch) -> Result<Probe> {
-    let mut beside = name.as_os_str().to_owned();
-    beside.push(format!(".probe-{}", std::process::id()));
+pub fn run(
+    home: &Home,
+    name: &Path,
+    recipe: Recipe,
+    (argv, aside): (&[Vec<u8>], bool),
+    watch: &Watch,
+) -> Result<Probe> {
+    // It is the first thing that is made there, perhaps.
+    home.open()?;
+    let mut beside = Place::find(home, name.as_os_str())?.root.into_os_string();
+    beside.push(MARK);
+    sweep(home, &beside)?;
+    beside.push(std::process::id().to_string());
     let user = recipe.closure.as_ref().and_then(|closure| closure.users.first().cloned());
     let request = Request { name: beside.clone(), given: Some(recipe), wait: true, ..Request::default() };
     build::build(home, &request, watch)?;
-    let probed = run_in(home, &PathBuf::from(&beside), user.as_deref(), argv);
+    let probed = run_in(home, &PathBuf::from(&beside), user.as_deref(), (argv, aside), watch);
     remove::remove(home, &beside, false, true, &Watch::default())?;
     probed
 }
 
-fn run_in(home: &Home, root: &Path, user: Option<&str>, argv: &[Vec<u8>]) -> Result<Probe> {
+/// Removes what probes left that were killed: roots whose path begins like this and whom nobody has locked.
+fn sweep(home: &Home, beginning: &OsStr) -> Result<()> {
+    let begins = |root: &OsString| root.as_encoded_bytes().starts_with(beginning.as_encoded_bytes());
+    for root in register::all(home)?.into_iter().filter(begins) {
+        match remove::remove(home, &root, false, false, &Watch::default()) {
+            Err(error) if matches!(error.kind(), ErrorKind::Locked | ErrorKind::Refused) => {}
+            removed => drop(removed?),
+        }
+    }
+    Ok(())
+}
+
+fn run_in(home: &Home, root: &Path, user: Option<&str>, command: (&[Vec<u8>], bool), watch: &Watch) -> Result<Probe> {
     let locking = Locking { shared: true, wait: true, verb: "jail" };
     let chroot = Chroot::open(home, root.as_os_str(), locking)?;
-    trace::probe(home.calls, &chroot.root, user, argv)
+    trace::probe(home.calls, &chroot.root, user, command, watch)
 }

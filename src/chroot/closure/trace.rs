@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::process::ExitStatus;
 
-use super::{request, versions};
+use super::{made, request, versions};
 use crate::chroot::accounts;
 use crate::chroot::login::read_below;
 use crate::error::{Error, ErrorKind, IoContext, Result};
@@ -13,7 +13,7 @@ use crate::path::{PathSet, TreePath, escape};
 use crate::recipe::Closure;
 use crate::select::closure::owners::Lists;
 use crate::select::closure::{self, View};
-use crate::sys::{self, Calls, Dir, FileType, Traced};
+use crate::sys::{self, Calls, Dir, FileType, Traced, Tracing};
 use crate::watch::Watch;
 
 /// What every system has of its own while it runs; nothing there is copied.
@@ -37,18 +37,22 @@ pub struct Trace {
     pub written: BTreeSet<String>,
 }
 
-/// Runs `argv` on the host and compares what it opens with the static closure of `wanted`.
+/// Runs `argv` on the host and compares what it opens with the static closure of `wanted`. `aside`: what it says goes to
+/// standard error.
 ///
 /// # Errors
 /// As [`sys::trace`]; as gathering the closure.
-pub fn run(calls: Calls, wanted: &Closure, argv: &[Vec<u8>], watch: &Watch) -> Result<Trace> {
+pub fn run(calls: Calls, wanted: &Closure, (argv, aside): (&[Vec<u8>], bool), watch: &Watch) -> Result<Trace> {
     let root = Dir::open(std::path::Path::new("/"), calls).on("open", "/")?.crossing();
     let mut seen: BTreeMap<Vec<u8>, Traced> = BTreeMap::new();
     let shown = argv.first().map(Vec::as_slice).unwrap_or_default();
-    let status = sys::trace(argv, None, None, &mut |one| {
+    let stop = watch.stop_flag();
+    let tracing = Tracing { argv, root: None, user: None, aside, stop: &stop };
+    let status = sys::trace(&tracing, &mut |one| {
         seen.entry(one.path.clone()).and_modify(|known| known.written |= one.written).or_insert(one);
     });
-    let status = status.on("ptrace", shown)?;
+    watch.check()?;
+    let status = status.on("run", shown)?;
     let view = View::new(&root)?;
     let known = closure::gather(&view, &Lists::read(&root)?, &request(&root, wanted, watch)?, watch)?.entries;
     let elsewhere = PathSet::new(ELSEWHERE)?;
@@ -64,7 +68,9 @@ pub fn run(calls: Calls, wanted: &Closure, argv: &[Vec<u8>], watch: &Watch) -> R
             _ => continue,
         };
         let Some((end, kind)) = &found.end else { continue };
-        if elsewhere.covers(end) || !matches!(kind, FileType::File | FileType::Dir) || end.is_root() {
+        let of_host = made::MADE.iter().any(|made| made.as_bytes() == end.as_bytes())
+            || !wanted.host_nss && end.name().starts_with(b"libnss_");
+        if of_host || elsewhere.covers(end) || !matches!(kind, FileType::File | FileType::Dir) || end.is_root() {
             continue;
         }
         if *kind == FileType::File {
@@ -91,11 +97,17 @@ pub struct Probe {
     pub lacking: Vec<(String, String, Option<String>)>,
 }
 
-/// Runs `argv` in the jail at `root` as its account `user`.
+/// Runs `argv` in the jail at `root` as its account `user`. `aside`: what it says goes to standard error.
 ///
 /// # Errors
 /// [`ErrorKind::NotFound`] for an account that it does not have; as [`sys::trace`].
-pub fn probe(calls: Calls, root: &Dir, user: Option<&str>, argv: &[Vec<u8>]) -> Result<Probe> {
+pub fn probe(
+    calls: Calls,
+    root: &Dir,
+    user: Option<&str>,
+    (argv, aside): (&[Vec<u8>], bool),
+    watch: &Watch,
+) -> Result<Probe> {
     let ids = match user {
         None => None,
         Some(name) => {
@@ -108,14 +120,17 @@ pub fn probe(calls: Calls, root: &Dir, user: Option<&str>, argv: &[Vec<u8>]) -> 
     let mut missing: BTreeMap<Vec<u8>, Vec<u8>> = BTreeMap::new();
     let mut there: HashSet<Vec<u8>> = HashSet::new();
     let shown = argv.first().map(Vec::as_slice).unwrap_or_default();
-    let status = sys::trace(argv, Some(root), ids, &mut |one| {
+    let stop = watch.stop_flag();
+    let tracing = Tracing { argv, root: Some(root), user: ids, aside, stop: &stop };
+    let status = sys::trace(&tracing, &mut |one| {
         if one.missing {
             missing.entry(one.path).or_insert(one.program);
         } else {
             there.insert(one.path);
         }
     });
-    let status = status.on("ptrace", shown)?;
+    watch.check()?;
+    let status = status.on("run", shown)?;
     let host = Dir::open(std::path::Path::new("/"), calls).on("open", "/")?.crossing();
     let view = View::new(&host)?;
     let elsewhere = PathSet::new(RUNNING)?;

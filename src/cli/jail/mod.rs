@@ -10,6 +10,7 @@ pub(super) mod stale;
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 
 use crate::chroot::Home;
@@ -24,6 +25,10 @@ use args::{Jail, Who};
 
 pub(super) fn run(args: &Jail, out: &mut Out) -> Result<Exit> {
     let home = Home::from_env()?;
+    if !(args.command.is_empty() || args.trace || args.probe || args.preload) {
+        let error = Error::new(ErrorKind::Usage, "a command is run by --trace, --probe or --preload");
+        return Err(error.hint("programs of the jail are named before the dashes"));
+    }
     if args.hardening {
         return prove::hardening(&home, args, out);
     }
@@ -62,7 +67,7 @@ fn closure(args: &Jail) -> Result<Closure> {
             .iter()
             .map(|path| TreePath::lenient(absolute(path)?.as_bytes()))
             .collect::<Result<_>>()?,
-        sockets: args.sockets.iter().map(|path| absolute(path)).collect::<Result<_>>()?,
+        sockets: args.sockets.iter().map(|path| socket(path)).collect::<Result<_>>()?,
         host_nss: args.host_nss,
         purpose: args.purpose.map(|who| match who {
             Who::Sshd => Purpose::Sshd,
@@ -89,6 +94,24 @@ fn program(name: &OsStr) -> Result<String> {
             .hint("install its package on the host, or name its path")
     };
     absolute(&found.ok_or_else(none)?)
+}
+
+/// The absolute path of a socket: its server need not run now, but its directory has to be there, for that is what
+/// sessions reach.
+fn socket(path: &Path) -> Result<String> {
+    let text = absolute(path)?;
+    let refused =
+        |reason: &'static str, hint: &'static str| Err(Error::new(ErrorKind::Refused, reason).at(&text).hint(hint));
+    let kind = std::fs::metadata(&text).map(|found| found.file_type());
+    let dir = Path::new(&text).parent().filter(|dir| dir.parent().is_some());
+    match (kind, dir) {
+        (_, None) => {
+            refused("all of the root would be shown inside", "let the server listen in a directory of its own")
+        }
+        (Ok(kind), _) if !kind.is_socket() => refused("it is no socket", "files and directories come with --path"),
+        (Err(_), Some(dir)) if !dir.is_dir() => refused("there is no such directory", "start the server first"),
+        _ => Ok(text),
+    }
 }
 
 fn absolute(path: &Path) -> Result<String> {

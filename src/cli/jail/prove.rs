@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::args::Jail;
 use crate::chroot::build::Request;
-use crate::chroot::closure::{hardening, preload, probe, trace};
+use crate::chroot::closure::{self, hardening, preload, probe, trace};
 use crate::chroot::{Chroot, Home, Locking};
 use crate::cli::out::{Out, shown};
 use crate::cli::progress::watched;
@@ -22,14 +22,18 @@ const MAX_NAMED: usize = 40;
 /// Adds to `wanted` what the command opens on the host and the static closure misses.
 pub(super) fn trace(home: &Home, args: &Jail, wanted: &mut Closure, out: &mut Out) -> Result<()> {
     let words = options::argv(&args.command);
-    let known = known(home, &args.root, wanted)?;
-    let trace = watched(out.json, |watch| trace::run(home.calls, &known, &words, watch))?;
+    let known = known(home, &args.root, wanted)?.closure.unwrap_or_default();
+    let trace = watched(out.json, |watch| trace::run(home.calls, &known, (&words, out.json), watch))?;
     if !trace.status.success() {
         let error = Error::new(ErrorKind::Refused, format!("the traced command failed: {}", trace.status));
         return Err(error.hint("it has to work on the host before it can work in a jail"));
     }
-    if !out.json {
-        let (opened, missed, idle) = (trace.opened, trace.missed.len(), trace.idle);
+    let (opened, missed, idle) = (trace.opened, trace.missed.len(), trace.idle);
+    if out.json {
+        let traced =
+            json!({ "opened": opened, "only_static": idle, "only_traced": trace.missed, "written": trace.written });
+        out.value(&json!({ "trace": traced }))?;
+    } else {
         out.line(format_args!(
             "trace: {opened} files opened; {missed} paths only by the trace, {idle} files only by the static closure"
         ))?;
@@ -46,22 +50,21 @@ pub(super) fn trace(home: &Home, args: &Jail, wanted: &mut Closure, out: &mut Ou
 }
 
 /// What the jail will be made of: what it is made of now, and `more`.
-fn known(home: &Home, root: &Path, more: &Closure) -> Result<Closure> {
+fn known(home: &Home, root: &Path, more: &Closure) -> Result<Recipe> {
     let locking = Locking { shared: true, wait: true, verb: "jail" };
-    let mut all = match Chroot::open_record(home, root.as_os_str(), locking) {
-        Ok(chroot) => chroot.recipe()?.closure.unwrap_or_default(),
-        Err(error) if error.kind() == ErrorKind::NotFound => Closure::default(),
+    let mut recipe = match Chroot::open_record(home, root.as_os_str(), locking) {
+        Ok(chroot) => chroot.recipe()?,
+        Err(error) if error.kind() == ErrorKind::NotFound => Recipe::default(),
         Err(error) => return Err(error),
     };
-    all.add(more);
-    Ok(all)
+    closure::add(&mut recipe, more);
+    Ok(recipe)
 }
 
 /// Runs the command of `--probe` in a jail beside the one that is meant: what is wrong shows before anything is changed.
 /// 2 if the command failed.
 pub(super) fn probe(home: &Home, args: &Jail, wanted: &Closure, out: &mut Out) -> Result<Exit> {
-    let recipe = Recipe { closure: Some(known(home, &args.root, wanted)?), ..Recipe::default() };
-    prove(home, &args.root, recipe, &options::argv(&args.command), out)
+    prove(home, &args.root, known(home, &args.root, wanted)?, &options::argv(&args.command), out)
 }
 
 /// As [`probe`], with the probe of the recipe that `request` builds, if it has one and there is something to build.
@@ -73,22 +76,22 @@ pub(in crate::cli) fn recipe(home: &Home, request: &Request, out: &mut Out) -> R
 }
 
 fn prove(home: &Home, root: &Path, recipe: Recipe, argv: &[Vec<u8>], out: &mut Out) -> Result<Exit> {
-    let probe = watched(out.json, |watch| probe::run(home, root, recipe, argv, watch))?;
-    if out.json && !probe.status.success() {
+    let probe = watched(out.json, |watch| probe::run(home, root, recipe, (argv, out.json), watch))?;
+    let works = probe.status.success();
+    if out.json {
         let row = |(path, program, package): &(String, String, Option<String>)| json!({ "path": path, "program": program, "package": package });
         let lacking: Vec<_> = probe.lacking.iter().map(row).collect();
         out.value(&json!({ "probe": probe.status.to_string(), "lacking": lacking }))?;
-        return Ok(Exit::Differs);
+        return Ok(if works { Exit::Done } else { Exit::Differs });
     }
-    let said = if out.json { 0 } else { MAX_NAMED };
-    for (path, program, package) in probe.lacking.iter().take(said) {
+    for (path, program, package) in probe.lacking.iter().take(MAX_NAMED) {
         let mend = match package {
             Some(package) => format!("of package {package}: --path {path}, or --package {package}"),
             None => format!("--path {path}"),
         };
         out.line(format_args!("probe: {program} looked for {path}, which the host has; {mend}"))?;
     }
-    if probe.status.success() {
+    if works {
         return Ok(Exit::Done);
     }
     out.line(format_args!("{}: left as it was: the probe failed: {}", shown(root), probe.status))?;
@@ -98,7 +101,7 @@ fn prove(home: &Home, root: &Path, recipe: Recipe, argv: &[Vec<u8>], out: &mut O
 /// `--preload`: the libraries that the command loads late, as lines to start it with. 2 if that does not work.
 pub(super) fn preload(home: &Home, args: &Jail, out: &mut Out) -> Result<Exit> {
     let argv = options::argv(&args.command);
-    let found = watched(out.json, |watch| preload::find(home.calls, &argv, watch))?;
+    let found = watched(out.json, |watch| preload::find(home.calls, &argv, out.json, watch))?;
     let works = found.status.success() && found.unused.is_empty();
     if out.json {
         let lines: Vec<_> =

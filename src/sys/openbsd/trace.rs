@@ -4,17 +4,12 @@
 use std::io;
 use std::process::ExitStatus;
 
-use crate::sys::{Dir, Traced};
+use crate::sys::traced::{Traced, Tracing};
 
 /// Refuses.
 ///
 /// # Errors
 /// Always [`io::ErrorKind::Unsupported`].
-pub fn trace(
-    _argv: &[Vec<u8>],
-    _root: Option<&Dir>,
-    _user: Option<(u32, u32)>,
-    _seen: &mut dyn FnMut(Traced),
-) -> io::Result<ExitStatus> {
+pub fn trace(_run: &Tracing<'_>, _seen: &mut dyn FnMut(Traced)) -> io::Result<ExitStatus> {
     Err(io::ErrorKind::Unsupported.into())
 }
