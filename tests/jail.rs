@@ -430,3 +430,51 @@ fn late_libraries_can_be_loaded_beforehand() {
     world.refused(&["jail", "x", "--preload", "--", "/bin/false"], &["the command failed"]);
     assert!(!world.root("x").exists());
 }
+
+/// Odd wishes are refused by name, or do what they say; the jail can be built again afterwards.
+#[test]
+fn odd_wishes() {
+    if !able(&[]) {
+        return;
+    }
+    let world = World::new();
+    world.write("plain", "x");
+    world.sh("mkdir dir; echo '#!/usr/share' > dir/script; chmod 755 dir/script; ln -s loop dir/loop; ln -s /proc/1/cwd dir/p
+        mkfifo dir/fifo; printf '#!%s/dir\\n' $PWD > odd; chmod 755 odd");
+    let at = |name: &str| world.path(name).to_str().unwrap().to_owned();
+    for (arguments, words) in [
+        (&["j", "/etc"][..], &["/etc: a directory is no program"][..]),
+        (&["j", "/"], &["a directory is no program"]),
+        (&["j", "--path", "/"], &["the whole host is no part of a jail"]),
+        (&["j", "--path", &at("dir/loop")], &["too many symbolic links"]),
+        (&["j", &at("odd")], &["a directory is no interpreter", "odd -> "]),
+        (&["j", "sh", "--", "ls"], &["a command is run by --trace, --probe or --preload"]),
+        (&["j", "sh", "--socket", &at("plain")], &["it is no socket"]),
+        (&["j", "sh", "--socket", "/nowhere/s"], &["there is no such directory"]),
+        (&["j", "sh", "--socket", "/sock"], &["all of the root would be shown inside"]),
+    ] {
+        world.refused(&[&["jail"], arguments].concat(), words);
+        assert!(!world.root("j").exists(), "{arguments:?}");
+    }
+    let said = world.ok(&["jail", "j", "sh", "--path", &at("dir"), "--keep-setid", "/no/such"]);
+    assert!(said.contains("dir/fifo: neither a file nor a directory; left out"), "{said}");
+    assert!(said.contains("/no/such keeps no set-id bits: it is not in the jail"), "{said}");
+    let inside = world.root("j").join(&at("dir")[1..]);
+    assert_eq!(fs::read_link(inside.join("p")).unwrap(), Path::new("/proc/1/cwd"));
+    assert!(!world.root("j").join("proc/1").exists() && !world.root("j").join("usr/share/doc").exists());
+    assert!(world.ok(&["build", "j"]).contains("nothing to do"));
+}
+
+#[test]
+fn a_whole_package_comes_and_the_jail_is_built_again() {
+    if !able(&["dpkg-query"]) {
+        return;
+    }
+    let world = World::new();
+    world.ok(&["jail", "j", "sh", "--package", "tar"]);
+    assert!(world.root("j").join("usr/share/doc/tar").is_dir());
+    assert!(world.ok(&["build", "j"]).contains("nothing to do"));
+    world.ok(&["jail", "j", "ls"]);
+    assert_eq!(world.run(&["check", "j", "--host"]).status, Some(0));
+    world.ok(&["why", "j", "usr/bin/tar"]);
+}

@@ -37,6 +37,8 @@ pub(crate) use clean::clear;
 pub(crate) use record::{ASKED, REASONS, Record};
 pub(crate) use versions::VERSIONS;
 
+/// How often the host is looked at before it is said that it does not hold still.
+const TRIES: usize = 3;
 /// Extended attribute of file capabilities.
 const CAPABILITIES: &[u8] = b"security.capability";
 
@@ -55,7 +57,7 @@ pub(crate) struct Selected {
 }
 
 /// The recipe with the closure that `more` adds to. What the base's packages make has no place in a jail.
-pub(crate) fn add(recipe: &mut Recipe, more: &Closure) {
+pub fn add(recipe: &mut Recipe, more: &Closure) {
     if recipe.closure.is_none() {
         recipe.actions = BTreeSet::<Action>::new();
     }
@@ -67,6 +69,19 @@ pub(crate) fn add(recipe: &mut Recipe, more: &Closure) {
 /// # Errors
 /// [`ErrorKind::NotFound`] for what is missing, with the chain that wants it; what the system says.
 pub(crate) fn select(calls: Calls, wanted: &Closure, watch: &Watch) -> Result<Selected> {
+    for _ in 1..TRIES {
+        if let Ok(selected) = attempt(calls, wanted, watch)? {
+            return Ok(selected);
+        }
+    }
+    attempt(calls, wanted, watch)?.map_err(|path| {
+        let error = Error::new(ErrorKind::Refused, "it changed while the host was read").at(&path);
+        error.hint("try again once no package is being installed")
+    })
+}
+
+/// As [`select`]; or what of the host changed meanwhile, so that what was read of it fits no more.
+fn attempt(calls: Calls, wanted: &Closure, watch: &Watch) -> Result<std::result::Result<Selected, TreePath>> {
     let since = change_clock();
     let root = Dir::open(std::path::Path::new("/"), calls).on("open", "/")?.crossing();
     let view = View::new(&root)?;
@@ -74,9 +89,14 @@ pub(crate) fn select(calls: Calls, wanted: &Closure, watch: &Watch) -> Result<Se
     let found = closure::gather(&view, &Lists::read(&root)?, &request(&root, wanted, watch)?, watch)?;
     let paths: Vec<TreePath> = found.entries.keys().cloned().collect();
     let scan = scan_paths(&root, &paths, &ScanOptions { xattrs: true, ..ScanOptions::default() }, watch)?;
+    if let Some(path) = changed(&view, &scan.tree, &found)? {
+        return Ok(Err(path));
+    }
     let mut nodes = nodes(&scan.tree, &found)?;
     let mut notes = found.notes.clone();
     strip(&mut nodes, wanted, &mut notes);
+    let missing = wanted.keep_setid.iter().filter(|path| !found.entries.contains_key(*path));
+    notes.extend(missing.map(|path| format!("/{path} keeps no set-id bits: it is not in the jail")));
     let (made, own) = made::files(&view, wanted, &found, &nodes)?;
     date_directories(&mut nodes, &made);
     let mut reasons = found.entries;
@@ -91,7 +111,7 @@ pub(crate) fn select(calls: Calls, wanted: &Closure, watch: &Watch) -> Result<Se
     let files: HashSet<&[u8]> = nodes.iter().filter(|n| !n.kind.is_dir()).map(|n| n.path.as_bytes()).collect();
     let versions = versions::of(&root, &files)?;
     let record = Record { asked: view.asked(), own: own.collect(), since, graph: Graph { reasons }, versions };
-    Ok(Selected { root, nodes, made, notes, record })
+    Ok(Ok(Selected { root, nodes, made, notes, record }))
 }
 
 fn request(root: &Dir, wanted: &Closure, watch: &Watch) -> Result<Request> {
@@ -113,17 +133,26 @@ fn request(root: &Dir, wanted: &Closure, watch: &Watch) -> Result<Request> {
     })
 }
 
+/// The first entry that is no longer what it was when the closure looked at it.
+fn changed(view: &View, tree: &Tree, found: &closure::Closure) -> Result<Option<TreePath>> {
+    for path in found.entries.keys() {
+        let (Some(node), Some(stat)) = (tree.get(path.as_bytes()), view.stat(path)?) else {
+            return Ok(Some(path.clone()));
+        };
+        let same_file = node.meta.mtime == stat.mtime
+            && (node.size() == stat.size || matches!(node.kind, Kind::Symlink(_)))
+            && node.here.is_none_or(|here| (here.ino, here.ctime) == (stat.ino, stat.ctime));
+        if !node.kind.is_dir() && !same_file {
+            return Ok(Some(path.clone()));
+        }
+    }
+    Ok(None)
+}
+
 /// The scanned entries, with the reason that each was found by as its origin.
 fn nodes(tree: &Tree, found: &closure::Closure) -> Result<Vec<Node>> {
     let mut origins: HashMap<(Option<TreePath>, Arc<str>), Arc<str>> = HashMap::new();
     let mut outside = Outside::find();
-    let gone = |path: &TreePath| {
-        let error = Error::new(ErrorKind::Refused, "it went away while the host was read").at(path);
-        error.hint("try again once no package is being installed")
-    };
-    if let Some(path) = found.entries.keys().find(|path| tree.get(path.as_bytes()).is_none()) {
-        return Err(gone(path));
-    }
     let mut nodes = Vec::with_capacity(tree.len());
     for node in tree.nodes() {
         let reason = found.entries.get(&node.path).and_then(|reasons| reasons.first());

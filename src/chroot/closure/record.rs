@@ -50,7 +50,7 @@ impl Record {
         let mut record = Record { since: change_clock(), ..Record::default() };
         for line in String::from_utf8(text).map_err(|_| damaged())?.lines() {
             let path = crate::path::unescape(line.get(1..).unwrap_or_default()).ok_or_else(damaged)?;
-            let path = TreePath::new(path)?;
+            let path = TreePath::lenient(&path)?;
             match line.as_bytes().first() {
                 Some(b'-') => drop(record.asked.insert(path, false)),
                 Some(b'+') => drop(record.asked.insert(path, true)),

@@ -6,6 +6,8 @@
 //! number of a name in an extension.
 #![forbid(unsafe_code)]
 
+use std::cell::Cell;
+
 /// The largest cache that is read, in bytes.
 pub const MAX_FILE: u64 = 64 << 20;
 /// No cache lists more libraries.
@@ -53,9 +55,13 @@ pub fn read(data: &[u8]) -> Option<Vec<Entry>> {
         let bytes = data.get(at..at.checked_add(4)?)?.try_into().ok()?;
         Some(if big { u32::from_be_bytes(bytes) } else { u32::from_le_bytes(bytes) })
     };
+    // Strings may be shared, but not so that they make more of the file than is in it.
+    let left = Cell::new(data.len().saturating_mul(4));
     let text = |at: u32| -> Option<Vec<u8>> {
         let tail = data.get(usize::try_from(at).ok()?..)?;
-        Some(tail[..tail.iter().take(MAX_TEXT).position(|&b| b == 0)?].to_vec())
+        let text = &tail[..tail.iter().take(MAX_TEXT).position(|&b| b == 0)?];
+        left.set(left.get().checked_sub(text.len())?);
+        Some(text.to_vec())
     };
     let count = usize::try_from(number(20)?).ok().filter(|&count| count <= MAX_ENTRIES)?;
     data.get(..HEADER + count * ENTRY)?;

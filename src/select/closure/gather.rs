@@ -129,12 +129,12 @@ impl Gatherer<'_> {
         let request = self.request;
         let want = |why: &str, must| Want { reason: Reason { by: None, why: why.into() }, must, in_tree: false };
         for program in &request.programs {
-            self.take(program.as_bytes(), &want("wanted program", true))?;
+            self.take_file(program.as_bytes(), &want("wanted program", true))?;
         }
         for path in &request.paths {
             self.take(path.as_bytes(), &want("wanted path", true))?;
         }
-        for (path, package) in &request.packaged {
+        for (path, package) in request.packaged.iter().filter(|(path, _)| !path.is_root()) {
             let tree = Want { in_tree: true, ..want(&format!("package {package}"), false) };
             self.one(path, &absolute(path), &tree)?;
         }
@@ -185,9 +185,6 @@ impl Gatherer<'_> {
     /// # Errors
     /// [`ErrorKind::NotFound`] if it must be there and is not.
     pub(super) fn take(&mut self, path: &[u8], want: &Want) -> Result<bool> {
-        if !want.must && is_shown_by_kernel(path) {
-            return Ok(false);
-        }
         let found = self.view.follow(path)?;
         let Some((end, kind)) = &found.end else {
             if want.must {
@@ -212,6 +209,18 @@ impl Gatherer<'_> {
         Ok(true)
     }
 
+    /// As [`Gatherer::take`], of what only a file can be: a program or an interpreter. A directory there is as nothing.
+    ///
+    /// # Errors
+    /// As that.
+    pub(super) fn take_file(&mut self, path: &[u8], want: &Want) -> Result<bool> {
+        match (self.view.follow(path)?.file().is_some(), want.must) {
+            (true, _) => self.take(path, want),
+            (false, true) => Err(self.missing(path, want)),
+            (false, false) => Ok(false),
+        }
+    }
+
     pub(super) fn enter_links(&mut self, links: &[TreePath], want: &Want) -> Result<()> {
         for link in links {
             self.enter(link, &absolute(link), want)?;
@@ -231,6 +240,10 @@ impl Gatherer<'_> {
 
     /// Adds a directory with all below it but what `except` names, and what its links lead to.
     pub(super) fn tree(&mut self, dir: &TreePath, want: &Want, except: &PathSet, depth: usize) -> Result<()> {
+        if dir.is_root() {
+            let error = Error::new(ErrorKind::Refused, "the whole host is no part of a jail").at("/");
+            return Err(error.hint("name the directories that are wanted"));
+        }
         if !self.enter(dir, &absolute(dir), want)? && depth > 0 {
             return Ok(());
         }
@@ -248,7 +261,8 @@ impl Gatherer<'_> {
                 Some(FileType::Dir) => self.tree(&path, &inside, except, depth + 1)?,
                 Some(FileType::File) => self.one(&path, &absolute(&path), &inside)?,
                 Some(FileType::Symlink) => self.link_in_tree(&path, &inside, (except, depth + 1))?,
-                _ => {}
+                Some(_) => self.closure.notes.push(format!("/{path}: neither a file nor a directory; left out")),
+                None => {}
             }
         }
         Ok(())
@@ -256,12 +270,10 @@ impl Gatherer<'_> {
 
     /// A link in a tree stays as it is; where it leads comes along, unless that is a directory that holds half the host.
     fn link_in_tree(&mut self, link: &TreePath, want: &Want, (except, depth): (&PathSet, usize)) -> Result<()> {
-        let found = match self.view.follow(&absolute(link)) {
-            Ok(found) if found.end.as_ref().is_some_and(|(end, _)| is_shown_by_kernel(&absolute(end))) => Rc::default(),
-            Ok(found) => found,
-            Err(e) if e.kind() == ErrorKind::BadInput => return Ok(()),
-            Err(e) => return Err(e),
-        };
+        let found = self.view.follow(&absolute(link))?;
+        if found.circle {
+            return Ok(());
+        }
         self.enter(link, &absolute(link), want)?;
         let target = Want { reason: Reason { by: Some(link.clone()), why: "where it leads".into() }, ..want.clone() };
         match &found.end {
@@ -298,7 +310,13 @@ impl Gatherer<'_> {
             Some(by) => format!("; the chain: {} -> {}", self.chain(by), escape(path)),
             None => String::new(),
         };
-        Error::new(ErrorKind::NotFound, format!("the host has no such {}{chain}", kind_of(&want.reason.why))).at(path)
+        let kind = kind_of(&want.reason.why);
+        let reason = match self.view.follow(path) {
+            Ok(found) if found.circle => format!("too many symbolic links{chain}"),
+            Ok(found) if found.dir().is_some() => format!("a directory is no {kind}{chain}"),
+            _ => format!("the host has no such {kind}{chain}"),
+        };
+        Error::new(ErrorKind::NotFound, reason).at(path)
     }
 
     /// The shortest known way from what the user named to `path`.
@@ -324,12 +342,6 @@ impl Gatherer<'_> {
                 .push(format!("{name} is not taken for /{first}{more}; name it as a program if they are used"));
         }
     }
-}
-
-/// Is it what the kernel shows of a running system? Links lead there, but nothing there is taken, and it may not even be
-/// ours to read.
-pub(super) fn is_shown_by_kernel(path: &[u8]) -> bool {
-    [&b"/proc/"[..], b"/sys/"].iter().any(|top| path.starts_with(top))
 }
 
 /// Is `path` wanted for more than `known` says? It is then known for that.

@@ -30,7 +30,7 @@ impl Gatherer<'_> {
                 self.closure.loaders.insert(loader);
                 self.closure.big = elf.machine.big;
                 let reason = Reason { by: Some(task.path.clone()), why: "interpreter".into() };
-                let found = self.take(interpreter, &Want { reason, in_tree: false, ..task.want.clone() })?;
+                let found = self.take_file(interpreter, &Want { reason, in_tree: false, ..task.want.clone() })?;
                 if !found {
                     self.lacks(&task.path, interpreter);
                 }

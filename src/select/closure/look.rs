@@ -41,7 +41,7 @@ impl Gatherer<'_> {
             in_tree: false,
             ..task.want.clone()
         };
-        self.take(&interpreter.path, &by("interpreter"))?;
+        self.take_file(&interpreter.path, &by("interpreter"))?;
         if let Some(program) = &interpreter.program {
             self.program(program, &by("interpreter"))?;
         }
@@ -105,7 +105,7 @@ impl Gatherer<'_> {
     /// Adds a program by name.
     pub(super) fn program(&mut self, name: &[u8], want: &Want) -> Result<bool> {
         match self.look_up(name)? {
-            Some(at) => self.take(&at, want),
+            Some(at) => self.take_file(&at, want),
             None if want.must => Err(self.missing(name, want)),
             None => Ok(false),
         }

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use super::Reason;
-use super::gather::{Gatherer, Task, Want, is_shown_by_kernel};
+use super::gather::{Gatherer, Task, Want};
 use super::hints::glob;
 use super::script::{self, Language};
 use super::view::{absolute, below};
@@ -52,9 +52,6 @@ impl Gatherer<'_> {
         for program in &names.programs {
             // Of paths only programs: data that a script names is as often written as read.
             let want = want(format!("program {program}"));
-            if is_shown_by_kernel(program.as_bytes()) {
-                continue;
-            }
             if !program.starts_with('/') || self.is_program(program.as_bytes())? {
                 self.program(program.as_bytes(), &want)?;
             }

@@ -4,7 +4,7 @@
 //! Nothing is executed, so that names made at run time are not seen; a trace of a real run adds those.
 #![forbid(unsafe_code)]
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 
 /// The longest first line that kernels read.
 const MAX_LINE: usize = 4096;
@@ -160,19 +160,17 @@ fn perl(text: &str, names: &mut Names) {
 fn shell(text: &str, names: &mut Names) {
     const BEFORE: [&str; 14] =
         ["if", "then", "else", "elif", "do", "while", "until", "!", "exec", "command", "nohup", "time", "sudo", "{"];
+    // The last line of each text: what never ends is no here-document.
+    let last: HashMap<&str, usize> = text.lines().enumerate().map(|(at, line)| (line.trim(), at)).collect();
     let mut end_of_text: Option<String> = None;
-    for line in text.lines() {
+    for (at, line) in text.lines().enumerate() {
         if let Some(end) = &end_of_text {
             if line.trim() == end {
                 end_of_text = None;
             }
             continue;
         }
-        if let Some((_, mark)) = line.split_once("<<").filter(|(_, mark)| !mark.starts_with('<')) {
-            let mark = mark.trim_start_matches('-').trim_start().trim_matches(['"', '\'', '\\']);
-            let word: String = mark.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
-            end_of_text = (!word.is_empty()).then_some(word);
-        }
+        end_of_text = here_document(line).filter(|end| last.get(end.as_str()).is_some_and(|&last| last > at));
         let code = line.split(" #").next().unwrap_or_default();
         if code.trim_start().starts_with('#') {
             continue;
@@ -188,6 +186,54 @@ fn shell(text: &str, names: &mut Names) {
         }
         absolute(code, names);
     }
+}
+
+/// The word that ends the text which begins after this line, if one does: `<<` that is no comment, not quoted, and no
+/// arithmetic.
+fn here_document(line: &str) -> Option<String> {
+    let bytes = line.as_bytes();
+    // What is open: quotes, commands in them, arithmetic.
+    let mut open: Vec<u8> = Vec::new();
+    let mut at = 0;
+    while let Some(&byte) = bytes.get(at) {
+        let rest = &bytes[at..];
+        let inside = open.last().copied();
+        at += match (inside, byte) {
+            (Some(b'\''), b'\'') | (Some(b'"'), b'"') | (Some(b'('), b')') => {
+                open.pop();
+                1
+            }
+            (Some(b'\''), _) => 1,
+            (_, b'\\') => 2,
+            (Some(b'+'), b')') if rest.starts_with(b"))") => {
+                open.pop();
+                2
+            }
+            (_, b'(') if rest.starts_with(b"((") => {
+                open.push(b'+');
+                2
+            }
+            (_, b'(') if inside != Some(b'"') || at > 0 && bytes[at - 1] == b'$' => {
+                open.push(b'(');
+                1
+            }
+            (Some(b'"' | b'+'), _) => 1,
+            (_, b'\'' | b'"') => {
+                open.push(byte);
+                1
+            }
+            (_, b'#') if at == 0 || bytes[at - 1].is_ascii_whitespace() => return None,
+            (_, b'<') if rest.starts_with(b"<<<") => 3,
+            (_, b'<') if rest.starts_with(b"<<") => {
+                let mark = line[at + 2..].trim_start_matches('-').trim_start();
+                let mark = mark.trim_start_matches(['"', '\'', '\\']);
+                let word: String = mark.chars().take_while(|c| c.is_alphanumeric() || "_!.".contains(*c)).collect();
+                return (!word.is_empty()).then_some(word);
+            }
+            _ => 1,
+        };
+    }
+    None
 }
 
 /// `NAME=value`.
@@ -263,6 +309,12 @@ mod tests {
             (Language::Shell, "# x\nA=b grep x | sort -u && ! cmp a b; exec tail", "", "cmp grep sort tail"),
             (Language::Shell, "if [ -f /etc/x.conf ]; then . /etc/x.conf; fi", "", ". /etc/x.conf [ fi"),
             (Language::Shell, "x=$(basename \"$0\")\ncat <<EOF\nnothing here\nEOF\nwc", "", "basename cat wc"),
+            (Language::Shell, "n=$((1<<EOF))\nawk\nEOF", "", "EOF awk"),
+            (Language::Shell, "# cat <<EOF\nawk\nEOF", "", "EOF awk"),
+            (Language::Shell, "echo \"a <<EOF\" 'b <<EOF' \\<<EOF\nhidden\nEOF\nawk", "", "awk echo"),
+            (Language::Shell, "x=\"$(cat <<'EOF'\nhidden\nEOF\n)\"; awk", "", "awk cat"),
+            (Language::Shell, "cat <<-END | wc\nhidden\n\tEND\nawk <<< EOF\nsed", "", "awk cat sed wc"),
+            (Language::Shell, "usage: a << b\nawk", "", "awk usage:"),
             (Language::Shell, "$PROG x; \"$A\"/b; //no /usr/../bin/no", "", "//no"),
         ] {
             let names = names(text, language);

@@ -13,6 +13,9 @@ use crate::error::Result;
 use crate::path::TreePath;
 use crate::select::elf::{self, Elf, Machine};
 
+/// The longest path that the kernel takes.
+const MAX_PATH: usize = 4096;
+
 /// Whose rules apply.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Loader {
@@ -275,7 +278,8 @@ fn expand(dirs: &[Vec<u8>], at: &[u8], machine: Machine) -> Vec<Vec<u8>> {
         let dir = replace(&replace(dir, "ORIGIN", origin), "PLATFORM", platform(machine).as_bytes());
         let all: Vec<Vec<u8>> = libs.iter().map(|lib| replace(&dir, "LIB", lib)).collect();
         let distinct = if all.first() == all.last() { 1 } else { all.len() };
-        expanded.extend(all.into_iter().take(distinct).filter(|dir| dir.starts_with(b"/")));
+        // The kernel takes no longer path.
+        expanded.extend(all.into_iter().take(distinct).filter(|dir| dir.starts_with(b"/") && dir.len() < MAX_PATH));
     }
     expanded
 }

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::rc::Rc;
 
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::Result;
 use crate::path::TreePath;
 use crate::select::packages::Host;
 use crate::sys::{Dir, FileType, Stat};
@@ -18,13 +18,19 @@ const MAX_LINKS: usize = 40;
 /// The longest path that is followed, in bytes.
 const MAX_PATH: usize = 4096;
 
+/// What the kernel shows of a running system: links lead there, but nothing there is taken, and it may not even be ours to
+/// read.
+const SHOWN: [&[u8]; 2] = [b"proc", b"sys"];
+
 /// Where a path leads.
 #[derive(Debug, Clone, Default)]
 pub struct Found {
     /// The links on the way, in the order in which they are met.
     pub links: Vec<TreePath>,
-    /// What is at the end; none if that does not exist.
+    /// What is at the end; none if that does not exist, or is what the kernel shows of a running system.
     pub end: Option<(TreePath, FileType)>,
+    /// Nothing is at the end because the links go in a circle.
+    pub circle: bool,
 }
 
 impl Found {
@@ -73,7 +79,9 @@ impl View {
             return Ok(known.clone());
         }
         let stat = self.host.stat(path)?.map(Rc::new);
-        self.asked.borrow_mut().entry(path.clone()).or_insert(false);
+        if !path.is_root() {
+            self.asked.borrow_mut().entry(path.clone()).or_insert(false);
+        }
         self.stats.borrow_mut().insert(path.clone(), stat.clone());
         Ok(stat)
     }
@@ -81,8 +89,11 @@ impl View {
     /// Where the absolute path `path` leads, as the kernel would find it with this tree as its root.
     ///
     /// # Errors
-    /// [`ErrorKind::BadInput`] after 40 links; or as the system calls.
+    /// As the system calls.
     pub fn follow(&self, path: &[u8]) -> Result<Rc<Found>> {
+        if path.len() > MAX_PATH || path.contains(&0) {
+            return Ok(Rc::default());
+        }
         if let Some(found) = self.found.borrow().get(path) {
             return Ok(Rc::clone(found));
         }
@@ -95,9 +106,6 @@ impl View {
         let mut found = Found::default();
         let (mut at, mut kind) = (TreePath::root(), FileType::Dir);
         let mut todo = names(path);
-        if path.len() > MAX_PATH || path.contains(&0) {
-            return Ok(found);
-        }
         while let Some(name) = todo.pop() {
             if kind != FileType::Dir || name.len() > crate::path::MAX_NAME {
                 return Ok(found);
@@ -107,6 +115,9 @@ impl View {
                 continue;
             }
             let next = at.join(&name)?;
+            if SHOWN.contains(&next.as_bytes()) {
+                return Ok(found);
+            }
             let Some(stat) = self.stat(&next)? else { return Ok(found) };
             kind = stat.kind;
             if kind != FileType::Symlink {
@@ -115,7 +126,7 @@ impl View {
             }
             found.links.push(next.clone());
             if found.links.len() > MAX_LINKS {
-                return Err(Error::new(ErrorKind::BadInput, "too many symbolic links").at(path));
+                return Ok(Found { circle: true, ..found });
             }
             let target = self.host.read_link(&next)?;
             if target.starts_with(b"/") {
@@ -162,7 +173,9 @@ impl View {
     pub fn names(&self, path: &[u8]) -> Result<Vec<Box<[u8]>>> {
         let found = self.follow(path)?;
         let Some(dir) = found.dir() else { return Ok(Vec::new()) };
-        self.asked.borrow_mut().insert(dir.clone(), true);
+        if !dir.is_root() {
+            self.asked.borrow_mut().insert(dir.clone(), true);
+        }
         self.host.list(dir)
     }
 }
@@ -219,7 +232,8 @@ mod tests {
             let at = found.end.as_ref().map_or("-".to_owned(), |(path, _)| path.to_string());
             assert_eq!((shown.join(" "), at), (links.to_owned(), end.to_owned()), "{path}");
         }
-        assert!(view.follow(b"/loop").is_err());
+        let circle = view.follow(b"/loop").unwrap();
+        assert!(circle.circle && circle.end.is_none());
         assert_eq!(view.names(b"/lib/deep").unwrap(), [(*b"up").into()]);
         let asked = view.asked();
         let told = |path: &str| asked.get(&TreePath::new(path.as_bytes()).unwrap()).copied();

@@ -9,7 +9,7 @@ use std::fs::File;
 
 use object::elf::{
     DF_1_NODEFLIB, DT_FLAGS_1, DT_NEEDED, DT_NULL, DT_RPATH, DT_RUNPATH, DT_STRSZ, DT_STRTAB, ET_EXEC, FileHeader32,
-    FileHeader64, PT_LOAD,
+    FileHeader64, PT_DYNAMIC, PT_INTERP, PT_LOAD, PT_NOTE,
 };
 use object::read::elf::{Dyn, FileHeader, ProgramHeader};
 use object::read::{ReadCache, ReadRef};
@@ -24,6 +24,9 @@ pub use unmet::{HOST, Object, Root, Unmet, unmet};
 const MAX_ENTRIES: usize = 4096;
 /// The largest table of strings that is read, in bytes.
 const MAX_STRINGS: u64 = 64 << 20;
+/// No real program has more program headers, and no interpreter, dynamic segment or note in one more bytes.
+const MAX_SEGMENTS: u16 = 4096;
+const MAX_SEGMENT: u64 = 4 << 20;
 /// The longest note that is read, in bytes.
 const MAX_NOTE: usize = 64 << 10;
 /// Type and owner of notes about libraries that a program loads by itself (systemd's ELF dlopen metadata).
@@ -104,11 +107,18 @@ where
     let endian = header.endian().ok()?;
     let machine =
         Machine { wide: header.is_class_64(), big: endian == Endianness::Big, number: header.e_machine(endian).0 };
+    if header.e_phnum(endian) > MAX_SEGMENTS {
+        return None;
+    }
     let segments = header.program_headers(endian, data).ok()?;
     let mut interpreter = None;
     let mut table = Table::default();
     let mut late = Vec::new();
     for segment in segments {
+        let matters = matches!(segment.p_type(endian), PT_INTERP | PT_DYNAMIC | PT_NOTE);
+        if matters && segment.p_filesz(endian).into() > MAX_SEGMENT {
+            return None;
+        }
         if let Some(path) = segment.interpreter(endian, data).ok()? {
             interpreter = Some(path).filter(|path| path.len() < MAX_ENTRIES).map(<[u8]>::to_vec);
         }
@@ -123,8 +133,9 @@ where
         }
     }
     let text = |(start, size): (u64, u64), offset: u64| -> Option<Vec<u8>> {
-        let tail = data.read_bytes_at(start.checked_add(offset)?, size.checked_sub(offset)?).ok()?;
-        let end = tail.iter().take(MAX_ENTRIES).position(|&b| b == 0)?;
+        let length = size.checked_sub(offset)?.min(MAX_ENTRIES as u64);
+        let tail = data.read_bytes_at(start.checked_add(offset)?, length).ok()?;
+        let end = tail.iter().position(|&b| b == 0)?;
         Some(tail[..end].to_vec())
     };
     let strings = match table.strings {

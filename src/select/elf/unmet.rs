@@ -11,8 +11,8 @@ use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use object::elf::{FileHeader32, FileHeader64};
-use object::read::elf::{FileHeader, SectionTable};
+use object::elf::{FileHeader32, FileHeader64, SHT_GNU_VERDEF, SHT_GNU_VERNEED};
+use object::read::elf::{FileHeader, SectionHeader, SectionTable};
 use object::read::{ReadCache, ReadRef, StringTable};
 use object::{Endianness, FileKind};
 
@@ -22,6 +22,8 @@ use crate::sys::{self, Calls, Dir};
 
 /// A larger file is not looked at: tables in it may be as large.
 const MAX_SIZE: u64 = 1 << 30;
+/// No real table of versions is larger, in bytes.
+const MAX_TABLE: u64 = 4 << 20;
 /// No table of versions has more entries.
 const MAX_ENTRIES: usize = 4096;
 /// No list of directories is longer, in bytes.
@@ -88,6 +90,10 @@ where
     let header = H::parse(data).ok()?;
     let endian = header.endian().ok()?;
     let sections = header.sections(endian, data).ok()?;
+    let is_table = |kind| matches!(kind, SHT_GNU_VERNEED | SHT_GNU_VERDEF);
+    if sections.iter().any(|s| is_table(s.sh_type(endian)) && s.sh_size(endian).into() > MAX_TABLE) {
+        return None;
+    }
     let uses = versions_used(&sections, endian, data)?;
     let has = versions_had(&sections, endian, data)?;
     Some(Object { elf, uses, has })
