@@ -112,6 +112,14 @@ fn on_a_full_disk_the_old_one_stays() {
     assert!(said.contains("space") && said.ends_with("1\n"), "{said}");
 }
 
+struct Ending<'a>(&'a AtomicBool);
+
+impl Drop for Ending<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 #[test]
 fn while_the_host_changes_it_runs_or_says_why_not() {
     if !able(&["gcc"]) {
@@ -132,6 +140,8 @@ fn while_the_host_changes_it_runs_or_says_why_not() {
                 }
             }
         });
+        // Ends the other thread whatever becomes of this one.
+        let _end = Ending(&ended);
         for _ in 0..40 {
             let said = world.run(&["build", "j"]);
             outcomes[usize::from(said.status == Some(0))] += 1;
@@ -141,7 +151,6 @@ fn while_the_host_changes_it_runs_or_says_why_not() {
             let now = seen(&world).0;
             assert!(now == "own 1\n" || now == "own 2\n", "{said:?}: {now}");
         }
-        ended.store(true, Ordering::Relaxed);
     });
     world.sh(UPGRADE);
     world.ok(&["build", "j"]);

@@ -74,8 +74,7 @@ fn a_trace_takes_no_accounts_of_the_host_and_waits_for_nobody_elses_children() {
     let files = ["etc/passwd", "etc/group", "etc/nsswitch.conf", "etc/ld.so.cache"];
     let before = files.map(read);
     let began = std::time::Instant::now();
-    let script =
-        "sleep 50 & echo $! > other; exec $STOCKADE jail j --trace -- sh -c 'id root; getent passwd; cat /etc/passwd >/dev/null'";
+    let script = "sleep 50 & echo $! > other; exec $STOCKADE jail j --trace -- sh -c 'id root; getent passwd; cat /etc/passwd >/dev/null'";
     let mut command = Command::new("sh");
     command.args(["-c", script]);
     world.settle(&mut command);

@@ -86,7 +86,9 @@ fn attempt(calls: Calls, wanted: &Closure, watch: &Watch) -> Result<std::result:
     let root = Dir::open(std::path::Path::new("/"), calls).on("open", "/")?.crossing();
     let view = View::new(&root)?;
     watch.begin("following what programs need", 0);
-    let found = closure::gather(&view, &Lists::read(&root)?, &request(&root, wanted, watch)?, watch)?;
+    let lists = Lists::read(&root)?;
+    let owners = lists.owners();
+    let found = closure::gather(&view, &owners, &request(&root, wanted, watch)?, watch)?;
     let paths: Vec<TreePath> = found.entries.keys().cloned().collect();
     let scan = scan_paths(&root, &paths, &ScanOptions { xattrs: true, ..ScanOptions::default() }, watch)?;
     if let Some(path) = changed(&view, &scan.tree, &found)? {
@@ -109,7 +111,10 @@ fn attempt(calls: Calls, wanted: &Closure, watch: &Watch) -> Result<std::result:
     }
     let own = found.own.into_iter().chain(own);
     let files: HashSet<&[u8]> = nodes.iter().filter(|n| !n.kind.is_dir()).map(|n| n.path.as_bytes()).collect();
-    let versions = versions::of(&root, &files)?;
+    let versions = match lists.is_empty() {
+        true => versions::of(&root, &files)?,
+        false => owners.versions(files.iter().copied()),
+    };
     let record = Record { asked: view.asked(), own: own.collect(), since, graph: Graph { reasons }, versions };
     Ok(Ok(Selected { root, nodes, made, notes, record }))
 }

@@ -42,7 +42,7 @@ pub fn find(calls: Calls, argv: &[Vec<u8>], aside: bool, watch: &Watch) -> Resul
     }
     let all = policy::all()?.into_iter().map(|policy| policy.name).collect();
     let request = closure::Request { programs: vec![program.clone()], without: all, ..closure::Request::default() };
-    let named = closure::gather(&view, &Lists::default(), &request, watch)?.entries;
+    let named = closure::gather(&view, &Lists::default().owners(), &request, watch)?.entries;
     let search = Search::new(&view)?;
     let (mut libraries, mut ends) = (Vec::new(), HashSet::new());
     for path in opened {

@@ -54,7 +54,8 @@ pub fn run(calls: Calls, wanted: &Closure, (argv, aside): (&[Vec<u8>], bool), wa
     watch.check()?;
     let status = status.on("run", shown)?;
     let view = View::new(&root)?;
-    let known = closure::gather(&view, &Lists::read(&root)?, &request(&root, wanted, watch)?, watch)?.entries;
+    let lists = Lists::read(&root)?;
+    let known = closure::gather(&view, &lists.owners(), &request(&root, wanted, watch)?, watch)?.entries;
     let elsewhere = PathSet::new(ELSEWHERE)?;
     let (mut missed, mut written, mut opened) = (BTreeMap::new(), BTreeSet::new(), HashSet::new());
     for (path, one) in seen {

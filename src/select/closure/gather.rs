@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::rc::Rc;
 
-use super::owners::{Lists, Owners};
+use super::owners::Owners;
 use super::policy::{self, Policy};
 use super::search::{Loader, Search};
 use super::view::{View, absolute};
@@ -71,7 +71,7 @@ pub(super) struct Gatherer<'a> {
     pub(super) policies: Rc<[Policy]>,
     /// What the policies that applied leave out of trees.
     pub(super) except: Vec<String>,
-    pub(super) owners: Owners<'a>,
+    pub(super) owners: &'a Owners<'a>,
     /// Packages whose own files were looked at.
     pub(super) opened: HashSet<usize>,
     /// Interpreters of scripts in trees that were left out: the first script, and how many.
@@ -80,11 +80,11 @@ pub(super) struct Gatherer<'a> {
     watch: &'a Watch,
 }
 
-/// Gathers all that `request` needs of the host that `view` shows, and of which dpkg keeps these lists.
+/// Gathers all that `request` needs of the host that `view` shows, where these packages own what they own.
 ///
 /// # Errors
 /// [`ErrorKind::NotFound`] for a program or library that is missing, with the chain that wants it; what the system says.
-pub fn gather(view: &View, lists: &Lists, request: &Request, watch: &Watch) -> Result<Closure> {
+pub fn gather(view: &View, owners: &Owners<'_>, request: &Request, watch: &Watch) -> Result<Closure> {
     let mut policies = policy::all()?;
     for name in request.with.iter().chain(&request.without) {
         if !policies.iter().any(|policy| policy.name == *name) {
@@ -108,7 +108,7 @@ pub fn gather(view: &View, lists: &Lists, request: &Request, watch: &Watch) -> R
         secrets: PathSet::new(SECRETS)?,
         policies: policies.into(),
         except: Vec::new(),
-        owners: lists.owners(),
+        owners,
         opened: HashSet::new(),
         left_out: BTreeMap::new(),
         request,

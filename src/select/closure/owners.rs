@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use crate::error::Result;
 use crate::path::TreePath;
 use crate::select::packages::dpkg::{Dpkg, INFO, Package};
-use crate::select::packages::{Host, MERGED};
+use crate::select::packages::{self, Host, MERGED};
 use crate::sys::Dir;
 
 /// The largest list of a package's files.
@@ -52,6 +52,11 @@ impl Lists {
         Ok(Lists { dpkg: Some(dpkg), texts })
     }
 
+    /// Is there no package?
+    pub fn is_empty(&self) -> bool {
+        self.texts.is_empty()
+    }
+
     /// Who owns what.
     pub fn owners(&self) -> Owners<'_> {
         let mut owners = Owners { lists: self, first: HashMap::new(), more: HashMap::new() };
@@ -74,6 +79,16 @@ impl<'a> Owners<'a> {
         // Packages of a host with merged /usr still list the old places.
         let old = || line.strip_prefix(b"/usr").filter(|old| is_merged(old));
         self.first.get(line.as_slice()).or_else(|| self.first.get(old()?)).copied()
+    }
+
+    /// Name and version of the package that each of these canonical paths is of; paths of none are left out.
+    pub fn versions<'p>(&self, paths: impl Iterator<Item = &'p [u8]>) -> packages::Owners {
+        let row = |path: &[u8]| {
+            let path = TreePath::new(path).ok()?;
+            let package = self.at(self.of(&path)?)?;
+            Some((path, (package.name.clone(), package.version.clone())))
+        };
+        paths.filter_map(row).collect()
     }
 
     /// The package at an index.

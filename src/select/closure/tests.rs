@@ -120,7 +120,7 @@ impl World {
 
     fn gather(&self, request: &Request) -> Result<Closure> {
         let view = View::new(&Dir::open(self.0.path(), Calls::Native).unwrap()).unwrap();
-        gather(&view, &Lists::default(), request, &Watch::default())
+        gather(&view, &Lists::default().owners(), request, &Watch::default())
     }
 
     /// The paths of the closure of `programs`.
@@ -394,7 +394,7 @@ fn as_ldd_on_this_host() {
         want.sort();
         want.dedup();
         // Policies add to what is linked; they are another matter.
-        let closure = gather(&view, &Lists::default(), &programs_of(&[at]), &Watch::default()).unwrap();
+        let closure = gather(&view, &Lists::default().owners(), &programs_of(&[at]), &Watch::default()).unwrap();
         let graph = graph::Graph { reasons: closure.entries };
         let linked = |path: &TreePath| {
             let (chains, _) = graph.chains(path);

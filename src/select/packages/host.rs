@@ -20,8 +20,8 @@ const MAX_LINKS: usize = 40;
 #[derive(Debug)]
 pub struct Host {
     root: Rc<Dir>,
-    /// The directory used last: callers go through a tree in order.
-    last: RefCell<Option<(TreePath, Rc<Dir>)>>,
+    /// The directories on the way to the one used last: callers go through a tree in order.
+    last: RefCell<Vec<(TreePath, Rc<Dir>)>>,
     /// Canonical directories by the names they were asked for; none where there is no such directory.
     known: RefCell<HashMap<TreePath, Option<TreePath>>>,
 }
@@ -140,7 +140,16 @@ impl Host {
     /// # Errors
     /// [`ErrorKind::BadInput`] if it is larger; or as the system calls.
     pub fn read(&self, path: &TreePath, limit: u64) -> Result<Option<Vec<u8>>> {
-        let Some(found) = self.follow(path, FileType::File)? else { return Ok(None) };
+        // Most are no links, in a directory that is known.
+        let Some(place) = self.place(path)? else { return Ok(None) };
+        let found = match self.stat(&place)?.map(|stat| stat.kind) {
+            Some(FileType::File) => place,
+            Some(FileType::Symlink) => match self.follow(&place, FileType::File)? {
+                Some(found) => found,
+                None => return Ok(None),
+            },
+            _ => return Ok(None),
+        };
         let Some(dir) = self.open(&found.parent().unwrap_or_default())? else { return Ok(None) };
         let mut content = Vec::new();
         let file = dir.open_file(found.name()).on("open", &found)?;
@@ -177,21 +186,21 @@ impl Host {
 
     /// Opens the directory at a canonical path; none if it is missing or no directory.
     fn open(&self, path: &TreePath) -> Result<Option<Rc<Dir>>> {
-        if let Some((at, dir)) = &*self.last.borrow()
-            && at == path
-        {
-            return Ok(Some(Rc::clone(dir)));
+        let mut last = self.last.borrow_mut();
+        while last.last().is_some_and(|(at, _)| !path.is_within(at)) {
+            last.pop();
         }
-        let mut dir = Rc::clone(&self.root);
-        for name in path.components() {
-            dir = match dir.open_dir(name) {
-                Ok(next) => Rc::new(next),
+        let open = last.last().map_or(0, |(at, _)| at.depth());
+        for name in path.components().skip(open) {
+            let (at, dir) = last.last().map_or((TreePath::root(), &self.root), |(at, dir)| (at.clone(), dir));
+            let next = match dir.open_dir(name) {
+                Ok(next) => (at.join(name)?, Rc::new(next)),
                 Err(e) if matches!(e.kind(), Io::NotFound | Io::NotADirectory) => return Ok(None),
                 Err(e) => return Err(Error::io("open", path, &e)),
             };
+            last.push(next);
         }
-        *self.last.borrow_mut() = Some((path.clone(), Rc::clone(&dir)));
-        Ok(Some(dir))
+        Ok(Some(Rc::clone(last.last().map_or(&self.root, |(_, dir)| dir))))
     }
 }
 
