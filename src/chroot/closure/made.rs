@@ -39,7 +39,8 @@ const DIRECTORIES: [(&str, u16); 8] = [
 
 const NAME_SERVICES: &str = "passwd: files\ngroup: files\nshadow: files\nhosts: files dns\nnetworks: files\n\
     protocols: files\nservices: files\nethers: files\nrpc: files\n";
-const HOSTS: &str = "127.0.0.1 localhost\n::1 localhost ip6-localhost ip6-loopback\n";
+const HOSTS: &str = "127.0.0.1 localhost\n";
+const HOSTS_IPV6: &str = "::1 localhost ip6-localhost ip6-loopback\n";
 
 /// What is being made.
 struct Maker<'a> {
@@ -67,13 +68,13 @@ pub(super) fn files(
     let (accounts, groups) = (read("/etc/passwd")?, read("/etc/group")?);
     let users = users(&accounts, wanted, found, nodes)?;
     let known = groups_of(&users, &groups, nodes);
-    maker.file("etc/passwd", "accounts", passwd(&users))?;
+    maker.file("etc/passwd", "accounts", passwd(&users, &shells(view, found, &users)?))?;
     maker.file("etc/group", "accounts", known)?;
     match wanted.host_nss {
         true => maker.host(view, "etc/nsswitch.conf")?,
         false => maker.file("etc/nsswitch.conf", "name services", NAME_SERVICES)?,
     }
-    maker.file("etc/hosts", "hosts", hosts(&read("/etc/hostname")?))?;
+    maker.file("etc/hosts", "hosts", hosts(&read("/etc/hostname")?, &read("/etc/hosts")?))?;
     maker.host(view, "etc/resolv.conf")?;
     if found.loaders.contains(&Loader::Glibc) {
         maker.file("etc/ld.so.cache", "the loader's cache", cache::write(&found.libraries, found.big))?;
@@ -155,11 +156,14 @@ impl Maker<'_> {
     }
 }
 
-/// hosts(5): this machine by its usual names and its own.
-fn hosts(name: &[u8]) -> String {
+/// hosts(5): this machine by its usual names and its own; by IPv6 only where the host is, for that is tried first.
+fn hosts(name: &[u8], of_host: &[u8]) -> String {
     let name = String::from_utf8_lossy(name.trim_ascii()).into_owned();
     let plain = !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || "-.".contains(c));
-    if plain { format!("{HOSTS}127.0.1.1 {name}\n") } else { HOSTS.to_owned() }
+    let lines = String::from_utf8_lossy(of_host);
+    let six = lines.lines().any(|line| line.split_whitespace().next() == Some("::1"));
+    let six = if six { HOSTS_IPV6 } else { "" };
+    if plain { format!("{HOSTS}{six}127.0.1.1 {name}\n") } else { format!("{HOSTS}{six}") }
 }
 
 /// The accounts: root, those that are asked for or that policies name, and the owners of what is there.
@@ -197,12 +201,29 @@ fn groups_of(users: &[User<'_>], group: &[u8], nodes: &[Node]) -> String {
     groups
 }
 
+/// The shell of each account: its own if the jail has it, else the plain one, else none that lets anybody in.
+fn shells(view: &View, found: &closure::Closure, users: &[User<'_>]) -> Result<Vec<Vec<u8>>> {
+    let has = |path: &[u8]| -> Result<bool> {
+        let there = view.follow(path)?;
+        let mut way = there.links.iter().chain(there.file());
+        Ok(there.file().is_some() && way.all(|path| found.entries.contains_key(path)))
+    };
+    let plain = if has(b"/bin/sh")? { b"/bin/sh".to_vec() } else { b"/usr/sbin/nologin".to_vec() };
+    let lets_nobody_in = |shell: &[u8]| shell.ends_with(b"/nologin") || shell.ends_with(b"/false");
+    let shell = |user: &User<'_>| {
+        // An empty one is /bin/sh.
+        let kept = user.shell.is_empty() || lets_nobody_in(user.shell) || has(user.shell)?;
+        Ok(if kept { user.shell.to_vec() } else { plain.clone() })
+    };
+    users.iter().map(shell).collect()
+}
+
 /// passwd(5), without anybody's password.
-fn passwd(users: &[User<'_>]) -> String {
-    let line = |user: &User<'_>| {
+fn passwd(users: &[User<'_>], shells: &[Vec<u8>]) -> String {
+    let line = |(user, shell): (&User<'_>, &Vec<u8>)| {
         let text = |bytes: &[u8]| escape(bytes);
-        let (name, gecos, home, shell) = (text(user.name), text(user.gecos), text(user.home), text(user.shell));
+        let (name, gecos, home, shell) = (text(user.name), text(user.gecos), text(user.home), text(shell));
         format!("{name}:*:{}:{}:{gecos}:{home}:{shell}\n", user.uid, user.gid)
     };
-    users.iter().map(line).collect()
+    users.iter().zip(shells).map(line).collect()
 }

@@ -129,7 +129,9 @@ impl Gatherer<'_> {
                 Some(_) if place.as_bytes().starts_with(b"var/") => self.directory(line, &want)?,
                 Some(dir) => {
                     self.enter_links(&found.links, &want)?;
-                    self.tree(&dir.clone(), &want, except, 0)?;
+                    let dir = dir.clone();
+                    self.tree(&dir, &want, except, 0)?;
+                    self.python_package(&dir)?;
                     whole = Some(place);
                 }
                 None if place.as_bytes().starts_with(b"var/") => {}

@@ -58,6 +58,8 @@ pub(super) struct Gatherer<'a> {
     pub(super) todo: VecDeque<Task>,
     /// Objects that were loaded, and with what weight.
     pub(super) loaded: HashMap<TreePath, u8>,
+    /// Directories that were taken with what is in them.
+    walked: HashSet<TreePath>,
     /// Modules that were read.
     pub(super) read: HashSet<TreePath>,
     /// Which loader loads what is for a machine.
@@ -100,6 +102,7 @@ pub fn gather(view: &View, owners: &Owners<'_>, request: &Request, watch: &Watch
         closure: Closure::default(),
         todo: VecDeque::new(),
         loaded: HashMap::new(),
+        walked: HashSet::new(),
         read: HashSet::new(),
         queued: HashMap::new(),
         loaders: BTreeMap::new(),
@@ -244,7 +247,8 @@ impl Gatherer<'_> {
             let error = Error::new(ErrorKind::Refused, "the whole host is no part of a jail").at("/");
             return Err(error.hint("name the directories that are wanted"));
         }
-        if !self.enter(dir, &absolute(dir), want)? && depth > 0 {
+        self.enter(dir, &absolute(dir), want)?;
+        if !self.walked.insert(dir.clone()) && depth > 0 {
             return Ok(());
         }
         if depth > MAX_DEPTH {

@@ -166,7 +166,7 @@ impl Gatherer<'_> {
 
     /// Notes that something which can be done without is missing.
     fn lacks(&mut self, path: &TreePath, name: &[u8]) {
-        let note = format!("/{path} needs {}, which the host does not have", escape(name));
+        let note = format!("/{path} needs {}, which is not where its loader looks", escape(name));
         if !self.closure.notes.contains(&note) {
             self.closure.notes.push(note);
         }

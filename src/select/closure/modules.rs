@@ -112,6 +112,15 @@ impl Gatherer<'_> {
         Ok(())
     }
 
+    /// The modules that a directory names which came with its package, if it is one of Python's.
+    pub(super) fn python_package(&mut self, dir: &TreePath) -> Result<()> {
+        let is_place = dir.parent().is_some_and(|place| place.name().ends_with(b"-packages"));
+        if is_place && self.read.insert(dir.clone()) {
+            return self.read_package(dir, 0);
+        }
+        Ok(())
+    }
+
     /// The modules that the files of a package name in turn.
     fn read_package(&mut self, dir: &TreePath, depth: usize) -> Result<()> {
         for name in self.view.names(&absolute(dir))? {

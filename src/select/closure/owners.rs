@@ -4,6 +4,8 @@
 
 use std::collections::HashMap;
 
+use foldhash::fast::FixedState;
+
 use crate::error::Result;
 use crate::path::TreePath;
 use crate::select::packages::dpkg::{Dpkg, INFO, Package};
@@ -26,9 +28,9 @@ pub struct Lists {
 pub struct Owners<'a> {
     lists: &'a Lists,
     /// The first owner of each path.
-    first: HashMap<&'a [u8], usize>,
+    first: HashMap<&'a [u8], usize, FixedState>,
     /// Further owners: of directories, mostly.
-    more: HashMap<&'a [u8], Vec<usize>>,
+    more: HashMap<&'a [u8], Vec<usize>, FixedState>,
 }
 
 impl Lists {
@@ -59,7 +61,10 @@ impl Lists {
 
     /// Who owns what.
     pub fn owners(&self) -> Owners<'_> {
-        let mut owners = Owners { lists: self, first: HashMap::new(), more: HashMap::new() };
+        let count: usize = self.texts.iter().map(|text| memchr::memchr_iter(b'\n', text).count()).sum();
+        // Root alone writes the lists: nobody chooses names that would collide.
+        let first = HashMap::with_capacity_and_hasher(count, FixedState::default());
+        let mut owners = Owners { lists: self, first, more: HashMap::default() };
         for (index, text) in self.texts.iter().enumerate() {
             for line in lines(text) {
                 match owners.first.entry(line) {
@@ -124,5 +129,12 @@ fn is_merged(line: &[u8]) -> bool {
 }
 
 fn lines(text: &[u8]) -> impl Iterator<Item = &[u8]> {
-    text.split(|&b| b == b'\n').filter(|line| line.len() > 1 && *line != b"/.")
+    let mut begin = 0;
+    let ends = memchr::memchr_iter(b'\n', text).chain((!text.ends_with(b"\n")).then_some(text.len()));
+    let lines = ends.map(move |end| {
+        let line = text.get(begin..end).unwrap_or_default();
+        begin = end + 1;
+        line
+    });
+    lines.filter(|line| line.len() > 1 && *line != b"/.")
 }

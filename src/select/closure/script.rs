@@ -311,7 +311,7 @@ mod tests {
             (Language::Shell, "x=$(basename \"$0\")\ncat <<EOF\nnothing here\nEOF\nwc", "", "basename cat wc"),
             (Language::Shell, "n=$((1<<EOF))\nawk\nEOF", "", "EOF awk"),
             (Language::Shell, "# cat <<EOF\nawk\nEOF", "", "EOF awk"),
-            (Language::Shell, "echo \"a <<EOF\" 'b <<EOF' \\<<EOF\nhidden\nEOF\nawk", "", "awk echo"),
+            (Language::Shell, "echo \"a <<EOF\" 'b <<EOF' \\<<EOF\nseen\nEOF\nawk", "", "EOF awk echo seen"),
             (Language::Shell, "x=\"$(cat <<'EOF'\nhidden\nEOF\n)\"; awk", "", "awk cat"),
             (Language::Shell, "cat <<-END | wc\nhidden\n\tEND\nawk <<< EOF\nsed", "", "awk cat sed wc"),
             (Language::Shell, "usage: a << b\nawk", "", "awk usage:"),
