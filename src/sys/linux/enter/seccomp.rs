@@ -15,8 +15,8 @@ pub(super) struct Table {
     pub(super) arch: u32,
     /// Refused; sorted.
     pub(super) denied: Vec<u32>,
-    /// Does not exist: its arguments lie in memory, where no filter can look.
-    pub(super) absent: u32,
+    /// Do not exist.
+    pub(super) absent: Vec<u32>,
     /// Do not exist. The x32 calls of x86-64 are among them.
     pub(super) newer: Range<u32>,
     pub(super) clone: u32,
@@ -29,6 +29,8 @@ pub(super) struct Table {
 const ALLOW: u32 = libc::SECCOMP_RET_ALLOW;
 const DENY: u32 = libc::SECCOMP_RET_ERRNO | libc::EPERM as u32;
 const ABSENT: u32 = libc::SECCOMP_RET_ERRNO | libc::ENOSYS as u32;
+/// As in a kernel without that family of sockets.
+const NO_FAMILY: u32 = libc::SECCOMP_RET_ERRNO | libc::EAFNOSUPPORT as u32;
 
 /// Every flag of clone(2) that makes a namespace.
 const NAMESPACES: u32 = 0x7e02_0000;
@@ -68,13 +70,23 @@ fn body(table: &Table) -> Vec<sock_filter> {
             table.unshare,
             vec![load(argument(0)), jump(BPF_JSET, NAMESPACES | NEWTIME, 0, 1), answer(DENY), answer(ALLOW)],
         ),
-        (table.socket, equal(0, &[libc::AF_VSOCK as u32], DENY, ALLOW)),
+        (table.socket, socket()),
         (table.personality, equal(0, &PERSONALITIES, ALLOW, DENY)),
     ] {
         out.push(jump(BPF_JEQ, number, 0, looks.len() as u8));
         out.extend(looks);
     }
     out.extend(search(&ranges(table)));
+    out
+}
+
+/// No socket of the machine's host; and none for audit messages, which need a capability that is not there: programs go
+/// on if there is no such family, and end if they may not send.
+fn socket() -> Vec<sock_filter> {
+    let mut out = equal(0, &[libc::AF_VSOCK as u32], DENY, ALLOW);
+    out.pop();
+    out.extend([jump(BPF_JEQ, libc::AF_NETLINK as u32, 1, 0), answer(ALLOW)]);
+    out.extend(equal(2, &[libc::NETLINK_AUDIT as u32], NO_FAMILY, ALLOW));
     out
 }
 
@@ -92,7 +104,8 @@ fn equal(index: u32, values: &[u32], yes: u32, no: u32) -> Vec<sock_filter> {
 fn ranges(table: &Table) -> Vec<(u32, u32)> {
     let single = |&number: &u32| (number..number + 1, DENY);
     let mut special: Vec<(Range<u32>, u32)> = table.denied.iter().map(single).collect();
-    special.extend([(table.absent..table.absent + 1, ABSENT), (table.newer.clone(), ABSENT)]);
+    special.extend(table.absent.iter().map(|&number| (number..number + 1, ABSENT)));
+    special.push((table.newer.clone(), ABSENT));
     special.sort_by_key(|(range, _)| range.start);
     let mut out: Vec<(u32, u32)> = vec![(0, ALLOW)];
     for (range, answer) in special {
@@ -143,7 +156,7 @@ mod tests {
     use super::*;
 
     /// Runs a filter as the kernel does: a jump out of it, or an instruction that is not ours, fails the test.
-    fn run(program: &[sock_filter], arch: u32, number: u32, arguments: [u64; 2]) -> u32 {
+    fn run(program: &[sock_filter], arch: u32, number: u32, arguments: [u64; 3]) -> u32 {
         let (mut at, mut loaded) = (0, 0);
         loop {
             let i = program[at];
@@ -178,15 +191,15 @@ mod tests {
             for number in (0..NEWEST + 50).chain([0xf_0002, 0x4000_0000, 0x4000_0010, u32::MAX]) {
                 let want = match number {
                     n if table.denied.contains(&n) => DENY,
-                    n if n == table.absent || table.newer.contains(&n) => ABSENT,
+                    n if table.absent.contains(&n) || table.newer.contains(&n) => ABSENT,
                     _ => ALLOW,
                 };
                 if !checked.contains(&number) {
-                    assert_eq!(run(&program, table.arch, number, [0; 2]), want, "{number} of {:#x}", table.arch);
+                    assert_eq!(run(&program, table.arch, number, [0; 3]), want, "{number} of {:#x}", table.arch);
                 }
             }
         }
-        assert_eq!(run(&program, 0x1234, 0, [0; 2]), libc::SECCOMP_RET_KILL_PROCESS);
+        assert_eq!(run(&program, 0x1234, 0, [0; 3]), libc::SECCOMP_RET_KILL_PROCESS);
     }
 
     #[test]
@@ -196,22 +209,25 @@ mod tests {
         let high = 0xffff_ffff_0000_0000;
         for table in &tables {
             for (number, arguments, want) in [
-                (table.ioctl, [0, 0x5412], DENY),
-                (table.ioctl, [0, 0x5412 | high], DENY),
-                (table.ioctl, [0, 0x541c | high], DENY),
-                (table.ioctl, [0x5412, 0x5401], ALLOW),
-                (table.clone, [0x0001_0f00 | 17, 0], ALLOW),
-                (table.clone, [0x2000_0011, 0], DENY),
-                (table.clone, [0x1000_0000, 0], DENY),
-                (table.unshare, [0x400, 0], ALLOW),
-                (table.unshare, [0x80, 0], DENY),
-                (table.unshare, [0x0002_0000, 0], DENY),
-                (table.personality, [0, 0], ALLOW),
-                (table.personality, [8, 0], ALLOW),
-                (table.personality, [0xffff_ffff, 0], ALLOW),
-                (table.personality, [0x004_0000, 0], DENY),
-                (table.socket, [1, 0], ALLOW),
-                (table.socket, [40, 0], DENY),
+                (table.ioctl, [0, 0x5412, 0], DENY),
+                (table.ioctl, [0, 0x5412 | high, 0], DENY),
+                (table.ioctl, [0, 0x541c | high, 0], DENY),
+                (table.ioctl, [0x5412, 0x5401, 0], ALLOW),
+                (table.clone, [0x0001_0f00 | 17, 0, 0], ALLOW),
+                (table.clone, [0x2000_0011, 0, 0], DENY),
+                (table.clone, [0x1000_0000, 0, 0], DENY),
+                (table.unshare, [0x400, 0, 0], ALLOW),
+                (table.unshare, [0x80, 0, 0], DENY),
+                (table.unshare, [0x0002_0000, 0, 0], DENY),
+                (table.personality, [0, 0, 0], ALLOW),
+                (table.personality, [8, 0, 0], ALLOW),
+                (table.personality, [0xffff_ffff, 0, 0], ALLOW),
+                (table.personality, [0x004_0000, 0, 0], DENY),
+                (table.socket, [1, 0, 0], ALLOW),
+                (table.socket, [40, 0, 0], DENY),
+                (table.socket, [16, 3, 9], NO_FAMILY),
+                (table.socket, [16, 3, 0], ALLOW),
+                (table.socket, [2, 3, 9], ALLOW),
             ] {
                 assert_eq!(run(&program, table.arch, number, arguments), want, "{number} {arguments:x?}");
             }
