@@ -7,7 +7,7 @@ mod openbsd_release;
 use std::fs;
 
 use common::{World, able};
-use openbsd_release::{DEVICES, TOOLS, against_mtree, by_hand, differences, release, snapshot};
+use openbsd_release::{DEVICES, TOOLS, against_mtree, by_hand, differences, pack, release, snapshot};
 
 /// Taken from the host, or written by actions.
 const NOT_OF_SETS: [&str; 9] = [
@@ -138,6 +138,36 @@ fn a_newer_snapshot_and_what_was_edited() {
     ] {
         assert!(read(path).contains(has), "{path}: {}", read(path));
     }
+    world.assert_tidy();
+}
+
+#[test]
+fn what_is_made_in_etc_stays_and_a_newer_time_is_no_conflict() {
+    if !able(&TOOLS) {
+        return;
+    }
+    let world = built("openbsd-build", "");
+    // Made inside; edited, where the default only gets another time; edited to what will be the default; touched.
+    world.sh(
+        "cd home/b0; mkdir etc/own root/bin; echo mine > etc/own/file; echo mine > root/bin/tool; echo '* * * * *' > var/cron/tabs/me
+        ln -s own/file etc/link; touch -h -d @1700000000 etc/link; echo tuned >> etc/login.conf; echo 'Port 2222' > etc/ssh/sshd_config; touch etc/mail/aliases
+        mkdir usr/own; echo x > usr/own/file; rsync -aR etc/own etc/link root/bin var/cron/tabs/me etc/login.conf ../../own",
+    );
+    world.sh("touch sets/etc/etc/login.conf sets/etc/root/.profile");
+    snapshot(&world);
+    let said = world.ok(&["build", "b0"]);
+    assert!(!said.contains("left alone"), "{said}");
+    by_hand(&world, &BUILD, &format!("{DEVICES}\n{DOAS}"));
+    world.sh("rsync -a own/ want/");
+    assert_eq!(differences(&world, "b0", &NOT_OF_SETS), "");
+    assert!(world.ok(&["build", "b0"]).contains("nothing to do"));
+    // What a newer release brings in the place of something of one's own is left out, and named.
+    world.sh("echo theirs > sets/etc/etc/link; echo more >> sets/etc/etc/motd");
+    pack(&world);
+    let said = world.run(&["build", "b0"]);
+    assert_eq!(said.status, Some(2), "{said:?}");
+    assert!(said.out.contains("left alone: etc/link: edited\n"), "{said:?}");
+    assert_eq!(world.sh("readlink home/b0/etc/link"), "own/file\n");
     world.assert_tidy();
 }
 

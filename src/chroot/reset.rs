@@ -21,7 +21,7 @@ use super::work::Work;
 use super::{actions, bodies, mirror, recorded};
 use crate::apply::{self, Body, Slot};
 use crate::error::{ErrorKind, IoContext, Result};
-use crate::path::TreePath;
+use crate::path::{PathSet, TreePath};
 use crate::plan::{Change, Plan};
 use crate::recipe::Recipe;
 use crate::sys::Dir;
@@ -155,7 +155,8 @@ impl Job<'_> {
     fn look(&self, watch: &Watch) -> Result<Aim> {
         let recorded = self.chroot.manifest()?;
         let scan = self.chroot.scan(&recorded, watch)?;
-        let mut policy = Policy { unknown: Unknown::Remove, ..self.chroot.policy()? };
+        let policy = self.chroot.policy()?;
+        let mut policy = Policy { unknown: Unknown::Remove, edited: PathSet::default(), ..policy };
         scan.mounts.into_iter().for_each(|path| policy.mounts.insert(path));
         let entries = scan.tree.len();
         let (mut have, want) = differing(scan.tree, &recorded);

@@ -7,7 +7,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use crate::error::Result;
 use crate::path::{PathSet, TreePath};
 use crate::tree::diff::pairs;
-use crate::tree::{Node, Tree};
+use crate::tree::{Kind, Meta, Node, Tree};
 
 /// What to do with entries that nobody wanted, and with wanted entries that somebody edited.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -29,7 +29,8 @@ pub struct Policy {
     pub unknown: Unknown,
     /// Paths that are installed if absent and never changed afterwards, with all below them.
     pub keep: PathSet,
-    /// Paths whose edited files stay under [`Unknown::Remove`] too: silently, unless what is wanted changed as well.
+    /// Paths whose edited files stay under [`Unknown::Remove`] too: silently, unless what is wanted changed as well. So
+    /// does what nobody wanted there: it is somebody's own.
     pub edited: PathSet,
     /// Kept paths of which `check` says nothing: logs, caches, run-time state.
     pub volatile: PathSet,
@@ -142,17 +143,22 @@ impl Settler<'_> {
         self.left.push((node.path.clone(), why));
     }
 
+    /// Is the entry one of those that stay as they were edited?
+    fn may_be_edited(&self, have: &Node) -> bool {
+        !have.kind.is_dir() && self.policy.edited.covers(&have.path) && !self.policy.ours.covers(&have.path)
+    }
+
     fn both(&mut self, have: &Node, want: &Node) {
         let was = self.was(&have.path);
-        let known = was.is_some_and(|was| have.same_but_dir_time(was));
-        if let Some(was) = was.filter(|_| !known && self.policy.edited.covers(&have.path) && !have.kind.is_dir())
-            && !self.policy.ours.covers(&have.path)
-            && !have.same(want)
-        {
-            if !was.same(want) {
-                self.leave(have, Left::Edited);
+        let mut known = was.is_some_and(|was| have.same_but_dir_time(was));
+        if !known && self.may_be_edited(have) {
+            known = was.is_some_and(|was| alike(have, was)) || alike(have, want);
+            if !known {
+                if !was.is_some_and(|was| alike(was, want)) {
+                    self.leave(have, Left::Edited);
+                }
+                return self.keep(have);
             }
-            return self.keep(have);
         }
         let free = known || self.policy.unknown == Unknown::Remove || self.policy.ours.covers(&have.path);
         if free || have.same_but_dir_time(want) {
@@ -185,8 +191,9 @@ impl Settler<'_> {
             Some(_) if self.policy.mapped.contains(&have.path) => Left::Mapped,
             Some(was) if have.same_but_dir_time(was) => return,
             Some(_) => Left::Stale,
-            None if self.policy.unknown == Unknown::Remove => return,
-            None => Left::Unknown,
+            None if self.policy.unknown == Unknown::Keep => Left::Unknown,
+            None if self.policy.edited.covers(&have.path) => return self.keep(have),
+            None => return,
         };
         self.leave(have, why);
         self.keep(have);
@@ -234,6 +241,13 @@ impl Settler<'_> {
         left.sort();
         Ok(Settled { want: Tree::new(kept)?, left })
     }
+}
+
+/// The same but for the time, where the contents are known to be the same: who touched a file did not edit it.
+fn alike(a: &Node, b: &Node) -> bool {
+    let is_file = matches!(a.kind, Kind::File { .. });
+    let read = !is_file || (a.digest().is_some() && b.digest().is_some()) || a.meta.mtime == b.meta.mtime;
+    read && a.kind.same(&b.kind) && a.meta == Meta { mtime: a.meta.mtime, ..b.meta.clone() }
 }
 
 /// Keeps link groups of the root and of the wanted tree apart: both are called by a name, and may be called alike.
@@ -295,12 +309,38 @@ mod tests {
             (&["d e", "f e/a y"][..], &["d e", "f e/a x"][..], &["d e", "f e/a x"][..], "e=dir e/a=y | "),
             (&["d e", "f e/a y"], &["d e", "f e/a x"], &["d e", "f e/a z"], "e=dir e/a=y | e/a:edited"),
             (&["d e", "f e/a y"], &["d e", "f e/a x"], &["d e", "f e/a y"], "e=dir e/a=y | "),
-            // not edited; unknown; not there
+            // not edited; unknown, and wanted now; unknown; not there
             (&["d e", "f e/a x"], &["d e", "f e/a x"], &["d e", "f e/a z"], "e=dir e/a=z | "),
-            (&["d e", "f e/a y", "f e/b y"], &["d e"], &["d e", "f e/a z"], "e=dir e/a=z | "),
+            (&["d e", "f e/a y"], &["d e"], &["d e", "f e/a z"], "e=dir e/a=y | e/a:edited"),
+            (&["d e", "d e/d", "f e/d/b y"], &["d e"], &["d e"], "e=dir e/d=dir e/d/b=y | "),
             (&["d e"], &["d e", "f e/a x"], &["d e", "f e/a x"], "e=dir e/a=x | "),
         ] {
             assert_eq!(settled(have, recorded, want, &policy), expect, "{have:?} {want:?}");
+        }
+    }
+
+    #[test]
+    fn a_time_alone_is_no_edit() {
+        let policy = Policy { unknown: Unknown::Remove, edited: PathSet::new(["e"]).unwrap(), ..Policy::default() };
+        // have, recorded, want: contents, each with a time of its own -> what is there in the end, and what is left
+        for (have, recorded, want, expect) in [
+            ("x", "x", "z", ("z", 0)), // touched, and a newer default
+            ("y", "x", "x", ("y", 0)), // edited; the default only has another time
+            ("y", "x", "z", ("y", 1)), // edited, and so was the default
+            ("z", "x", "z", ("z", 0)), // edited to what is the default now
+        ] {
+            let at = |seed: &str, sec: i64| {
+                let mut tree = tree(&["d e", &format!("f e/a {seed}")]);
+                tree.nodes_mut().for_each(|node| node.meta.mtime.sec = sec);
+                tree
+            };
+            let settled = settle(&at(have, 1), Some(&at(recorded, 2)), &at(want, 3), &policy).unwrap();
+            let (content, left) = expect;
+            assert!(
+                settled.want.get(b"e/a").unwrap().kind.same(&at(content, 0).get(b"e/a").unwrap().kind),
+                "{have} {want}"
+            );
+            assert_eq!(settled.left.len(), left, "{have} {recorded} {want}");
         }
     }
 
