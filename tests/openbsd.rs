@@ -385,6 +385,33 @@ fn devices_lie_on_a_filesystem_of_their_own() {
 }
 
 #[test]
+fn what_is_wanted_below_a_mount_waits_until_it_is_gone() {
+    if !able(&["unshare"]) {
+        return;
+    }
+    for unknown in ["keep", "remove"] {
+        let world = World::new();
+        world.write(
+            "own.toml",
+            &format!("devices = \"std\"\n[[source]]\ndirectory = \"src\"\n[policy]\nunknown = \"{unknown}\"\n"),
+        );
+        let said = world.sh_apart(
+            r#"umask 022; mkdir -p src/dev/sub src/proc src/sys src/tmp; echo 1 > src/dev/MAKEDEV; mkdir -m 700 home
+            $STOCKADE build b0 -f own.toml; mount -t tmpfs -o mode=755 tmpfs home/b0/dev
+            echo new > src/dev/sub/new; echo new > src/new; echo 2 > src/dev/MAKEDEV; $STOCKADE build b0
+            cat home/b0/new; test -c home/b0/dev/null; ! test -e home/b0/dev/MAKEDEV; echo ---
+            $STOCKADE build b0; $STOCKADE check b0 && echo same; $STOCKADE reset b0; $STOCKADE doctor b0 | grep /b0/dev
+            echo ---; umount home/b0/dev; $STOCKADE build b0; cat home/b0/dev/sub/new home/b0/dev/MAKEDEV; $STOCKADE check b0"#,
+        );
+        let parts: Vec<&str> = said.split("---\n").collect();
+        assert!(parts[0].contains("entries below a mount\n") && parts[0].contains("1 added, 0 removed"), "{said}");
+        assert!(parts[1].contains("entries below a mount\n") && parts[1].contains("same\n"), "{said}");
+        assert!(parts[1].contains("for the devices") && !parts[1].contains("neither removed"), "{said}");
+        assert!(!parts[2].contains("left alone") && parts[2].contains("\nnew\n2\n"), "{said}");
+    }
+}
+
+#[test]
 fn what_a_web_server_sees() {
     if !able(&TOOLS) {
         return;

@@ -92,6 +92,10 @@ impl Decided<'_> {
         let slots = bodies::bring(plan, wanted, self.work, watch)?;
         let mut record = recorded::tree(&wanted.tree, known)?;
         let mut built = self.keyed()?;
+        if known.left.iter().any(|(_, why)| *why == Left::Mounted) {
+            // What is recorded is not all that is wanted.
+            built.key = None;
+        }
         if plan.is_empty() {
             let due = actions::due(self.recipe, &wanted.tree, &built.actions);
             if known.left.is_empty() && due.is_empty() {

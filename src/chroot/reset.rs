@@ -118,7 +118,9 @@ impl Aim {
             let nodes = want.nodes().iter().filter(|node| there(&node.path));
             settle(have, Some(want), &Tree::new(nodes.cloned().collect())?, &policy)?
         };
-        let Settled { want, left } = settled;
+        let Settled { want, mut left } = settled;
+        // What is mounted stays: nothing else was promised.
+        left.retain(|(_, why)| *why != Left::Mounted);
         Ok((diff(have, &want), left))
     }
 }

@@ -66,6 +66,8 @@ pub enum Left {
     Adopted,
     /// Wanted, but below something that is left and is no directory.
     Blocked,
+    /// Wanted, but below a mount point: nothing is put into another filesystem, nor under it.
+    Mounted,
 }
 
 impl Left {
@@ -79,6 +81,7 @@ impl Left {
             Left::InUse => "not empty",
             Left::Adopted => "adopted",
             Left::Blocked => "below an edited path",
+            Left::Mounted => "below a mount",
         }
     }
 }
@@ -176,6 +179,9 @@ impl Settler<'_> {
     }
 
     fn missing(&mut self, want: &Node) {
+        if self.policy.mounts.covers(&want.path) {
+            return self.leave(want, Left::Mounted);
+        }
         let deleted = self.was(&want.path).is_some() && !self.policy.holds(&want.path);
         if deleted && self.policy.unknown == Unknown::Keep && !self.policy.ours.covers(&want.path) {
             self.leave(want, Left::Edited);
@@ -380,6 +386,7 @@ mod tests {
             (&["d k", "f k/a y", "f k/b y"], &["d k", "f k/a x"], "k=dir k/a=y k/b=y | "),
             (&["d m", "d m/n", "f m/n/x y", "f m/y y"], &[], "m=dir m/n=dir m/n/x=y | "),
             (&["d m", "d m/n"], &["f m x"], "m=dir m/n=dir | m:not empty"),
+            (&["d m", "d m/n"], &["d m", "d m/n", "f m/n/x x", "f m/y x"], "m=dir m/n=dir m/y=x | m/n/x:below a mount"),
         ] {
             assert_eq!(settled(have, &[], want, &policy), expect);
         }
