@@ -172,6 +172,27 @@ fn what_is_made_in_etc_stays_and_a_newer_time_is_no_conflict() {
 }
 
 #[test]
+fn makedev_follows_its_source_and_devices_stay_devices() {
+    if !able(&TOOLS) {
+        return;
+    }
+    let world = built("openbsd-build", "");
+    world.sh("cd home/b0/dev; rm null zero; echo x > null; mknod zero c 1 3; chown 9 tty; echo log > own");
+    let said = world.run(&["check", "b0"]);
+    let shown: Vec<&str> = said.out.lines().filter(|line| line.contains("dev/")).collect();
+    assert_eq!(shown.len(), 2, "{said:?}");
+    assert!(shown[0].starts_with("! dev/null") && shown[1].contains(" dev/zero"), "{said:?}");
+    world.sh("echo newer >> sets/base/dev/MAKEDEV");
+    snapshot(&world);
+    world.ok(&["build", "b0"]);
+    by_hand(&world, &BUILD, &format!("{DEVICES}\n{DOAS}\nchown 9 dev/tty; rsync -a ../home/b0/dev/own dev/"));
+    assert_eq!(differences(&world, "b0", &NOT_OF_SETS), "");
+    assert!(world.ok(&["build", "b0"]).contains("nothing to do"));
+    world.ok(&["check", "b0"]);
+    world.assert_tidy();
+}
+
+#[test]
 fn an_action_that_fails_is_due_again() {
     if !able(&TOOLS) {
         return;

@@ -47,6 +47,14 @@ impl Policy {
     pub fn holds(&self, path: &TreePath) -> bool {
         self.mounts.covers(path) || self.volatile.covers(path) || self.keep.covers(path)
     }
+
+    /// Does something else stand in the place of a wanted device? That is no run-time state, whatever is volatile there:
+    /// what is written to such a `/dev/null` fills the disk, and can be read.
+    pub fn is_displaced(&self, have: &Node, want: &Node) -> bool {
+        let is_device = matches!(want.kind, Kind::Char(..) | Kind::Block(..));
+        let is_kept = || self.mounts.covers(&want.path) || self.keep.covers(&want.path);
+        is_device && have.kind != want.kind && !is_kept()
+    }
 }
 
 /// Why an entry was left as it is although the wanted tree says otherwise.
@@ -123,6 +131,7 @@ struct Settler<'a> {
 impl Settler<'_> {
     fn decide(&mut self, have: Option<&Node>, want: Option<&Node>) {
         match (have, want) {
+            (Some(have), Some(want)) if self.policy.is_displaced(have, want) => self.nodes.push(want.clone()),
             (Some(have), _) if self.policy.holds(&have.path) => self.keep(have),
             (Some(have), Some(want)) => self.both(have, want),
             (None, Some(want)) => self.missing(want),
@@ -370,6 +379,30 @@ mod tests {
             let policy = Policy { unknown, ..Policy::default() };
             let settled = settle(&tree(&["f a x"]), Some(&recorded), &Tree::default(), &policy).unwrap();
             assert_eq!((settled.want.len(), settled.left[0].1), (1, Left::Adopted));
+        }
+    }
+
+    #[test]
+    fn what_stands_in_the_place_of_a_device_gives_way() {
+        let set = |path: &str| PathSet::new([path]).unwrap();
+        let device = |minor| Node { kind: Kind::Char(1, minor), ..crate::tree::tests::node("f v/null") };
+        let with = |node: Node| Tree::new(vec![crate::tree::tests::node("d v"), node]).unwrap();
+        let want = with(device(3));
+        for unknown in [Unknown::Keep, Unknown::Remove] {
+            let volatile = Policy { unknown, volatile: set("v"), ..Policy::default() };
+            let of_others = Node { meta: Meta { uid: 9, ..Meta::default() }, ..device(3) };
+            for (have, policy, restored) in [
+                (with(device(9)), volatile.clone(), true),
+                (tree(&["d v", "f v/null y"]), volatile.clone(), true),
+                (tree(&["d v", "l v/null y"]), volatile.clone(), true),
+                (with(of_others), volatile.clone(), false),
+                (tree(&["d v", "d v/null", "f v/null/x y"]), volatile.clone(), false),
+                (tree(&["d v", "f v/null y"]), Policy { mounts: set("v"), ..volatile.clone() }, false),
+                (tree(&["d v", "f v/null y"]), Policy { keep: set("v"), ..volatile }, false),
+            ] {
+                let settled = settle(&have, Some(&want), &want, &policy).unwrap().want;
+                assert_eq!(settled.get(b"v/null").unwrap().same(&device(3)), restored, "{:?}", have.nodes());
+            }
         }
     }
 
