@@ -246,10 +246,16 @@ impl Job<'_> {
             None => 0,
         };
         read += prove_wanted(&mut wanted, recorded.as_ref(), have, watch)?;
-        if let (Some(state), Some(root)) = (self.state, root) {
-            lasting::lay_over(&mut wanted, (state, root), (have, recorded.as_ref()), policy)?;
-        }
-        let Sparing { left, mut plan, notes } = mapped::settled(root, (have, recorded.as_ref()), &wanted.tree, policy)?;
+        let at_odds = match (self.state, root) {
+            (Some(state), Some(root)) => {
+                lasting::lay_over(&mut wanted, (state, root), (have, recorded.as_ref()), policy)?
+            }
+            _ => Vec::new(),
+        };
+        let spared = mapped::settled(root, (have, recorded.as_ref()), &wanted.tree, policy)?;
+        let Sparing { mut left, mut plan, notes } = spared;
+        left.extend(at_odds.into_iter().map(|path| (path, Left::Edited)));
+        left.sort();
         wanted.notes.extend(notes);
         let mut ran = self.built.actions.clone();
         ran.retain(|name, _| !actions::concerns(name, &plan));
