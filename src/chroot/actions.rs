@@ -33,9 +33,16 @@ struct Action {
     arguments: &'static [&'static str],
     /// What it reads: its input key is made of these entries; without any there is nothing to do.
     reads: fn(&[u8]) -> bool,
-    /// What it writes: never judged by the policy.
+    /// What it writes: never judged by the policy. Where a file of these is missing, it is due again.
     writes: &'static [&'static str],
+    /// What is brought by others and that it writes anew as it was: its time is put back.
+    rewrites: &'static [&'static str],
+    /// It is for those who have what it writes, as sysmerge(8) has it: without that, the program reads the text itself.
+    refreshes: bool,
 }
+
+/// Of all that actions write the one directory; without it nothing is missing.
+const CACHE: &str = "var/cache/ldconfig";
 
 /// Two systems have programs of the same name that do not do the same.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,7 +67,9 @@ const ACTIONS: &[Action] = &[
         program: "sbin/ldconfig",
         arguments: &["-X"],
         reads: |path| path.starts_with(b"etc/ld.so.conf") || is_library(path),
-        writes: &["etc/ld.so.cache", "var/cache/ldconfig"],
+        writes: &["etc/ld.so.cache", CACHE],
+        rewrites: &[],
+        refreshes: false,
     },
     Action {
         name: "ldconfig-hints",
@@ -70,6 +79,8 @@ const ACTIONS: &[Action] = &[
         arguments: &["/usr/lib", "/usr/X11R6/lib", "/usr/local/lib"],
         reads: is_library,
         writes: &["var/run/ld.so.hints"],
+        rewrites: &[],
+        refreshes: false,
     },
     Action {
         name: "pwd_mkdb",
@@ -79,6 +90,8 @@ const ACTIONS: &[Action] = &[
         arguments: &["-p", "-d", "/etc", "/etc/master.passwd"],
         reads: |path| path == b"etc/master.passwd",
         writes: &["etc/pwd.db", "etc/spwd.db"],
+        rewrites: &["etc/passwd"],
+        refreshes: false,
     },
     Action {
         name: MAKEDEV,
@@ -88,6 +101,8 @@ const ACTIONS: &[Action] = &[
         arguments: &["-c", "cd /dev && exec sh ./MAKEDEV all"],
         reads: |path| path == b"dev/MAKEDEV",
         writes: &[],
+        rewrites: &[],
+        refreshes: false,
     },
     Action {
         name: "dev_mkdb",
@@ -97,6 +112,8 @@ const ACTIONS: &[Action] = &[
         arguments: &[],
         reads: |path| path.starts_with(b"dev/"),
         writes: &["var/run/dev.db"],
+        rewrites: &[],
+        refreshes: false,
     },
     Action {
         name: "cap_mkdb",
@@ -106,6 +123,8 @@ const ACTIONS: &[Action] = &[
         arguments: &["/etc/login.conf"],
         reads: |path| path == b"etc/login.conf",
         writes: &["etc/login.conf.db"],
+        rewrites: &[],
+        refreshes: true,
     },
     Action {
         name: "newaliases",
@@ -115,6 +134,8 @@ const ACTIONS: &[Action] = &[
         arguments: &[],
         reads: |path| path == b"etc/mail/aliases",
         writes: &["etc/mail/aliases.db"],
+        rewrites: &[],
+        refreshes: true,
     },
     Action {
         name: "makewhatis",
@@ -124,10 +145,12 @@ const ACTIONS: &[Action] = &[
         arguments: &["/usr/share/man"],
         reads: |path| path.starts_with(b"usr/share/man/") && path != b"usr/share/man/mandoc.db",
         writes: &["usr/share/man/mandoc.db"],
+        rewrites: &[],
+        refreshes: false,
     },
 ];
 
-/// A directory that an action writes to: the one above it, its name, its time before.
+/// What an action touches without changing it: the directory above it, its name, its time before.
 type Written = (Dir, Box<[u8]>, Time);
 
 /// It runs only where there is no table of the devices that the recipe wants.
@@ -156,17 +179,23 @@ impl Action {
         matches!(found, Ok(Resolved::Found(_)))
     }
 
-    /// The times of the directories that it writes to: what it makes is nobody's to judge, and so is that it made it.
+    /// Is what it writes there?
+    fn is_done(&self, there: There<'_>) -> bool {
+        self.writes.iter().filter(|path| **path != CACHE).all(|path| there(path.as_bytes()))
+    }
+
+    /// The times of the directories that it writes to, and of the files that it writes anew: what it makes is nobody's to
+    /// judge, and so is that it made it.
     fn times(&self, root: &Path) -> Result<Vec<Written>> {
         let root = Dir::open(root, Calls::from_env()).on("open", bytes(root))?;
         let mut times = Vec::new();
-        for path in self.writes {
-            let Some(directory) = TreePath::new(path.as_bytes())?.parent().filter(|path| !path.is_root()) else {
-                continue;
-            };
-            let Ok(above) = root.walk_parent(&directory) else { continue };
-            if let Some(stat) = above.find(directory.name()).on("stat", &directory)? {
-                times.push((above, directory.name().into(), stat.mtime));
+        let paths = |of: &[&str]| -> Result<Vec<TreePath>> { of.iter().map(|p| TreePath::new(p.as_bytes())).collect() };
+        let directories =
+            paths(self.writes)?.into_iter().filter_map(|path| path.parent()).filter(|path| !path.is_root());
+        for path in paths(self.rewrites)?.into_iter().chain(directories) {
+            let Ok(above) = root.walk_parent(&path) else { continue };
+            if let Some(stat) = above.find(path.name()).on("stat", &path)? {
+                times.push((above, path.name().into(), stat.mtime));
             }
         }
         Ok(times)
@@ -195,13 +224,22 @@ pub(crate) fn outputs() -> Result<Vec<TreePath>> {
     ACTIONS.iter().flat_map(|action| action.writes).map(|path| TreePath::new(path.as_bytes())).collect()
 }
 
-/// The actions of `recipe` whose input in `tree` is not the one they ran with last, in the order in which they run.
-pub(crate) fn due(recipe: &Recipe, tree: &Tree, ran: &BTreeMap<String, String>) -> Vec<(String, String)> {
+/// Is there something at a path of the root?
+pub(crate) type There<'a> = &'a dyn Fn(&[u8]) -> bool;
+
+/// The actions of `recipe` whose input in `tree` is not the one they ran with last, or whose output is not `there`, in the
+/// order in which they run.
+pub(crate) fn due(
+    recipe: &Recipe,
+    (tree, there): (&Tree, There<'_>),
+    ran: &BTreeMap<String, String>,
+) -> Vec<(String, String)> {
     let system = System::of(tree);
+    let is_done = |name: &str| ACTIONS.iter().any(|action| action.name == name && action.is_done(there));
     let is_wanted = |action: &&Action| action.system == system && action.is_wanted(recipe) && action.has_program(tree);
-    let wanted = ACTIONS.iter().filter(is_wanted);
+    let wanted = ACTIONS.iter().filter(is_wanted).filter(|action| !action.refreshes || is_done(action.name));
     let keyed = wanted.filter_map(|action| Some((action.name.to_owned(), action.key(tree)?)));
-    keyed.filter(|(name, key)| ran.get(name) != Some(key)).collect()
+    keyed.filter(|(name, key)| ran.get(name) != Some(key) || !is_done(name)).collect()
 }
 
 /// Does `plan` change anything that the action `name` reads?
@@ -220,7 +258,9 @@ pub(crate) fn run(name: &str, root: &Path) -> Result<()> {
     let times = action.times(root)?;
     let ended = run_inside(root, &program, action.arguments)?;
     for (above, name, mtime) in times {
-        above.set_mtime(&name, mtime).on("utimensat", bytes(root))?;
+        if above.find(&name).on("stat", bytes(root))?.is_some() {
+            above.set_mtime(&name, mtime).on("utimensat", bytes(root))?;
+        }
     }
     ended.map_err(|why| {
         let hint = match name {

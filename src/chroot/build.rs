@@ -259,7 +259,11 @@ impl Job<'_> {
         wanted.notes.extend(notes);
         let mut ran = self.built.actions.clone();
         ran.retain(|name, _| !actions::concerns(name, &plan));
-        let due = actions::due(self.recipe, &wanted.tree, &ran).into_iter().map(|(name, _)| name).collect();
+        let brought = if root.is_some() { &*have } else { &wanted.tree };
+        let due = actions::due(self.recipe, (&wanted.tree, &|path| brought.get(path).is_some()), &ran)
+            .into_iter()
+            .map(|(name, _)| name)
+            .collect();
         if !self.request.yes && !self.request.dry_run {
             may_remove(self.place, &plan, have.len())?;
         }
@@ -320,7 +324,8 @@ impl Job<'_> {
         }
         let read = prove_root((root, &mut before.have), Some(recorded), recorded, &before.policy, watch)?;
         let settled = settle(&before.have, Some(recorded), recorded, &before.policy)?;
-        let due = actions::due(self.recipe, recorded, &self.built.actions);
+        let there = |path: &[u8]| before.have.get(path).is_some();
+        let due = actions::due(self.recipe, (recorded, &there), &self.built.actions);
         if read > 0 || !due.is_empty() || !diff(&before.have, &settled.want).is_empty() {
             return Ok(None);
         }

@@ -9,6 +9,7 @@ use std::collections::{HashMap, HashSet};
 use std::ffi::OsStr;
 use std::path::PathBuf;
 
+use super::actions::There;
 use super::build::may_remove;
 use super::built::{BUILT, Built};
 use super::carry::taking;
@@ -180,7 +181,8 @@ impl Job<'_> {
             self.apply(plan.clone(), slots, &mut aim, work, watch)?;
             self.chroot.state.write_tree("manifest", &aim.recorded)?;
         }
-        self.act(built, &aim.recorded)?;
+        let there = |path: &[u8]| [&aim.have, &aim.recorded].iter().any(|tree| tree.get(path).is_some());
+        self.act(built, (&aim.recorded, &there))?;
         let mut lost: Vec<TreePath> = lost.into_iter().collect();
         lost.sort();
         Ok(Report { lost, ..self.report(&aim, plan, left) })
@@ -271,8 +273,8 @@ impl Job<'_> {
 
     /// Runs the actions that are due: what they read was put back, and what they write is nobody's to judge, and may be
     /// of before.
-    fn act(&self, mut built: Built, tree: &Tree) -> Result<()> {
-        let due = actions::due(&self.recipe, tree, &built.actions);
+    fn act(&self, mut built: Built, (tree, there): (&Tree, There<'_>)) -> Result<()> {
+        let due = actions::due(&self.recipe, (tree, there), &built.actions);
         if !due.is_empty() {
             self.chroot.attach()?;
         }
