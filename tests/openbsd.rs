@@ -271,6 +271,36 @@ fn passwd_that_an_action_writes_anew_is_as_built() {
 }
 
 #[test]
+fn an_action_that_is_stopped_ends_and_is_due_again() {
+    if !able(&TOOLS) {
+        return;
+    }
+    let world = built("openbsd-build", "");
+    world.sh("cd sets/base/usr/sbin; cp pwd_mkdb ../../../keep; chmod u+w pwd_mkdb; printf 'sleep 1000\\necho late > /late\\n' >> pwd_mkdb");
+    snapshot(&world);
+    let mut build = world.stockade(&["build", "b0"]);
+    let build = build.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::piped()).spawn().unwrap();
+    let begun = || fs::read_to_string(world.root("b0").join("var/log/actions")).unwrap().contains("pwd_mkdb");
+    while !begun() {
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    world.sh(&format!("kill -INT {}", build.id()));
+    let said = build.wait_with_output().unwrap();
+    let said = (said.status.code(), String::from_utf8(said.stderr).unwrap());
+    assert!(
+        said.0 == Some(1) && said.1.contains("stopped by the user; action pwd_mkdb is still to be done"),
+        "{said:?}"
+    );
+    log(&world);
+    world.sh("cat sets/keep > sets/base/usr/sbin/pwd_mkdb");
+    pack(&world);
+    world.ok(&["build", "b0"]);
+    assert_eq!(log(&world), ["pwd_mkdb -p -d /etc /etc/master.passwd"]);
+    assert!(!world.root("b0").join("late").exists());
+    world.assert_tidy();
+}
+
+#[test]
 fn sets_are_one_release_and_signed() {
     if !able(&TOOLS) {
         return;

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::io::{self, Read};
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
 use sha2::{Digest as _, Sha256};
@@ -16,9 +17,10 @@ use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::path::{TreePath, escape};
 use crate::plan::Plan;
 use crate::recipe::{self, Recipe};
-use crate::sys::{Calls, Dir};
+use crate::sys::{self, Calls, Dir};
 use crate::tree::resolve::{Resolved, resolve};
 use crate::tree::{Digest, Kind, Node, Time, Tree};
+use crate::watch::Watch;
 
 /// One action.
 struct Action {
@@ -252,17 +254,21 @@ pub(crate) fn concerns(name: &str, plan: &Plan) -> bool {
 ///
 /// It runs as a process of its own, `stockade inside ROOT -- PROGRAM`: entering a root is for a process without other
 /// threads (decision S1).
-pub(crate) fn run(name: &str, root: &Path) -> Result<()> {
+pub(crate) fn run(name: &str, root: &Path, watch: &Watch) -> Result<()> {
     let Some(action) = ACTIONS.iter().find(|action| action.name == name) else { return Ok(()) };
     let program = format!("/{}", action.program);
     let times = action.times(root)?;
-    let ended = run_inside(root, &program, action.arguments)?;
+    let ended = run_inside(root, (&program, action.arguments), watch)?;
     for (above, name, mtime) in times {
         if above.find(&name).on("stat", bytes(root))?.is_some() {
             above.set_mtime(&name, mtime).on("utimensat", bytes(root))?;
         }
     }
     ended.map_err(|why| {
+        if watch.check().is_err() {
+            let reason = format!("stopped by the user; action {name} is still to be done");
+            return Error::new(ErrorKind::Cancelled, reason).at(bytes(root));
+        }
         let hint = match name {
             MAKEDEV => "name another set: devices = \"none\"".to_owned(),
             _ => format!("leave it out with: actions = [\"-{}\"]", action.recipe.name()),
@@ -272,29 +278,41 @@ pub(crate) fn run(name: &str, root: &Path) -> Result<()> {
 }
 
 /// Runs a program in the directory `root`; else says in what way it failed.
-pub(crate) fn run_inside(root: &Path, program: &str, arguments: &[&str]) -> Result<Result<(), String>> {
+pub(crate) fn run_inside(
+    root: &Path,
+    (program, arguments): (&str, &[&str]),
+    watch: &Watch,
+) -> Result<Result<(), String>> {
     let me = crate::sys::own_program().on("readlink", "/proc/self/exe")?;
     let mut command = Command::new(me);
     command.arg("inside").arg(root).arg("--").arg(program).args(arguments);
-    run_within(&mut command, &LIMITS).on("spawn", program)
+    run_within(&mut command, &LIMITS, watch).on("spawn", program)
 }
 
 /// What an action may take. Far beyond what any needs: so that a program that hangs, or never stops to complain, does
 /// not hold a build for ever.
-const LIMITS: Limits = Limits { seconds: 600, messages: 1 << 20 };
+const LIMITS: Limits = Limits { seconds: 600, messages: 1 << 20, grace: 5 };
 
 struct Limits {
     seconds: u64,
     /// Bytes on standard error.
     messages: u64,
+    /// Seconds to end in, when the user stops it.
+    grace: u64,
 }
 
+/// How long nobody looks whether the user wants it stopped.
+const TICK: Duration = Duration::from_millis(20);
+
 /// Runs `command` to its end; else says in what way it failed.
-fn run_within(command: &mut Command, limits: &Limits) -> io::Result<Result<(), String>> {
-    let mut child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn()?;
+///
+/// It has a group of its own: a Ctrl-C reaches us alone, and we end it whole.
+fn run_within(command: &mut Command, limits: &Limits, watch: &Watch) -> io::Result<Result<(), String>> {
+    let command = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+    let mut child = sys::start_group(command)?;
     let messages = child.stderr.take();
     let deadline = Instant::now() + Duration::from_secs(limits.seconds);
-    let (tell, told) = std::sync::mpsc::channel();
+    let (tell, told) = channel();
     let (said, status) = std::thread::scope(|scope| {
         let reader = scope.spawn(move || {
             let mut said = Vec::new();
@@ -303,21 +321,26 @@ fn run_within(command: &mut Command, limits: &Limits) -> io::Result<Result<(), S
             let _ = tell.send(said.len());
             said
         });
-        let length = told.recv_timeout(Duration::from_secs(limits.seconds));
+        let goes_on = || Instant::now() < deadline && watch.check().is_ok();
+        let length = loop {
+            match told.recv_timeout(TICK) {
+                Err(RecvTimeoutError::Timeout) if goes_on() => {}
+                length => break length,
+            }
+        };
         let ended = match length {
-            Ok(length) if length as u64 <= limits.messages => wait_until(&mut child, deadline),
+            Ok(length) if length as u64 <= limits.messages => wait_while(&mut child, goes_on),
             _ => Ok(None),
         };
         if !matches!(ended, Ok(Some(_))) {
-            // What it started ends with it, and with that the reader.
-            child.kill()?;
-            child.wait()?;
+            end(&mut child, if watch.check().is_err() { limits.grace } else { 0 })?;
         }
         let said = reader.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         ended.map(|status| (said, status))
     })?;
     Ok(match status {
         Some(status) if status.success() => Ok(()),
+        None if watch.check().is_err() => Err("was stopped by the user".to_owned()),
         Some(_) => Err(format!("failed: {}", last_message(&said))),
         None if said.len() as u64 > limits.messages => {
             Err(format!("was stopped: it wrote more than {} bytes of messages", limits.messages))
@@ -326,11 +349,24 @@ fn run_within(command: &mut Command, limits: &Limits) -> io::Result<Result<(), S
     })
 }
 
-/// Waits for a process that is about to end; none if it is still there at the deadline.
-fn wait_until(child: &mut Child, deadline: Instant) -> io::Result<Option<ExitStatus>> {
+/// Ends a process with all that it started, and with that the reader; with `grace`, in seconds, it is asked first.
+fn end(child: &mut Child, grace: u64) -> io::Result<()> {
+    if grace > 0 {
+        sys::end_group(child, false)?;
+        let deadline = Instant::now() + Duration::from_secs(grace);
+        if wait_while(child, || Instant::now() < deadline)?.is_some() {
+            return Ok(());
+        }
+    }
+    sys::end_group(child, true)?;
+    child.wait().map(drop)
+}
+
+/// Waits for a process that is about to end; none if it is still there when nobody wants to wait any more.
+fn wait_while(child: &mut Child, goes_on: impl Fn() -> bool) -> io::Result<Option<ExitStatus>> {
     loop {
         match child.try_wait()? {
-            None if Instant::now() < deadline => std::thread::sleep(Duration::from_millis(2)),
+            None if goes_on() => std::thread::sleep(Duration::from_millis(2)),
             ended => return Ok(ended),
         }
     }
@@ -349,7 +385,8 @@ mod tests {
 
     #[test]
     fn an_action_ends_or_is_stopped() {
-        let limits = Limits { seconds: 1, messages: 100 };
+        let limits = Limits { seconds: 1, messages: 100, grace: 1 };
+        let watch = Watch::default();
         for (script, expect) in [
             ("exit 0", Ok(())),
             ("echo said; echo warning >&2", Ok(())),
@@ -360,9 +397,26 @@ mod tests {
             ("exec sleep 1000", Err("was stopped: it did not end within 1 seconds")),
             ("exec 2>&-; exec sleep 1000", Err("was stopped: it did not end within 1 seconds")),
         ] {
-            let ended = run_within(Command::new("sh").args(["-c", script]), &limits).unwrap();
+            let ended = run_within(Command::new("sh").args(["-c", script]), &limits, &watch).unwrap();
             assert_eq!(ended, expect.map_err(str::to_owned), "{script}");
         }
-        assert!(run_within(&mut Command::new("/nowhere"), &limits).is_err());
+        assert!(run_within(&mut Command::new("/nowhere"), &limits, &watch).is_err());
+    }
+
+    #[test]
+    fn an_action_ends_when_the_user_stops_it() {
+        let limits = Limits { seconds: 600, messages: 100, grace: 1 };
+        let watch = Watch::default();
+        watch.stop_flag().store(true, std::sync::atomic::Ordering::Relaxed);
+        for script in [
+            "exec sleep 1000",
+            "exec 2>&-; exec sleep 1000",
+            "sleep 1000 & wait",
+            "trap '' TERM; while :; do sleep 1; done",
+            "trap 'exit 0' TERM; while :; do sleep 0.1; done",
+        ] {
+            let ended = run_within(Command::new("sh").args(["-c", script]), &limits, &watch).unwrap();
+            assert_eq!(ended, Err("was stopped by the user".to_owned()), "{script}");
+        }
     }
 }

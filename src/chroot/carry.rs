@@ -63,11 +63,8 @@ impl Decided<'_> {
         let new = new_root(self.state)?;
         watch.begin("filling", plan.changes.len() as u64);
         apply::commit_new(&new, self.work.stage()?, plan, &mut taking(slots), watch)?;
-        let mut built = self.act(
-            &self.keyed()?,
-            (&wanted.tree, &|path| wanted.tree.get(path).is_some()),
-            &self.state.path.join(NEW),
-        )?;
+        let there = |path: &[u8]| wanted.tree.get(path).is_some();
+        let mut built = self.act(&self.keyed()?, (&wanted.tree, &there), &self.state.path.join(NEW), watch)?;
         // Nobody else can reach it yet, and renaming it moves no stamp but its own.
         recorded::stamp(&new, &mut wanted.tree, plan.paths(), watch)?;
         if built.key.is_some() {
@@ -122,7 +119,7 @@ impl Decided<'_> {
             self.state.write_tree("manifest", &record)?;
         }
         register::add(self.home, self.place)?;
-        self.act_on(Built { root: None, ..built }, (&wanted.tree, &there))?;
+        self.act_on(Built { root: None, ..built }, (&wanted.tree, &there), watch)?;
         self.forget(wanted)
     }
 
@@ -138,10 +135,16 @@ impl Decided<'_> {
     }
 
     /// Runs the actions that are due in the tree at `path`; they join what the build is made of.
-    pub(super) fn act(&self, built: &Built, on: (&Tree, There<'_>), path: &std::path::Path) -> Result<Built> {
+    pub(super) fn act(
+        &self,
+        built: &Built,
+        on: (&Tree, There<'_>),
+        path: &std::path::Path,
+        watch: &Watch,
+    ) -> Result<Built> {
         let mut built = built.clone();
         for (name, key) in actions::due(self.recipe, on, &built.actions) {
-            actions::run(&name, path)?;
+            actions::run(&name, path, watch)?;
             built.actions.insert(name, key);
         }
         Ok(built)
@@ -149,9 +152,9 @@ impl Decided<'_> {
 
     /// Runs the actions that are due in the root. Each that ran is recorded before the next: where one fails, those before
     /// it are done with, and it is due again.
-    fn act_on(&self, mut built: Built, on: (&Tree, There<'_>)) -> Result<()> {
+    fn act_on(&self, mut built: Built, on: (&Tree, There<'_>), watch: &Watch) -> Result<()> {
         for (name, key) in actions::due(self.recipe, on, &built.actions) {
-            actions::run(&name, &self.place.root)?;
+            actions::run(&name, &self.place.root, watch)?;
             built.actions.insert(name, key);
             built.write(self.state, "built")?;
         }

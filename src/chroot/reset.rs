@@ -182,7 +182,7 @@ impl Job<'_> {
             self.chroot.state.write_tree("manifest", &aim.recorded)?;
         }
         let there = |path: &[u8]| [&aim.have, &aim.recorded].iter().any(|tree| tree.get(path).is_some());
-        self.act(built, (&aim.recorded, &there))?;
+        self.act(built, (&aim.recorded, &there), watch)?;
         let mut lost: Vec<TreePath> = lost.into_iter().collect();
         lost.sort();
         Ok(Report { lost, ..self.report(&aim, plan, left) })
@@ -273,13 +273,13 @@ impl Job<'_> {
 
     /// Runs the actions that are due: what they read was put back, and what they write is nobody's to judge, and may be
     /// of before.
-    fn act(&self, mut built: Built, (tree, there): (&Tree, There<'_>)) -> Result<()> {
-        let due = actions::due(&self.recipe, (tree, there), &built.actions);
+    fn act(&self, mut built: Built, on: (&Tree, There<'_>), watch: &Watch) -> Result<()> {
+        let due = actions::due(&self.recipe, on, &built.actions);
         if !due.is_empty() {
             self.chroot.attach()?;
         }
         for (name, key) in due {
-            actions::run(&name, &self.chroot.place.root)?;
+            actions::run(&name, &self.chroot.place.root, watch)?;
             built.actions.insert(name, key);
             built.write(&self.chroot.state, BUILT)?;
         }
