@@ -313,6 +313,8 @@ fn sets_are_one_release_and_signed() {
         ("cp base77.tgz s; echo x >> base77.tgz", "mv s base77.tgz", &["base77.tgz", "checksum"]),
         ("cp man77.tgz man76.tgz", "rm man76.tgz", &["two releases lie there"]),
         ("mv comp77.tgz s", "mv s comp77.tgz", &["there is no set comp"]),
+        // Nobody writes to it: it must not be waited for.
+        ("mv man77.tgz s; mkfifo man77.tgz", "mv s man77.tgz", &["man77.tgz", "it is no regular file"]),
     ] {
         world.sh(&format!("cd sets; {spoil}"));
         world.refused(&["build", "b0", "-f", "openbsd-build.toml"], words);

@@ -96,13 +96,13 @@ pub(crate) fn host_inputs(
         match &source.origin {
             Origin::Archive { verify: Some(verify), .. } => {
                 for file in [Some(&verify.list), verify.key.as_ref()].into_iter().flatten() {
-                    hash.update(Sha256::digest(std::fs::read(file).on("read", bytes(file))?));
+                    hash.update(Sha256::digest(sys::read_regular(file).on("read", bytes(file))?));
                 }
             }
             Origin::Sets { .. } => {
                 let verify = Sets::of(&source.origin)?.and_then(|sets| sets.verify);
                 for file in verify.iter().flat_map(|verify| [Some(&verify.list), verify.key.as_ref()]).flatten() {
-                    hash.update(Sha256::digest(std::fs::read(file).on("read", bytes(file))?));
+                    hash.update(Sha256::digest(sys::read_regular(file).on("read", bytes(file))?));
                 }
             }
             Origin::Directory(path) => {
