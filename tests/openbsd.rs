@@ -418,6 +418,41 @@ fn a_place_to_build_ports_in() {
 }
 
 #[test]
+fn a_tree_that_was_moved_and_linked_is_left_alone() {
+    if !able(&TOOLS) {
+        return;
+    }
+    let world = built("openbsd-ports", "");
+    world.sh("cd home/b0; mv usr/ports home/ports; ln -s /home/ports usr/ports; rm -r home/ports/logs");
+    snapshot(&world);
+    for _ in 0..2 {
+        let said = build(&world, "openbsd-ports");
+        assert!(said.contains("left alone: 7 entries below a link that is kept\n"), "{said}");
+    }
+    assert_eq!(
+        world.sh("cd home/b0; readlink usr/ports; ls home/ports"),
+        "/home/ports\ndistfiles\npackages\nplist\npobj\n"
+    );
+    assert!(world.root("b0").join("usr/lib/libc.so.100.2").exists());
+    world.assert_tidy();
+}
+
+#[test]
+fn set_id_programs_on_a_filesystem_mounted_nosuid_are_noted() {
+    if !able(&TOOLS) {
+        return;
+    }
+    let world = release();
+    recipe(&world, "openbsd-build", "");
+    let said = world.sh_apart(
+        "mkdir -m 700 home; mount -t tmpfs -o nosuid,mode=700 tmpfs home; $STOCKADE build b0 -f openbsd-build.toml
+        stat -c %a home/b0/sbin/ping; $STOCKADE build b0; $STOCKADE check b0",
+    );
+    let note = "note: set-id programs that get no rights, as the filesystem is mounted nosuid: 4, /sbin/ping first\n";
+    assert!(said.matches(note).count() == 1 && said.contains("\n4555\n") && said.contains("nothing to do"), "{said}");
+}
+
+#[test]
 fn a_place_to_build_errata_in() {
     if !able(&TOOLS) {
         return;

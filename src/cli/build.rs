@@ -60,10 +60,10 @@ pub(super) fn carry_out(home: &Home, request: &Request, quiet: bool, out: &mut O
     Ok(if conflict { Exit::Differs } else { Exit::Done })
 }
 
-/// Unknown entries are left because the recipe says so, mapped ones and what is below a mount for now; the others although
-/// it says otherwise.
+/// Unknown entries and what is below a kept link are left because the recipe says so, mapped ones and what is below a mount
+/// for now; the others although it says otherwise.
 fn is_conflict(why: Left) -> bool {
-    !matches!(why, Left::Unknown | Left::Mapped | Left::Mounted)
+    !matches!(why, Left::Unknown | Left::Linked | Left::Mapped | Left::Mounted)
 }
 
 /// The recipe, with what it does differently as comments.
@@ -119,7 +119,12 @@ fn print(report: &Report, dry_run: bool, out: &mut Out) -> Result<()> {
     if left.len() > MAX_NAMED {
         out.line(format_args!("left alone: {} more; --json lists all", left.len() - MAX_NAMED))?;
     }
-    for (which, what) in [(Left::Unknown, "that no source brought"), (Left::Mounted, "below a mount")] {
+    let counted = [
+        (Left::Unknown, "that no source brought"),
+        (Left::Linked, "below a link that is kept"),
+        (Left::Mounted, "below a mount"),
+    ];
+    for (which, what) in counted {
         let count = report.left.iter().filter(|(_, why)| *why == which).count();
         if count > 0 {
             out.line(format_args!("left alone: {count} entries {what}"))?;

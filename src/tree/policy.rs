@@ -74,6 +74,8 @@ pub enum Left {
     Adopted,
     /// Wanted, but below something that is left and is no directory.
     Blocked,
+    /// Wanted, but below a link that is kept in the place of a directory: whoever moved that cares for it.
+    Linked,
     /// Wanted, but below a mount point: nothing is put into another filesystem, nor under it.
     Mounted,
 }
@@ -89,6 +91,7 @@ impl Left {
             Left::InUse => "not empty",
             Left::Adopted => "adopted",
             Left::Blocked => "below an edited path",
+            Left::Linked => "below a link that is kept",
             Left::Mounted => "below a mount",
         }
     }
@@ -230,10 +233,11 @@ impl Settler<'_> {
         let held = |path: &TreePath| have.get(path.as_bytes()).is_some_and(|n| n.kind.is_dir());
         let mut kept: Vec<Node> = Vec::with_capacity(self.nodes.len());
         let mut left = self.left;
-        let mut closed: Option<TreePath> = None;
+        let mut closed: Option<(TreePath, Left)> = None;
         for node in self.nodes {
-            if closed.as_ref().is_some_and(|top| node.path.is_within(top)) {
-                left.push((node.path, Left::Blocked));
+            if let Some((_, why)) = closed.as_ref().filter(|(top, _)| node.path.is_within(top)) {
+                needed.remove(&node.path);
+                left.push((node.path, *why));
                 continue;
             }
             let blocks = needed.remove(&node.path) && !node.kind.is_dir();
@@ -243,7 +247,8 @@ impl Settler<'_> {
                 left.push((node.path.clone(), Left::InUse));
                 kept.extend(have.get(node.path.as_bytes()).cloned());
             } else {
-                closed = Some(node.path.clone());
+                let why = if self.policy.holds(&node.path) { Left::Linked } else { Left::Blocked };
+                closed = Some((node.path.clone(), why));
                 kept.push(node);
             }
         }
@@ -419,6 +424,11 @@ mod tests {
             (&["d k", "f k/a y", "f k/b y"], &["d k", "f k/a x"], "k=dir k/a=y k/b=y | "),
             (&["d m", "d m/n", "f m/n/x y", "f m/y y"], &[], "m=dir m/n=dir m/n/x=y | "),
             (&["d m", "d m/n"], &["f m x"], "m=dir m/n=dir | m:not empty"),
+            (
+                &["l k x"],
+                &["d k", "d k/d", "f k/d/a x", "f z x"],
+                "k=link z=x | k/d:below a link that is kept k/d/a:below a link that is kept",
+            ),
             (&["d m", "d m/n"], &["d m", "d m/n", "f m/n/x x", "f m/y x"], "m=dir m/n=dir m/y=x | m/n/x:below a mount"),
         ] {
             assert_eq!(settled(have, &[], want, &policy), expect);
