@@ -7,7 +7,7 @@ mod openbsd_release;
 use std::fs;
 
 use common::{World, able};
-use openbsd_release::{DEVICES, TOOLS, against_mtree, by_hand, differences, release, snapshot};
+use openbsd_release::{DEVICES, TOOLS, against_mtree, by_hand, differences, pack, release, snapshot};
 
 /// Taken from the host, or written by actions.
 const NOT_OF_SETS: [&str; 9] = [
@@ -55,13 +55,11 @@ fn log(world: &World) -> Vec<String> {
 
 const BUILD: [&str; 3] = ["base", "comp", "man"];
 
-/// All actions, in their order.
-const ACTIONS: [&str; 6] = [
+/// All actions of a new chroot, in their order: who wants databases of login.conf and aliases makes them once.
+const ACTIONS: [&str; 4] = [
     "ldconfig /usr/lib /usr/X11R6/lib /usr/local/lib",
     "pwd_mkdb -p -d /etc /etc/master.passwd",
     "dev_mkdb ",
-    "cap_mkdb /etc/login.conf",
-    "mailwrapper ",
     "makewhatis /usr/share/man",
 ];
 
@@ -75,10 +73,7 @@ fn a_place_to_build_in() {
     let world = release();
     recipe(&world, "openbsd-build", "");
     let planned = world.ok(&["build", "b0", "-f", "openbsd-build.toml", "--dry-run"]);
-    assert!(
-        planned.contains("actions to run: ldconfig-hints, pwd_mkdb, dev_mkdb, cap_mkdb, newaliases, makewhatis\n"),
-        "{planned}"
-    );
+    assert!(planned.contains("actions to run: ldconfig-hints, pwd_mkdb, dev_mkdb, makewhatis\n"), "{planned}");
     let said = build(&world, "openbsd-build");
     assert!(said.contains("actions run: ldconfig-hints, pwd_mkdb"), "{said}");
     assert_eq!(log(&world), ACTIONS);
@@ -104,7 +99,8 @@ fn a_newer_snapshot_and_what_was_edited() {
     }
     let world = built("openbsd-build", "");
     world.sh(
-        "cd home/b0; echo 'mine' > etc/motd; echo 'Port 23' >> etc/ssh/sshd_config; echo tuned >> etc/login.conf
+        "cd home/b0; : > etc/login.conf.db; : > etc/mail/aliases.db; $STOCKADE build b0; : > var/log/actions
+        echo 'mine' > etc/motd; echo 'Port 23' >> etc/ssh/sshd_config; echo tuned >> etc/login.conf
         echo x > usr/bin/unknown; mkdir -p usr/local/bin; echo x > usr/local/bin/mine; echo alias >> root/.profile
         echo 'me:*:1000:1000::0:0:me:/home/me:/bin/ksh' >> etc/master.passwd; echo 'me:*:1000:1000:me:/home/me:/bin/ksh' >> etc/passwd
         echo 'edited' > bin/cat",
@@ -142,11 +138,63 @@ fn a_newer_snapshot_and_what_was_edited() {
 }
 
 #[test]
+fn what_is_made_in_etc_stays_and_a_newer_time_is_no_conflict() {
+    if !able(&TOOLS) {
+        return;
+    }
+    let world = built("openbsd-build", "");
+    // Made inside; edited, where the default only gets another time; edited to what will be the default; touched.
+    world.sh(
+        "cd home/b0; mkdir etc/own root/bin; echo mine > etc/own/file; echo mine > root/bin/tool; echo '* * * * *' > var/cron/tabs/me
+        ln -s own/file etc/link; touch -h -d @1700000000 etc/link; echo tuned >> etc/login.conf; echo 'Port 2222' > etc/ssh/sshd_config; touch etc/mail/aliases
+        mkdir usr/own; echo x > usr/own/file; rsync -aR etc/own etc/link root/bin var/cron/tabs/me etc/login.conf ../../own",
+    );
+    world.sh("touch sets/etc/etc/login.conf sets/etc/root/.profile");
+    snapshot(&world);
+    let said = world.ok(&["build", "b0"]);
+    assert!(!said.contains("left alone"), "{said}");
+    by_hand(&world, &BUILD, &format!("{DEVICES}\n{DOAS}"));
+    world.sh("rsync -a own/ want/");
+    assert_eq!(differences(&world, "b0", &NOT_OF_SETS), "");
+    assert!(world.ok(&["build", "b0"]).contains("nothing to do"));
+    // What a newer release brings in the place of something of one's own is left out, and named.
+    world.sh("echo theirs > sets/etc/etc/link; echo more >> sets/etc/etc/motd");
+    pack(&world);
+    let said = world.run(&["build", "b0"]);
+    assert_eq!(said.status, Some(2), "{said:?}");
+    assert!(said.out.contains("left alone: etc/link: edited\n"), "{said:?}");
+    assert_eq!(world.sh("readlink home/b0/etc/link"), "own/file\n");
+    world.assert_tidy();
+}
+
+#[test]
+fn makedev_follows_its_source_and_devices_stay_devices() {
+    if !able(&TOOLS) {
+        return;
+    }
+    let world = built("openbsd-build", "");
+    world.sh("cd home/b0/dev; rm null zero; echo x > null; mknod zero c 1 3; chown 9 tty; echo log > own");
+    let said = world.run(&["check", "b0"]);
+    let shown: Vec<&str> = said.out.lines().filter(|line| line.contains("dev/")).collect();
+    assert_eq!(shown.len(), 2, "{said:?}");
+    assert!(shown[0].starts_with("! dev/null") && shown[1].contains(" dev/zero"), "{said:?}");
+    world.sh("echo newer >> sets/base/dev/MAKEDEV");
+    snapshot(&world);
+    world.ok(&["build", "b0"]);
+    by_hand(&world, &BUILD, &format!("{DEVICES}\n{DOAS}\nchown 9 dev/tty; rsync -a ../home/b0/dev/own dev/"));
+    assert_eq!(differences(&world, "b0", &NOT_OF_SETS), "");
+    assert!(world.ok(&["build", "b0"]).contains("nothing to do"));
+    world.ok(&["check", "b0"]);
+    world.assert_tidy();
+}
+
+#[test]
 fn an_action_that_fails_is_due_again() {
     if !able(&TOOLS) {
         return;
     }
     let world = built("openbsd-build", "");
+    world.sh(": > home/b0/etc/login.conf.db; $STOCKADE build b0; : > home/b0/var/log/actions");
     // Each reads something that changed; the second fails.
     world.sh(
         r#"cd sets; echo libz2 > base/usr/lib/libz.so.7.1; echo '_x:*:98:98::0:0:x:/:/sbin/nologin' >> etc/etc/master.passwd
@@ -177,6 +225,82 @@ fn an_action_that_fails_is_due_again() {
 }
 
 #[test]
+fn what_an_action_made_and_is_gone_is_made_again() {
+    if !able(&TOOLS) {
+        return;
+    }
+    let world = built("openbsd-build", "");
+    let ran = || log(&world).iter().map(|line| line.split(' ').next().unwrap().to_owned()).collect::<Vec<_>>();
+    for (gone, again) in [
+        ("etc/spwd.db", &["pwd_mkdb"][..]),
+        ("var/run/ld.so.hints var/run/dev.db", &["ldconfig", "dev_mkdb"]),
+        ("usr/share/man/mandoc.db etc/pwd.db", &["pwd_mkdb", "makewhatis"]),
+    ] {
+        world.sh(&format!("cd home/b0; rm {gone}"));
+        build(&world, "openbsd-build");
+        assert_eq!(ran(), again, "{gone}");
+        world.sh(&format!("cd home/b0; ls {gone}"));
+        assert!(build(&world, "openbsd-build").contains("nothing to do"), "{gone}");
+    }
+    // Nobody asked for these: programs read the texts. Where one is there, it follows its text.
+    assert_eq!(world.sh("cd home/b0/etc; ls *.db mail"), "pwd.db\nspwd.db\n\nmail:\naliases\n");
+    world.sh("cd home/b0/etc; : > login.conf.db; : > mail/aliases.db");
+    build(&world, "openbsd-build");
+    assert_eq!(ran(), ["cap_mkdb", "mailwrapper"]);
+    world.sh("test -s home/b0/etc/login.conf.db; rm home/b0/etc/login.conf.db");
+    build(&world, "openbsd-build");
+    assert_eq!(ran(), [""; 0]);
+    world.assert_tidy();
+}
+
+#[test]
+fn passwd_that_an_action_writes_anew_is_as_built() {
+    if !able(&TOOLS) {
+        return;
+    }
+    let world = release();
+    world.sh("cd sets/base/usr/sbin; chmod u+w pwd_mkdb; printf 'cp /etc/passwd /etc/ptmp; mv /etc/ptmp /etc/passwd\\n' >> pwd_mkdb");
+    pack(&world);
+    recipe(&world, "openbsd-build", "");
+    build(&world, "openbsd-build");
+    world.ok(&["check", "b0"]);
+    snapshot(&world);
+    build(&world, "openbsd-build");
+    world.ok(&["check", "b0", "--hash"]);
+    assert!(build(&world, "openbsd-build").contains("nothing to do"));
+}
+
+#[test]
+fn an_action_that_is_stopped_ends_and_is_due_again() {
+    if !able(&TOOLS) {
+        return;
+    }
+    let world = built("openbsd-build", "");
+    world.sh("cd sets/base/usr/sbin; cp pwd_mkdb ../../../keep; chmod u+w pwd_mkdb; printf 'sleep 1000\\necho late > /late\\n' >> pwd_mkdb");
+    snapshot(&world);
+    let mut build = world.stockade(&["build", "b0"]);
+    let build = build.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::piped()).spawn().unwrap();
+    let begun = || fs::read_to_string(world.root("b0").join("var/log/actions")).unwrap().contains("pwd_mkdb");
+    while !begun() {
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    world.sh(&format!("kill -INT {}", build.id()));
+    let said = build.wait_with_output().unwrap();
+    let said = (said.status.code(), String::from_utf8(said.stderr).unwrap());
+    assert!(
+        said.0 == Some(1) && said.1.contains("stopped by the user; action pwd_mkdb is still to be done"),
+        "{said:?}"
+    );
+    log(&world);
+    world.sh("cat sets/keep > sets/base/usr/sbin/pwd_mkdb");
+    pack(&world);
+    world.ok(&["build", "b0"]);
+    assert_eq!(log(&world), ["pwd_mkdb -p -d /etc /etc/master.passwd"]);
+    assert!(!world.root("b0").join("late").exists());
+    world.assert_tidy();
+}
+
+#[test]
 fn sets_are_one_release_and_signed() {
     if !able(&TOOLS) {
         return;
@@ -189,6 +313,8 @@ fn sets_are_one_release_and_signed() {
         ("cp base77.tgz s; echo x >> base77.tgz", "mv s base77.tgz", &["base77.tgz", "checksum"]),
         ("cp man77.tgz man76.tgz", "rm man76.tgz", &["two releases lie there"]),
         ("mv comp77.tgz s", "mv s comp77.tgz", &["there is no set comp"]),
+        // Nobody writes to it: it must not be waited for.
+        ("mv man77.tgz s; mkfifo man77.tgz", "mv s man77.tgz", &["man77.tgz", "it is no regular file"]),
     ] {
         world.sh(&format!("cd sets; {spoil}"));
         world.refused(&["build", "b0", "-f", "openbsd-build.toml"], words);
@@ -294,6 +420,41 @@ fn a_place_to_build_ports_in() {
 }
 
 #[test]
+fn a_tree_that_was_moved_and_linked_is_left_alone() {
+    if !able(&TOOLS) {
+        return;
+    }
+    let world = built("openbsd-ports", "");
+    world.sh("cd home/b0; mv usr/ports home/ports; ln -s /home/ports usr/ports; rm -r home/ports/logs");
+    snapshot(&world);
+    for _ in 0..2 {
+        let said = build(&world, "openbsd-ports");
+        assert!(said.contains("left alone: 7 entries below a link that is kept\n"), "{said}");
+    }
+    assert_eq!(
+        world.sh("cd home/b0; readlink usr/ports; ls home/ports"),
+        "/home/ports\ndistfiles\npackages\nplist\npobj\n"
+    );
+    assert!(world.root("b0").join("usr/lib/libc.so.100.2").exists());
+    world.assert_tidy();
+}
+
+#[test]
+fn set_id_programs_on_a_filesystem_mounted_nosuid_are_noted() {
+    if !able(&TOOLS) {
+        return;
+    }
+    let world = release();
+    recipe(&world, "openbsd-build", "");
+    let said = world.sh_apart(
+        "mkdir -m 700 home; mount -t tmpfs -o nosuid,mode=700 tmpfs home; $STOCKADE build b0 -f openbsd-build.toml
+        stat -c %a home/b0/sbin/ping; $STOCKADE build b0; $STOCKADE check b0",
+    );
+    let note = "note: set-id programs that get no rights, as the filesystem is mounted nosuid: 4, /sbin/ping first\n";
+    assert!(said.matches(note).count() == 1 && said.contains("\n4555\n") && said.contains("nothing to do"), "{said}");
+}
+
+#[test]
 fn a_place_to_build_errata_in() {
     if !able(&TOOLS) {
         return;
@@ -354,6 +515,33 @@ fn devices_lie_on_a_filesystem_of_their_own() {
     assert!(later.contains("same\n") && later.contains("\ninside\n"), "{said}");
     assert!(later.contains("tty and tty1 are both 5,0"), "{said}");
     assert_eq!(fs::read_dir(world.path("tmp")).unwrap().count(), 0);
+}
+
+#[test]
+fn what_is_wanted_below_a_mount_waits_until_it_is_gone() {
+    if !able(&["unshare"]) {
+        return;
+    }
+    for unknown in ["keep", "remove"] {
+        let world = World::new();
+        world.write(
+            "own.toml",
+            &format!("devices = \"std\"\n[[source]]\ndirectory = \"src\"\n[policy]\nunknown = \"{unknown}\"\n"),
+        );
+        let said = world.sh_apart(
+            r#"umask 022; mkdir -p src/dev/sub src/proc src/sys src/tmp; echo 1 > src/dev/MAKEDEV; mkdir -m 700 home
+            $STOCKADE build b0 -f own.toml; mount -t tmpfs -o mode=755 tmpfs home/b0/dev
+            echo new > src/dev/sub/new; echo new > src/new; echo 2 > src/dev/MAKEDEV; $STOCKADE build b0
+            cat home/b0/new; test -c home/b0/dev/null; ! test -e home/b0/dev/MAKEDEV; echo ---
+            $STOCKADE build b0; $STOCKADE check b0 && echo same; $STOCKADE reset b0; $STOCKADE doctor b0 | grep /b0/dev
+            echo ---; umount home/b0/dev; $STOCKADE build b0; cat home/b0/dev/sub/new home/b0/dev/MAKEDEV; $STOCKADE check b0"#,
+        );
+        let parts: Vec<&str> = said.split("---\n").collect();
+        assert!(parts[0].contains("entries below a mount\n") && parts[0].contains("1 added, 0 removed"), "{said}");
+        assert!(parts[1].contains("entries below a mount\n") && parts[1].contains("same\n"), "{said}");
+        assert!(parts[1].contains("for the devices") && !parts[1].contains("neither removed"), "{said}");
+        assert!(!parts[2].contains("left alone") && parts[2].contains("\nnew\n2\n"), "{said}");
+    }
 }
 
 #[test]

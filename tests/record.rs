@@ -473,3 +473,31 @@ fn what_became_a_patch_outlasts_a_build() {
     world.ok(&["check", "c", "--hash"]);
     world.assert_tidy();
 }
+
+/// A text below /etc that was recorded and that a newer source changes, too, is not lost.
+#[test]
+fn a_recorded_text_stays_when_a_newer_source_has_another() {
+    if !able(&["busybox"]) {
+        return;
+    }
+    let world = World::new();
+    world.sh(
+        "mkdir -p src/bin src/etc src/proc src/dev src/sys src/run src/tmp; cp $(command -v busybox) src/bin/busybox
+        ln -s busybox src/bin/sh; printf 'one\\ntwo\\nthree\\n' > src/etc/conf; cp src/etc/conf src/etc/other",
+    );
+    world.write("r.toml", "devices = \"none\"\n[policy]\nunknown = \"remove\"\n[[source]]\ndirectory = \"src\"\n");
+    world.ok(&["build", "c", "-f", "r.toml"]);
+    let script = "echo mine >> /etc/conf; echo mine >> /etc/other; echo mine >> /bin/tool";
+    world.ok(&["record", "c", "-o", "one.tgz", "--unsigned", "--", "/bin/sh", "-c", script]);
+    world.sh("echo newer >> src/etc/conf; echo other > src/bin/tool");
+    let said = world.run(&["build", "c"]);
+    assert_eq!(said.status, Some(2), "{said:?}");
+    assert!(said.out.contains("left alone: etc/conf: edited\n"), "{said:?}");
+    assert!(said.out.contains("from a newer source now, and as that has them: bin/tool\n"), "{said:?}");
+    world.sh("grep -qx mine home/c/etc/conf; grep -qx mine home/c/etc/other; grep -qx other home/c/bin/tool");
+    // As with what was edited by hand, that is said once; check shows it.
+    let said = world.ok(&["build", "c"]);
+    assert!(said.contains("nothing to do"), "{said}");
+    world.sh("grep -qx mine home/c/etc/conf; ! $STOCKADE check c > said; grep -q etc/conf said");
+    world.assert_tidy();
+}

@@ -205,3 +205,13 @@ fn a_great_loss_needs_a_word() {
     assert!(world.ok(&["reset", "base", "--yes"]).contains("51 removed"));
     world.refused(&["reset", "nothing"], &["there is no such chroot"]);
 }
+
+#[test]
+fn what_a_build_leaves_as_edited_is_taken_back() {
+    let Some(world) = world("remove\"\nedited = [\"etc\"]\n#", "archive = \"tree.tar\"") else { return };
+    world.sh("cd home/base/etc; echo edited > a; echo own > own");
+    world.ok(&["build", "base"]);
+    assert_eq!(world.sh("cat home/base/etc/a home/base/etc/own"), "edited\nown\n");
+    world.ok(&["reset", "base"]);
+    assert_eq!(differences(&world, "base"), "");
+}

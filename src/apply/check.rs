@@ -37,8 +37,10 @@ pub struct Checked {
     /// By filesystem.
     pub needs: Vec<Need>,
     /// Why the plan cannot be carried out, or its result could not be used: read-only, no space, devices on a `nodev`
-    /// mount, set-id files on `nosuid`, programs on `noexec`. One of each kind for each area.
+    /// mount, programs on `noexec`. One of each kind for each area.
     pub problems: Vec<Error>,
+    /// Set-id files that come to a filesystem mounted `nosuid`, where they get no rights.
+    pub powerless: Vec<TreePath>,
 }
 
 /// Adds up what `plan` needs and compares it with the filesystems' room and rules.
@@ -71,6 +73,7 @@ pub fn check(target: &Target, plan: &Plan, staged: &dyn Fn(&Change) -> bool) -> 
             need.inodes += inodes;
         }
         checked.problems.extend(rules(&area.at, &space, &changes));
+        checked.powerless.extend(powerless(&space, &changes));
     }
     checked.needs = needs.into_values().collect();
     checked.problems.extend(checked.needs.iter().filter_map(shortage));
@@ -78,12 +81,13 @@ pub fn check(target: &Target, plan: &Plan, staged: &dyn Fn(&Change) -> bool) -> 
 }
 
 /// Refuses a plan with the first problem that [`check`] finds. If that is one of a filesystem, it names where that is: in
-/// the tree whose root is `root`.
+/// the tree whose root is `root`. Returns the set-id files that will get no rights: not each chroot needs them to.
 ///
 /// # Errors
 /// The problem; as [`check`].
-pub fn refuse(target: &Target, plan: &Plan, staged: &dyn Fn(&Change) -> bool, root: &Path) -> Result<()> {
-    let Some(problem) = check(target, plan, staged)?.problems.into_iter().next() else { return Ok(()) };
+pub fn refuse(target: &Target, plan: &Plan, staged: &dyn Fn(&Change) -> bool, root: &Path) -> Result<Vec<TreePath>> {
+    let checked = check(target, plan, staged)?;
+    let Some(problem) = checked.problems.into_iter().next() else { return Ok(checked.powerless) };
     Err(if problem.kind() == ErrorKind::NoSpace { problem.below(root.as_os_str().as_bytes()) } else { problem })
 }
 
@@ -118,20 +122,33 @@ fn rules(at: &TreePath, space: &Space, changes: &[&Change]) -> Vec<Error> {
         let error = Error::new(ErrorKind::NoSpace, "its filesystem is mounted read-only").at(shown(at));
         problems.push(error.hint("mount it writable: mount -o remount,rw"));
     }
-    let options: [(bool, &str, &str, Meets); 3] = [
+    let options: [(bool, &str, &str, Meets); 2] = [
         (space.nodev, "nodev", "a device does not work", |n| matches!(n.kind, Kind::Char(..) | Kind::Block(..))),
-        (space.nosuid, "nosuid", "a set-id program gets no rights", |n| is_file(n) && n.meta.mode & 0o6000 != 0),
         (space.noexec, "noexec", "a program does not start", |n| is_file(n) && n.meta.mode & 0o111 != 0),
     ];
     for (set, option, reason, meets) in options {
         let mut brought = changes.iter().filter_map(|c| c.after.as_ref());
         if let Some(node) = brought.find(|node| set && meets(node)) {
-            let error = Error::new(ErrorKind::Refused, format!("{reason} on a filesystem mounted {option}"));
-            let way_out = format!("mount it without: mount -o remount,{}; or choose another filesystem", &option[2..]);
-            problems.push(error.at(&node.path).hint(way_out));
+            problems.push(forbidden(&node.path, option, reason));
         }
     }
     problems
+}
+
+fn forbidden(path: &TreePath, option: &str, reason: &str) -> Error {
+    let way_out = format!("mount it without: mount -o remount,{}; or choose another filesystem", &option[2..]);
+    Error::new(ErrorKind::Refused, format!("{reason} on a filesystem mounted {option}")).at(path).hint(way_out)
+}
+
+fn powerless(space: &Space, changes: &[&Change]) -> Vec<TreePath> {
+    let brought = changes.iter().filter_map(|change| change.after.as_ref()).filter(|_| space.nosuid);
+    let is_set_id = |node: &&Node| is_file(node) && node.meta.mode & 0o6000 != 0;
+    brought.filter(is_set_id).map(|node| node.path.clone()).collect()
+}
+
+/// The refusal of a set-id program that gets no rights.
+pub fn refused_set_id(path: &TreePath) -> Error {
+    forbidden(path, "nosuid", "a set-id program gets no rights")
 }
 
 /// Does an option concern an entry?
@@ -190,12 +207,13 @@ mod tests {
         for (space, expect) in [
             (SPACE, &[][..]),
             (Space { nodev: true, ..SPACE }, &["null: a device does not work on a filesystem mounted nodev"]),
-            (Space { nosuid: true, ..SPACE }, &["su: a set-id program gets no rights on a filesystem mounted nosuid"]),
+            (Space { nosuid: true, ..SPACE }, &[]),
             (Space { noexec: true, ..SPACE }, &["su: a program does not start on a filesystem mounted noexec"]),
             (Space { read_only: true, ..SPACE }, &["/: its filesystem is mounted read-only"]),
         ] {
             let problems = rules(&TreePath::root(), &space, &changes);
             assert_eq!(problems.iter().map(ToString::to_string).collect::<Vec<_>>(), expect);
+            assert_eq!(powerless(&space, &changes).len(), usize::from(space.nosuid));
         }
     }
 

@@ -21,7 +21,7 @@ pub mod stage;
 mod steps;
 
 pub use body::{Body, digest};
-pub use check::{Checked, Need, check, refuse};
+pub use check::{Checked, Need, check, refuse, refused_set_id};
 pub use commit::{Recovered, commit, discard, recover};
 pub use copy::{Means, copy_tree};
 pub use meta::Owners;

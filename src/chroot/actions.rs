@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::io::{self, Read};
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
 use sha2::{Digest as _, Sha256};
@@ -16,9 +17,10 @@ use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::path::{TreePath, escape};
 use crate::plan::Plan;
 use crate::recipe::{self, Recipe};
-use crate::sys::{Calls, Dir};
+use crate::sys::{self, Calls, Dir};
 use crate::tree::resolve::{Resolved, resolve};
 use crate::tree::{Digest, Kind, Node, Time, Tree};
+use crate::watch::Watch;
 
 /// One action.
 struct Action {
@@ -33,9 +35,16 @@ struct Action {
     arguments: &'static [&'static str],
     /// What it reads: its input key is made of these entries; without any there is nothing to do.
     reads: fn(&[u8]) -> bool,
-    /// What it writes: never judged by the policy.
+    /// What it writes: never judged by the policy. Where a file of these is missing, it is due again.
     writes: &'static [&'static str],
+    /// What is brought by others and that it writes anew as it was: its time is put back.
+    rewrites: &'static [&'static str],
+    /// It is for those who have what it writes, as sysmerge(8) has it: without that, the program reads the text itself.
+    refreshes: bool,
 }
+
+/// Of all that actions write the one directory; without it nothing is missing.
+const CACHE: &str = "var/cache/ldconfig";
 
 /// Two systems have programs of the same name that do not do the same.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,7 +69,9 @@ const ACTIONS: &[Action] = &[
         program: "sbin/ldconfig",
         arguments: &["-X"],
         reads: |path| path.starts_with(b"etc/ld.so.conf") || is_library(path),
-        writes: &["etc/ld.so.cache", "var/cache/ldconfig"],
+        writes: &["etc/ld.so.cache", CACHE],
+        rewrites: &[],
+        refreshes: false,
     },
     Action {
         name: "ldconfig-hints",
@@ -70,6 +81,8 @@ const ACTIONS: &[Action] = &[
         arguments: &["/usr/lib", "/usr/X11R6/lib", "/usr/local/lib"],
         reads: is_library,
         writes: &["var/run/ld.so.hints"],
+        rewrites: &[],
+        refreshes: false,
     },
     Action {
         name: "pwd_mkdb",
@@ -79,6 +92,8 @@ const ACTIONS: &[Action] = &[
         arguments: &["-p", "-d", "/etc", "/etc/master.passwd"],
         reads: |path| path == b"etc/master.passwd",
         writes: &["etc/pwd.db", "etc/spwd.db"],
+        rewrites: &["etc/passwd"],
+        refreshes: false,
     },
     Action {
         name: MAKEDEV,
@@ -88,6 +103,8 @@ const ACTIONS: &[Action] = &[
         arguments: &["-c", "cd /dev && exec sh ./MAKEDEV all"],
         reads: |path| path == b"dev/MAKEDEV",
         writes: &[],
+        rewrites: &[],
+        refreshes: false,
     },
     Action {
         name: "dev_mkdb",
@@ -97,6 +114,8 @@ const ACTIONS: &[Action] = &[
         arguments: &[],
         reads: |path| path.starts_with(b"dev/"),
         writes: &["var/run/dev.db"],
+        rewrites: &[],
+        refreshes: false,
     },
     Action {
         name: "cap_mkdb",
@@ -106,6 +125,8 @@ const ACTIONS: &[Action] = &[
         arguments: &["/etc/login.conf"],
         reads: |path| path == b"etc/login.conf",
         writes: &["etc/login.conf.db"],
+        rewrites: &[],
+        refreshes: true,
     },
     Action {
         name: "newaliases",
@@ -115,6 +136,8 @@ const ACTIONS: &[Action] = &[
         arguments: &[],
         reads: |path| path == b"etc/mail/aliases",
         writes: &["etc/mail/aliases.db"],
+        rewrites: &[],
+        refreshes: true,
     },
     Action {
         name: "makewhatis",
@@ -124,10 +147,12 @@ const ACTIONS: &[Action] = &[
         arguments: &["/usr/share/man"],
         reads: |path| path.starts_with(b"usr/share/man/") && path != b"usr/share/man/mandoc.db",
         writes: &["usr/share/man/mandoc.db"],
+        rewrites: &[],
+        refreshes: false,
     },
 ];
 
-/// A directory that an action writes to: the one above it, its name, its time before.
+/// What an action touches without changing it: the directory above it, its name, its time before.
 type Written = (Dir, Box<[u8]>, Time);
 
 /// It runs only where there is no table of the devices that the recipe wants.
@@ -156,17 +181,23 @@ impl Action {
         matches!(found, Ok(Resolved::Found(_)))
     }
 
-    /// The times of the directories that it writes to: what it makes is nobody's to judge, and so is that it made it.
+    /// Is what it writes there?
+    fn is_done(&self, there: There<'_>) -> bool {
+        self.writes.iter().filter(|path| **path != CACHE).all(|path| there(path.as_bytes()))
+    }
+
+    /// The times of the directories that it writes to, and of the files that it writes anew: what it makes is nobody's to
+    /// judge, and so is that it made it.
     fn times(&self, root: &Path) -> Result<Vec<Written>> {
         let root = Dir::open(root, Calls::from_env()).on("open", bytes(root))?;
         let mut times = Vec::new();
-        for path in self.writes {
-            let Some(directory) = TreePath::new(path.as_bytes())?.parent().filter(|path| !path.is_root()) else {
-                continue;
-            };
-            let Ok(above) = root.walk_parent(&directory) else { continue };
-            if let Some(stat) = above.find(directory.name()).on("stat", &directory)? {
-                times.push((above, directory.name().into(), stat.mtime));
+        let paths = |of: &[&str]| -> Result<Vec<TreePath>> { of.iter().map(|p| TreePath::new(p.as_bytes())).collect() };
+        let directories =
+            paths(self.writes)?.into_iter().filter_map(|path| path.parent()).filter(|path| !path.is_root());
+        for path in paths(self.rewrites)?.into_iter().chain(directories) {
+            let Ok(above) = root.walk_parent(&path) else { continue };
+            if let Some(stat) = above.find(path.name()).on("stat", &path)? {
+                times.push((above, path.name().into(), stat.mtime));
             }
         }
         Ok(times)
@@ -195,13 +226,22 @@ pub(crate) fn outputs() -> Result<Vec<TreePath>> {
     ACTIONS.iter().flat_map(|action| action.writes).map(|path| TreePath::new(path.as_bytes())).collect()
 }
 
-/// The actions of `recipe` whose input in `tree` is not the one they ran with last, in the order in which they run.
-pub(crate) fn due(recipe: &Recipe, tree: &Tree, ran: &BTreeMap<String, String>) -> Vec<(String, String)> {
+/// Is there something at a path of the root?
+pub(crate) type There<'a> = &'a dyn Fn(&[u8]) -> bool;
+
+/// The actions of `recipe` whose input in `tree` is not the one they ran with last, or whose output is not `there`, in the
+/// order in which they run.
+pub(crate) fn due(
+    recipe: &Recipe,
+    (tree, there): (&Tree, There<'_>),
+    ran: &BTreeMap<String, String>,
+) -> Vec<(String, String)> {
     let system = System::of(tree);
+    let is_done = |name: &str| ACTIONS.iter().any(|action| action.name == name && action.is_done(there));
     let is_wanted = |action: &&Action| action.system == system && action.is_wanted(recipe) && action.has_program(tree);
-    let wanted = ACTIONS.iter().filter(is_wanted);
+    let wanted = ACTIONS.iter().filter(is_wanted).filter(|action| !action.refreshes || is_done(action.name));
     let keyed = wanted.filter_map(|action| Some((action.name.to_owned(), action.key(tree)?)));
-    keyed.filter(|(name, key)| ran.get(name) != Some(key)).collect()
+    keyed.filter(|(name, key)| ran.get(name) != Some(key) || !is_done(name)).collect()
 }
 
 /// Does `plan` change anything that the action `name` reads?
@@ -214,15 +254,21 @@ pub(crate) fn concerns(name: &str, plan: &Plan) -> bool {
 ///
 /// It runs as a process of its own, `stockade inside ROOT -- PROGRAM`: entering a root is for a process without other
 /// threads (decision S1).
-pub(crate) fn run(name: &str, root: &Path) -> Result<()> {
+pub(crate) fn run(name: &str, root: &Path, watch: &Watch) -> Result<()> {
     let Some(action) = ACTIONS.iter().find(|action| action.name == name) else { return Ok(()) };
     let program = format!("/{}", action.program);
     let times = action.times(root)?;
-    let ended = run_inside(root, &program, action.arguments)?;
+    let ended = run_inside(root, (&program, action.arguments), watch)?;
     for (above, name, mtime) in times {
-        above.set_mtime(&name, mtime).on("utimensat", bytes(root))?;
+        if above.find(&name).on("stat", bytes(root))?.is_some() {
+            above.set_mtime(&name, mtime).on("utimensat", bytes(root))?;
+        }
     }
     ended.map_err(|why| {
+        if watch.check().is_err() {
+            let reason = format!("stopped by the user; action {name} is still to be done");
+            return Error::new(ErrorKind::Cancelled, reason).at(bytes(root));
+        }
         let hint = match name {
             MAKEDEV => "name another set: devices = \"none\"".to_owned(),
             _ => format!("leave it out with: actions = [\"-{}\"]", action.recipe.name()),
@@ -232,29 +278,41 @@ pub(crate) fn run(name: &str, root: &Path) -> Result<()> {
 }
 
 /// Runs a program in the directory `root`; else says in what way it failed.
-pub(crate) fn run_inside(root: &Path, program: &str, arguments: &[&str]) -> Result<Result<(), String>> {
+pub(crate) fn run_inside(
+    root: &Path,
+    (program, arguments): (&str, &[&str]),
+    watch: &Watch,
+) -> Result<Result<(), String>> {
     let me = crate::sys::own_program().on("readlink", "/proc/self/exe")?;
     let mut command = Command::new(me);
     command.arg("inside").arg(root).arg("--").arg(program).args(arguments);
-    run_within(&mut command, &LIMITS).on("spawn", program)
+    run_within(&mut command, &LIMITS, watch).on("spawn", program)
 }
 
 /// What an action may take. Far beyond what any needs: so that a program that hangs, or never stops to complain, does
 /// not hold a build for ever.
-const LIMITS: Limits = Limits { seconds: 600, messages: 1 << 20 };
+const LIMITS: Limits = Limits { seconds: 600, messages: 1 << 20, grace: 5 };
 
 struct Limits {
     seconds: u64,
     /// Bytes on standard error.
     messages: u64,
+    /// Seconds to end in, when the user stops it.
+    grace: u64,
 }
 
+/// How long nobody looks whether the user wants it stopped.
+const TICK: Duration = Duration::from_millis(20);
+
 /// Runs `command` to its end; else says in what way it failed.
-fn run_within(command: &mut Command, limits: &Limits) -> io::Result<Result<(), String>> {
-    let mut child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn()?;
+///
+/// It has a group of its own: a Ctrl-C reaches us alone, and we end it whole.
+fn run_within(command: &mut Command, limits: &Limits, watch: &Watch) -> io::Result<Result<(), String>> {
+    let command = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+    let mut child = sys::start_group(command)?;
     let messages = child.stderr.take();
     let deadline = Instant::now() + Duration::from_secs(limits.seconds);
-    let (tell, told) = std::sync::mpsc::channel();
+    let (tell, told) = channel();
     let (said, status) = std::thread::scope(|scope| {
         let reader = scope.spawn(move || {
             let mut said = Vec::new();
@@ -263,21 +321,26 @@ fn run_within(command: &mut Command, limits: &Limits) -> io::Result<Result<(), S
             let _ = tell.send(said.len());
             said
         });
-        let length = told.recv_timeout(Duration::from_secs(limits.seconds));
+        let goes_on = || Instant::now() < deadline && watch.check().is_ok();
+        let length = loop {
+            match told.recv_timeout(TICK) {
+                Err(RecvTimeoutError::Timeout) if goes_on() => {}
+                length => break length,
+            }
+        };
         let ended = match length {
-            Ok(length) if length as u64 <= limits.messages => wait_until(&mut child, deadline),
+            Ok(length) if length as u64 <= limits.messages => wait_while(&mut child, goes_on),
             _ => Ok(None),
         };
         if !matches!(ended, Ok(Some(_))) {
-            // What it started ends with it, and with that the reader.
-            child.kill()?;
-            child.wait()?;
+            end(&mut child, if watch.check().is_err() { limits.grace } else { 0 })?;
         }
         let said = reader.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         ended.map(|status| (said, status))
     })?;
     Ok(match status {
         Some(status) if status.success() => Ok(()),
+        None if watch.check().is_err() => Err("was stopped by the user".to_owned()),
         Some(_) => Err(format!("failed: {}", last_message(&said))),
         None if said.len() as u64 > limits.messages => {
             Err(format!("was stopped: it wrote more than {} bytes of messages", limits.messages))
@@ -286,11 +349,24 @@ fn run_within(command: &mut Command, limits: &Limits) -> io::Result<Result<(), S
     })
 }
 
-/// Waits for a process that is about to end; none if it is still there at the deadline.
-fn wait_until(child: &mut Child, deadline: Instant) -> io::Result<Option<ExitStatus>> {
+/// Ends a process with all that it started, and with that the reader; with `grace`, in seconds, it is asked first.
+fn end(child: &mut Child, grace: u64) -> io::Result<()> {
+    if grace > 0 {
+        sys::end_group(child, false)?;
+        let deadline = Instant::now() + Duration::from_secs(grace);
+        if wait_while(child, || Instant::now() < deadline)?.is_some() {
+            return Ok(());
+        }
+    }
+    sys::end_group(child, true)?;
+    child.wait().map(drop)
+}
+
+/// Waits for a process that is about to end; none if it is still there when nobody wants to wait any more.
+fn wait_while(child: &mut Child, goes_on: impl Fn() -> bool) -> io::Result<Option<ExitStatus>> {
     loop {
         match child.try_wait()? {
-            None if Instant::now() < deadline => std::thread::sleep(Duration::from_millis(2)),
+            None if goes_on() => std::thread::sleep(Duration::from_millis(2)),
             ended => return Ok(ended),
         }
     }
@@ -309,7 +385,8 @@ mod tests {
 
     #[test]
     fn an_action_ends_or_is_stopped() {
-        let limits = Limits { seconds: 1, messages: 100 };
+        let limits = Limits { seconds: 1, messages: 100, grace: 1 };
+        let watch = Watch::default();
         for (script, expect) in [
             ("exit 0", Ok(())),
             ("echo said; echo warning >&2", Ok(())),
@@ -320,9 +397,26 @@ mod tests {
             ("exec sleep 1000", Err("was stopped: it did not end within 1 seconds")),
             ("exec 2>&-; exec sleep 1000", Err("was stopped: it did not end within 1 seconds")),
         ] {
-            let ended = run_within(Command::new("sh").args(["-c", script]), &limits).unwrap();
+            let ended = run_within(Command::new("sh").args(["-c", script]), &limits, &watch).unwrap();
             assert_eq!(ended, expect.map_err(str::to_owned), "{script}");
         }
-        assert!(run_within(&mut Command::new("/nowhere"), &limits).is_err());
+        assert!(run_within(&mut Command::new("/nowhere"), &limits, &watch).is_err());
+    }
+
+    #[test]
+    fn an_action_ends_when_the_user_stops_it() {
+        let limits = Limits { seconds: 600, messages: 100, grace: 1 };
+        let watch = Watch::default();
+        watch.stop_flag().store(true, std::sync::atomic::Ordering::Relaxed);
+        for script in [
+            "exec sleep 1000",
+            "exec 2>&-; exec sleep 1000",
+            "sleep 1000 & wait",
+            "trap '' TERM; while :; do sleep 1; done",
+            "trap 'exit 0' TERM; while :; do sleep 0.1; done",
+        ] {
+            let ended = run_within(Command::new("sh").args(["-c", script]), &limits, &watch).unwrap();
+            assert_eq!(ended, Err("was stopped by the user".to_owned()), "{script}");
+        }
     }
 }

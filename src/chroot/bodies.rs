@@ -16,18 +16,25 @@ use crate::tree::{Digest, Kind, Node};
 use crate::watch::Watch;
 
 /// Refuses a plan that the filesystem will not take, before anything is touched; what archives have staged already has
-/// its room.
+/// its room. What will not work there, but need not, is noted.
 ///
 /// # Errors
 /// The first problem found, with its way out.
-pub(crate) fn check((target, root): (&Target, &Path), plan: &Plan, wanted: &Wanted) -> Result<()> {
+pub(crate) fn check((target, root): (&Target, &Path), plan: &Plan, wanted: &mut Wanted) -> Result<()> {
     let staged = |change: &Change| {
         let Ok(at) = wanted.tree.index_of(change.path.as_bytes()) else { return false };
         let from = &wanted.from[at];
         let layer = &wanted.layers[from.layer as usize];
         change.needs_body() && matches!(layer, Content::Archive(archive) if archive.staged.contains_key(&from.path))
     };
-    apply::refuse(target, plan, &staged, root)
+    let powerless = apply::refuse(target, plan, &staged, root)?;
+    if let Some(first) = powerless.first() {
+        wanted.notes.push(format!(
+            "set-id programs that get no rights, as the filesystem is mounted nosuid: {}, /{first} first",
+            powerless.len()
+        ));
+    }
+    Ok(())
 }
 
 /// Stages every body that `plan` needs. Digests that become known on the way are filled in, in the plan and in the

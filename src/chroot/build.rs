@@ -246,15 +246,24 @@ impl Job<'_> {
             None => 0,
         };
         read += prove_wanted(&mut wanted, recorded.as_ref(), have, watch)?;
-        if let (Some(state), Some(root)) = (self.state, root) {
-            lasting::lay_over(&mut wanted, (state, root), (have, recorded.as_ref()), policy)?;
-        }
-        let Sparing { left, mut plan, notes } = mapped::settled(root, (have, recorded.as_ref()), &wanted.tree, policy)?;
+        let at_odds = match (self.state, root) {
+            (Some(state), Some(root)) => {
+                lasting::lay_over(&mut wanted, (state, root), (have, recorded.as_ref()), policy)?
+            }
+            _ => Vec::new(),
+        };
+        let spared = mapped::settled(root, (have, recorded.as_ref()), &wanted.tree, policy)?;
+        let Sparing { mut left, mut plan, notes } = spared;
+        left.extend(at_odds.into_iter().map(|path| (path, Left::Edited)));
+        left.sort();
         wanted.notes.extend(notes);
         let mut ran = self.built.actions.clone();
         ran.retain(|name, _| !actions::concerns(name, &plan));
-        let due = foreign::due(self.recipe, &wanted.tree, &ran).into_iter().map(|(name, _)| name).collect();
-        wanted.notes.extend(foreign::note(self.recipe, &wanted.tree, &ran));
+        let brought = if root.is_some() { &*have } else { &wanted.tree };
+        let on: (&Tree, actions::There<'_>) = (&wanted.tree, &|path| brought.get(path).is_some());
+        let due = foreign::due(self.recipe, on, &ran).into_iter().map(|(name, _)| name).collect();
+        let left_out = foreign::note(self.recipe, on, &ran);
+        wanted.notes.extend(left_out);
         if !self.request.yes && !self.request.dry_run {
             may_remove(self.place, &plan, have.len())?;
         }
@@ -316,7 +325,8 @@ impl Job<'_> {
         }
         let read = prove_root((root, &mut before.have), Some(recorded), recorded, &before.policy, watch)?;
         let settled = settle(&before.have, Some(recorded), recorded, &before.policy)?;
-        let due = foreign::due(self.recipe, recorded, &self.built.actions);
+        let there = |path: &[u8]| before.have.get(path).is_some();
+        let due = foreign::due(self.recipe, (recorded, &there), &self.built.actions);
         if read > 0 || !due.is_empty() || !diff(&before.have, &settled.want).is_empty() {
             return Ok(None);
         }

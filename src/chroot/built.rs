@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::place::bytes;
 use super::state::State;
 use crate::error::{Error, ErrorKind, IoContext, Result};
-use crate::sys::{Dir, FileType, Stat};
+use crate::sys::{self, Dir, Stat};
 use crate::tree::Digest;
 
 /// The state file's name.
@@ -90,10 +90,6 @@ impl Built {
 
 /// What the kernel says of the archive at `path`; links are followed.
 pub(crate) fn stat_archive(path: &Path, dir: &Dir) -> Result<Stat> {
-    let file = std::fs::File::open(path).on("open", bytes(path))?;
-    let stat = dir.stat_file(&file).on("stat", bytes(path))?;
-    if stat.kind != FileType::File {
-        return Err(Error::new(ErrorKind::Refused, "an archive must be a regular file").at(bytes(path)));
-    }
-    Ok(stat)
+    let file = sys::open_regular(path).on("open", bytes(path))?;
+    dir.stat_file(&file).on("stat", bytes(path))
 }

@@ -4,6 +4,7 @@
 
 use std::collections::HashMap;
 
+use super::actions::There;
 use super::built::{Built, Untouched};
 use super::compose::Wanted;
 use super::layer::Content;
@@ -62,7 +63,8 @@ impl Decided<'_> {
         let new = new_root(self.state)?;
         watch.begin("filling", plan.changes.len() as u64);
         apply::commit_new(&new, self.work.stage()?, plan, &mut taking(slots), watch)?;
-        let mut built = self.act(&self.keyed()?, &wanted.tree, &self.state.path.join(NEW))?;
+        let there = |path: &[u8]| wanted.tree.get(path).is_some();
+        let mut built = self.act(&self.keyed()?, (&wanted.tree, &there), &self.state.path.join(NEW), watch)?;
         // Nobody else can reach it yet, and renaming it moves no stamp but its own.
         recorded::stamp(&new, &mut wanted.tree, plan.paths(), watch)?;
         if built.key.is_some() {
@@ -87,13 +89,18 @@ impl Decided<'_> {
         known: &Known<'_>,
         watch: &Watch,
     ) -> Result<()> {
+        let there = |path: &[u8]| known.have.get(path).is_some();
         let target = self.work.target(root)?;
         bodies::check((&target, &self.place.root), plan, wanted)?;
         let slots = bodies::bring(plan, wanted, self.work, watch)?;
         let mut record = recorded::tree(&wanted.tree, known)?;
         let mut built = self.keyed()?;
+        if known.left.iter().any(|(_, why)| *why == Left::Mounted) {
+            // What is recorded is not all that is wanted.
+            built.key = None;
+        }
         if plan.is_empty() {
-            let due = foreign::due(self.recipe, &wanted.tree, &built.actions);
+            let due = foreign::due(self.recipe, (&wanted.tree, &there), &built.actions);
             if known.left.is_empty() && due.is_empty() {
                 let entries = wanted.tree.len();
                 built.root = known.fingerprint.map(|fingerprint| Untouched { fingerprint, entries });
@@ -112,7 +119,7 @@ impl Decided<'_> {
             self.state.write_tree("manifest", &record)?;
         }
         register::add(self.home, self.place)?;
-        self.act_on(Built { root: None, ..built }, &wanted.tree)?;
+        self.act_on(Built { root: None, ..built }, (&wanted.tree, &there), watch)?;
         self.forget(wanted)
     }
 
@@ -128,10 +135,16 @@ impl Decided<'_> {
     }
 
     /// Runs the actions that are due in the tree at `path`; they join what the build is made of.
-    pub(super) fn act(&self, built: &Built, tree: &Tree, path: &std::path::Path) -> Result<Built> {
+    pub(super) fn act(
+        &self,
+        built: &Built,
+        on: (&Tree, There<'_>),
+        path: &std::path::Path,
+        watch: &Watch,
+    ) -> Result<Built> {
         let mut built = built.clone();
-        for (name, key) in foreign::due(self.recipe, tree, &built.actions) {
-            actions::run(&name, path)?;
+        for (name, key) in foreign::due(self.recipe, on, &built.actions) {
+            actions::run(&name, path, watch)?;
             built.actions.insert(name, key);
         }
         Ok(built)
@@ -139,9 +152,9 @@ impl Decided<'_> {
 
     /// Runs the actions that are due in the root. Each that ran is recorded before the next: where one fails, those before
     /// it are done with, and it is due again.
-    fn act_on(&self, mut built: Built, tree: &Tree) -> Result<()> {
-        for (name, key) in foreign::due(self.recipe, tree, &built.actions) {
-            actions::run(&name, &self.place.root)?;
+    fn act_on(&self, mut built: Built, on: (&Tree, There<'_>), watch: &Watch) -> Result<()> {
+        for (name, key) in foreign::due(self.recipe, on, &built.actions) {
+            actions::run(&name, &self.place.root, watch)?;
             built.actions.insert(name, key);
             built.write(self.state, "built")?;
         }

@@ -2,7 +2,7 @@
 //! `check`: what differs between a chroot and its manifest. Scan, compare, stop at the plan.
 #![forbid(unsafe_code)]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use super::closure::{Record, spare_own};
 use super::mapped;
@@ -10,9 +10,9 @@ use super::open::Chroot;
 use super::proof::{prove_root, read_all};
 use crate::error::Result;
 use crate::path::{PathSet, TreePath};
-use crate::plan::Plan;
+use crate::plan::{Change, Plan};
 use crate::sys::Process;
-use crate::tree::diff::diff;
+use crate::tree::diff::{diff, pairs};
 use crate::tree::{Node, Policy, Tree, relink};
 use crate::watch::Watch;
 
@@ -54,6 +54,8 @@ pub fn check(chroot: &Chroot, policy: &Policy, hash: bool, watch: &Watch) -> Res
     };
     let entries = have.len();
     let in_use = mapped::recorded(&chroot.root, &recorded)?;
+    let displaced: Vec<Change> =
+        pairs(&recorded, &have).filter_map(|(was, is)| displaced(was?, is?, &silent)).collect();
     let recorded = spoken_of(recorded, &silent)?;
     let have = spoken_of(have, &silent)?;
     let mut plan = diff(&recorded, &have);
@@ -62,7 +64,16 @@ pub fn check(chroot: &Chroot, policy: &Policy, hash: bool, watch: &Watch) -> Res
         (Some(before), Some(after)) => change.replace || !before.same_but_dir_time(after),
         _ => true,
     });
+    let known: HashSet<TreePath> = plan.changes.iter().map(|change| change.path.clone()).collect();
+    plan.changes.extend(displaced.into_iter().filter(|change| !known.contains(&change.path)));
+    plan.changes.sort_by(|a, b| a.path.cmp(&b.path));
     Ok(Report { plan, hashed: hash, read, in_use, entries })
+}
+
+/// What stands in the place of a device, silent as it may be there otherwise.
+fn displaced(was: &Node, is: &Node, silent: &Policy) -> Option<Change> {
+    let (path, before, after) = (was.path.clone(), Some(was.clone()), Some(is.clone()));
+    silent.is_displaced(is, was).then_some(Change { path, before, after, replace: true, link: None })
 }
 
 /// The tree without what `check` is silent about.

@@ -14,7 +14,7 @@ use crate::sys::{self, Calls, Device, Dir, FileType};
 use crate::tree::{Meta, Node, Time};
 
 /// The directory of devices.
-const DEV: &str = "dev";
+pub(super) const DEV: &str = "dev";
 
 /// The nodes that are made as entries; none where the system has no table of them.
 ///

@@ -5,20 +5,20 @@
 
 use std::collections::BTreeMap;
 
-use super::actions;
+use super::actions::{self, There};
 use crate::recipe::Recipe;
 use crate::sys;
 use crate::tree::Tree;
 
 /// The actions of `recipe` that are due, as [`actions::due`] says; none where their programs cannot run.
-pub(crate) fn due(recipe: &Recipe, tree: &Tree, ran: &BTreeMap<String, String>) -> Vec<(String, String)> {
-    if is_foreign(tree) { Vec::new() } else { actions::due(recipe, tree, ran) }
+pub(crate) fn due(recipe: &Recipe, on: (&Tree, There<'_>), ran: &BTreeMap<String, String>) -> Vec<(String, String)> {
+    if is_foreign(on.0) { Vec::new() } else { actions::due(recipe, on, ran) }
 }
 
 /// What is said of actions that are left out, once.
-pub(crate) fn note(recipe: &Recipe, tree: &Tree, ran: &BTreeMap<String, String>) -> Option<String> {
-    let left: Vec<String> = actions::due(recipe, tree, ran).into_iter().map(|(name, _)| name).collect();
-    (is_foreign(tree) && !left.is_empty()).then(|| {
+pub(crate) fn note(recipe: &Recipe, on: (&Tree, There<'_>), ran: &BTreeMap<String, String>) -> Option<String> {
+    let left: Vec<String> = actions::due(recipe, on, ran).into_iter().map(|(name, _)| name).collect();
+    (is_foreign(on.0) && !left.is_empty()).then(|| {
         let names = left.join(", ");
         format!("programs of OpenBSD do not run here, and actions are left out: {names}; build it again on OpenBSD")
     })

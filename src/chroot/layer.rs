@@ -13,7 +13,7 @@ use crate::apply::{self, Slot, Stage};
 use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::path::TreePath;
 use crate::source::archive::{Archive, Limits};
-use crate::sys::{Dir, FileType, Stat};
+use crate::sys::{self, Dir, FileType, Stat};
 use crate::tree::{Digest, Node};
 use crate::watch::Watch;
 
@@ -78,7 +78,7 @@ pub(crate) struct Brought {
 /// Opens an archive of the host.
 pub(crate) fn open_archive(path: &Path) -> Result<Archive> {
     let shown = bytes(path);
-    let file = File::open(path).on("open", shown)?;
+    let file = sys::open_regular(path).on("open", shown)?;
     Archive::open(file, &name_of(path), Limits::default())
 }
 

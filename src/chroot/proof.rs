@@ -37,7 +37,7 @@ pub(crate) fn prove_root(
 }
 
 /// The same for the wanted tree: stamps of directory sources are the recorded `from`. Only files that the root has
-/// too, with the same size, are worth reading before they are copied. Returns how many were read.
+/// too, with the same size or with that of the record, are worth reading before they are copied. Returns how many were read.
 ///
 /// # Errors
 /// As read(2).
@@ -46,13 +46,15 @@ pub(crate) fn prove_wanted(wanted: &mut Wanted, recorded: Option<&Tree>, have: &
         inherit(&mut wanted.tree, recorded, |node| node.from);
     }
     let mut read = 0;
+    let had =
+        |node: &Node| recorded.and_then(|tree| tree.get(node.path.as_bytes())).is_some_and(|was| same_size(node, was));
     for (number, layer) in wanted.layers.iter().enumerate() {
         let Content::Directory { root, moved } = layer else { continue };
         let unread = |&(node, from): &(&Node, &Provenance)| {
             from.layer as usize == number
                 && matches!(node.kind, Kind::File { .. })
                 && node.digest().is_none()
-                && have.get(node.path.as_bytes()).is_some_and(|other| same_size(node, other))
+                && have.get(node.path.as_bytes()).is_some_and(|other| same_size(node, other) || had(node))
         };
         let nodes = wanted.tree.nodes().iter().zip(&wanted.from);
         let asked: Vec<(TreePath, TreePath)> = nodes

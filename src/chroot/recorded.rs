@@ -101,13 +101,13 @@ pub(crate) fn host_inputs(
         match &source.origin {
             Origin::Archive { verify: Some(verify), .. } => {
                 for file in [Some(&verify.list), verify.key.as_ref()].into_iter().flatten() {
-                    hash.update(Sha256::digest(std::fs::read(file).on("read", bytes(file))?));
+                    hash.update(Sha256::digest(sys::read_regular(file).on("read", bytes(file))?));
                 }
             }
             Origin::Sets { .. } => {
                 let verify = Sets::of(&source.origin)?.and_then(|sets| sets.verify);
                 for file in verify.iter().flat_map(|verify| [Some(&verify.list), verify.key.as_ref()]).flatten() {
-                    hash.update(Sha256::digest(std::fs::read(file).on("read", bytes(file))?));
+                    hash.update(Sha256::digest(sys::read_regular(file).on("read", bytes(file))?));
                 }
             }
             Origin::Directory { path, .. } => {
@@ -200,6 +200,12 @@ pub(crate) fn promote(state: &State) -> Result<()> {
 pub(crate) fn tree(want: &Tree, known: &Known<'_>) -> Result<Tree> {
     let Known { have, recorded: old, left, adopt, .. } = *known;
     let mut nodes = want.nodes().to_vec();
+    // What is not installed for a mount is still to come: of it, what an earlier build brought stays known.
+    let mounted: HashSet<&TreePath> =
+        left.iter().filter(|(_, why)| *why == Left::Mounted).map(|(path, _)| path).collect();
+    nodes.retain(|node| !mounted.contains(&node.path));
+    nodes.extend(mounted.iter().filter_map(|path| old?.get(path.as_bytes()).cloned()));
+    nodes.sort_by(|a, b| a.path.cmp(&b.path));
     for node in &mut nodes {
         node.here =
             have.get(node.path.as_bytes()).filter(|is| is.same(node) && is.digest().is_some()).and_then(|is| is.here);

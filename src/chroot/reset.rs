@@ -9,6 +9,7 @@ use std::collections::{HashMap, HashSet};
 use std::ffi::OsStr;
 use std::path::PathBuf;
 
+use super::actions::There;
 use super::build::may_remove;
 use super::built::{BUILT, Built};
 use super::carry::taking;
@@ -21,7 +22,7 @@ use super::work::Work;
 use super::{actions, bodies, foreign, mirror, recorded};
 use crate::apply::{self, Body, Slot};
 use crate::error::{ErrorKind, IoContext, Result};
-use crate::path::TreePath;
+use crate::path::{PathSet, TreePath};
 use crate::plan::{Change, Plan};
 use crate::recipe::Recipe;
 use crate::sys::Dir;
@@ -118,7 +119,9 @@ impl Aim {
             let nodes = want.nodes().iter().filter(|node| there(&node.path));
             settle(have, Some(want), &Tree::new(nodes.cloned().collect())?, &policy)?
         };
-        let Settled { want, left } = settled;
+        let Settled { want, mut left } = settled;
+        // What is mounted stays: nothing else was promised.
+        left.retain(|(_, why)| *why != Left::Mounted);
         Ok((diff(have, &want), left))
     }
 }
@@ -155,7 +158,8 @@ impl Job<'_> {
     fn look(&self, watch: &Watch) -> Result<Aim> {
         let recorded = self.chroot.manifest()?;
         let scan = self.chroot.scan(&recorded, watch)?;
-        let mut policy = Policy { unknown: Unknown::Remove, ..self.chroot.policy()? };
+        let policy = self.chroot.policy()?;
+        let mut policy = Policy { unknown: Unknown::Remove, edited: PathSet::default(), ..policy };
         scan.mounts.into_iter().for_each(|path| policy.mounts.insert(path));
         let entries = scan.tree.len();
         let (mut have, want) = differing(scan.tree, &recorded);
@@ -177,7 +181,8 @@ impl Job<'_> {
             self.apply(plan.clone(), slots, &mut aim, work, watch)?;
             self.chroot.state.write_tree("manifest", &aim.recorded)?;
         }
-        self.act(built, &aim.recorded)?;
+        let there = |path: &[u8]| [&aim.have, &aim.recorded].iter().any(|tree| tree.get(path).is_some());
+        self.act(built, (&aim.recorded, &there), watch)?;
         let mut lost: Vec<TreePath> = lost.into_iter().collect();
         lost.sort();
         Ok(Report { lost, ..self.report(&aim, plan, left) })
@@ -268,13 +273,13 @@ impl Job<'_> {
 
     /// Runs the actions that are due: what they read was put back, and what they write is nobody's to judge, and may be
     /// of before.
-    fn act(&self, mut built: Built, tree: &Tree) -> Result<()> {
-        let due = foreign::due(&self.recipe, tree, &built.actions);
+    fn act(&self, mut built: Built, on: (&Tree, There<'_>), watch: &Watch) -> Result<()> {
+        let due = foreign::due(&self.recipe, on, &built.actions);
         if !due.is_empty() {
             self.chroot.attach()?;
         }
         for (name, key) in due {
-            actions::run(&name, &self.chroot.place.root)?;
+            actions::run(&name, &self.chroot.place.root, watch)?;
             built.actions.insert(name, key);
             built.write(&self.chroot.state, BUILT)?;
         }

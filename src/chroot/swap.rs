@@ -66,7 +66,12 @@ impl Decided<'_> {
         apply::commit(&target, &work, &prepared, &|| Ok(()), watch)?;
         let mut built = self.keyed()?;
         built.actions.retain(|name, _| !actions::concerns(name, plan));
-        let built = self.act(&built, &wanted.tree, &self.state.path.join(NEW))?;
+        let built = self.act(
+            &built,
+            (&wanted.tree, &|path| known.have.get(path).is_some()),
+            &self.state.path.join(NEW),
+            watch,
+        )?;
         let mut record = recorded::tree(&wanted.tree, &Known { have: &have, ..*known })?;
         // Nobody else can reach it yet, and the exchange moves no stamp but its own.
         recorded::stamp(&new, &mut record, prepared.plan().paths(), watch)?;

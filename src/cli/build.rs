@@ -63,9 +63,10 @@ pub(super) fn carry_out(home: &Home, request: &Request, quiet: bool, out: &mut O
     Ok(if conflict { Exit::Differs } else { Exit::Done })
 }
 
-/// Unknown entries are left because the recipe says so, mapped ones for now; the others although it says otherwise.
+/// Unknown entries and what is below a kept link are left because the recipe says so, mapped ones and what is below a mount
+/// for now; the others although it says otherwise.
 fn is_conflict(why: Left) -> bool {
-    !matches!(why, Left::Unknown | Left::Mapped)
+    !matches!(why, Left::Unknown | Left::Linked | Left::Mapped | Left::Mounted)
 }
 
 /// The recipe, with what it does differently as comments.
@@ -114,7 +115,6 @@ fn print(report: &Report, dry_run: bool, out: &mut Out) -> Result<()> {
     for note in &report.notes {
         out.line(format_args!("note: {}", escape(note.as_bytes())))?;
     }
-    let unknown = report.left.iter().filter(|(_, why)| *why == Left::Unknown).count();
     let left: Vec<_> = report.left.iter().filter(|(_, why)| is_conflict(*why)).collect();
     for (path, why) in left.iter().take(MAX_NAMED) {
         out.line(format_args!("left alone: {path}: {}", why.word()))?;
@@ -122,8 +122,16 @@ fn print(report: &Report, dry_run: bool, out: &mut Out) -> Result<()> {
     if left.len() > MAX_NAMED {
         out.line(format_args!("left alone: {} more; --json lists all", left.len() - MAX_NAMED))?;
     }
-    if unknown > 0 {
-        out.line(format_args!("left alone: {unknown} entries that no source brought"))?;
+    let counted = [
+        (Left::Unknown, "that no source brought"),
+        (Left::Linked, "below a link that is kept"),
+        (Left::Mounted, "below a mount"),
+    ];
+    for (which, what) in counted {
+        let count = report.left.iter().filter(|(_, why)| *why == which).count();
+        if count > 0 {
+            out.line(format_args!("left alone: {count} entries {what}"))?;
+        }
     }
     let root = shown(&report.root);
     if !report.actions.is_empty() {

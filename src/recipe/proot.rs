@@ -188,7 +188,7 @@ impl Config {
         keep.extend(self.inside().into_iter().filter(|path| !path.is_root()));
         recipe.keep = keep.iter().map(|path| globset_escape(&path.to_string())).collect();
         recipe.keep.dedup();
-        recipe.volatile = vec!["dev".to_owned(), "var/run".to_owned()];
+        recipe.volatile = vec!["dev/[!M]*".to_owned(), "var/run".to_owned()];
         Ok(())
     }
 

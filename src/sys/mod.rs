@@ -20,6 +20,7 @@ mod openbsd;
 mod openbsd_devices;
 mod plain;
 mod program;
+mod regular;
 mod stat;
 mod stdin;
 mod terminal;
@@ -49,7 +50,8 @@ pub use platform::{
     next_data, occupants, pid_namespace, process_start, remove_subvolume, shares_blocks, shield, snapshot, take_bind,
     trace,
 };
-pub use program::{own_program, run_aside};
+pub use program::{end_group, own_program, run_aside, start_group};
+pub use regular::{open_regular, read_regular};
 pub use stat::{Entry, FileType, Space, Stat, Visit};
 pub use stdin::{Stdin, WatchedInput};
 pub use terminal::{ask_hidden, become_nobody, random};

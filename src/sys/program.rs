@@ -3,7 +3,10 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitStatus};
+use std::process::{Child, Command, ExitStatus};
+
+use rustix::io::Errno;
+use rustix::process::{Pid, Signal};
 
 /// What starts this very program again; an absolute path.
 ///
@@ -25,6 +28,27 @@ pub fn own_program() -> io::Result<PathBuf> {
 /// As execve(2).
 pub fn run_aside(command: &mut Command) -> io::Result<ExitStatus> {
     command.stdout(io::stderr()).status()
+}
+
+/// Starts `command` as the first of a group of processes of its own, for [`end_group`].
+///
+/// # Errors
+/// As execve(2).
+pub fn start_group(command: &mut Command) -> io::Result<Child> {
+    use std::os::unix::process::CommandExt;
+    command.process_group(0).spawn()
+}
+
+/// Has the group of `first`, which was not waited for yet, end: asked, or with `force` at once.
+///
+/// # Errors
+/// As kill(2).
+pub fn end_group(first: &mut Child, force: bool) -> io::Result<()> {
+    let Some(group) = i32::try_from(first.id()).ok().and_then(Pid::from_raw) else { return Ok(()) };
+    match rustix::process::kill_process_group(group, if force { Signal::KILL } else { Signal::TERM }) {
+        Err(Errno::SRCH) => Ok(()),
+        done => Ok(done?),
+    }
 }
 
 fn absolute(called: PathBuf, mut dirs: impl Iterator<Item = PathBuf>) -> io::Result<PathBuf> {

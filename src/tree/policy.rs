@@ -7,7 +7,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use crate::error::Result;
 use crate::path::{PathSet, TreePath};
 use crate::tree::diff::pairs;
-use crate::tree::{Node, Tree};
+use crate::tree::{Kind, Meta, Node, Tree};
 
 /// What to do with entries that nobody wanted, and with wanted entries that somebody edited.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -29,7 +29,8 @@ pub struct Policy {
     pub unknown: Unknown,
     /// Paths that are installed if absent and never changed afterwards, with all below them.
     pub keep: PathSet,
-    /// Paths whose edited files stay under [`Unknown::Remove`] too: silently, unless what is wanted changed as well.
+    /// Paths whose edited files stay under [`Unknown::Remove`] too: silently, unless what is wanted changed as well. So
+    /// does what nobody wanted there: it is somebody's own.
     pub edited: PathSet,
     /// Kept paths of which `check` says nothing: logs, caches, run-time state.
     pub volatile: PathSet,
@@ -45,6 +46,14 @@ impl Policy {
     /// Is `path` out of reach of every change once it exists?
     pub fn holds(&self, path: &TreePath) -> bool {
         self.mounts.covers(path) || self.volatile.covers(path) || self.keep.covers(path)
+    }
+
+    /// Does something else stand in the place of a wanted device? That is no run-time state, whatever is volatile there:
+    /// what is written to such a `/dev/null` fills the disk, and can be read.
+    pub fn is_displaced(&self, have: &Node, want: &Node) -> bool {
+        let is_device = matches!(want.kind, Kind::Char(..) | Kind::Block(..));
+        let is_kept = || self.mounts.covers(&want.path) || self.keep.covers(&want.path);
+        is_device && have.kind != want.kind && !is_kept()
     }
 }
 
@@ -65,6 +74,10 @@ pub enum Left {
     Adopted,
     /// Wanted, but below something that is left and is no directory.
     Blocked,
+    /// Wanted, but below a link that is kept in the place of a directory: whoever moved that cares for it.
+    Linked,
+    /// Wanted, but below a mount point: nothing is put into another filesystem, nor under it.
+    Mounted,
 }
 
 impl Left {
@@ -78,6 +91,8 @@ impl Left {
             Left::InUse => "not empty",
             Left::Adopted => "adopted",
             Left::Blocked => "below an edited path",
+            Left::Linked => "below a link that is kept",
+            Left::Mounted => "below a mount",
         }
     }
 }
@@ -119,6 +134,7 @@ struct Settler<'a> {
 impl Settler<'_> {
     fn decide(&mut self, have: Option<&Node>, want: Option<&Node>) {
         match (have, want) {
+            (Some(have), Some(want)) if self.policy.is_displaced(have, want) => self.nodes.push(want.clone()),
             (Some(have), _) if self.policy.holds(&have.path) => self.keep(have),
             (Some(have), Some(want)) => self.both(have, want),
             (None, Some(want)) => self.missing(want),
@@ -142,17 +158,22 @@ impl Settler<'_> {
         self.left.push((node.path.clone(), why));
     }
 
+    /// Is the entry one of those that stay as they were edited?
+    fn may_be_edited(&self, have: &Node) -> bool {
+        !have.kind.is_dir() && self.policy.edited.covers(&have.path) && !self.policy.ours.covers(&have.path)
+    }
+
     fn both(&mut self, have: &Node, want: &Node) {
         let was = self.was(&have.path);
-        let known = was.is_some_and(|was| have.same_but_dir_time(was));
-        if let Some(was) = was.filter(|_| !known && self.policy.edited.covers(&have.path) && !have.kind.is_dir())
-            && !self.policy.ours.covers(&have.path)
-            && !have.same(want)
-        {
-            if !was.same(want) {
-                self.leave(have, Left::Edited);
+        let mut known = was.is_some_and(|was| have.same_but_dir_time(was));
+        if !known && self.may_be_edited(have) {
+            known = was.is_some_and(|was| alike(have, was)) || alike(have, want);
+            if !known {
+                if !was.is_some_and(|was| alike(was, want)) {
+                    self.leave(have, Left::Edited);
+                }
+                return self.keep(have);
             }
-            return self.keep(have);
         }
         let free = known || self.policy.unknown == Unknown::Remove || self.policy.ours.covers(&have.path);
         if free || have.same_but_dir_time(want) {
@@ -170,6 +191,9 @@ impl Settler<'_> {
     }
 
     fn missing(&mut self, want: &Node) {
+        if self.policy.mounts.covers(&want.path) {
+            return self.leave(want, Left::Mounted);
+        }
         let deleted = self.was(&want.path).is_some() && !self.policy.holds(&want.path);
         if deleted && self.policy.unknown == Unknown::Keep && !self.policy.ours.covers(&want.path) {
             self.leave(want, Left::Edited);
@@ -185,8 +209,9 @@ impl Settler<'_> {
             Some(_) if self.policy.mapped.contains(&have.path) => Left::Mapped,
             Some(was) if have.same_but_dir_time(was) => return,
             Some(_) => Left::Stale,
-            None if self.policy.unknown == Unknown::Remove => return,
-            None => Left::Unknown,
+            None if self.policy.unknown == Unknown::Keep => Left::Unknown,
+            None if self.policy.edited.covers(&have.path) => return self.keep(have),
+            None => return,
         };
         self.leave(have, why);
         self.keep(have);
@@ -208,10 +233,11 @@ impl Settler<'_> {
         let held = |path: &TreePath| have.get(path.as_bytes()).is_some_and(|n| n.kind.is_dir());
         let mut kept: Vec<Node> = Vec::with_capacity(self.nodes.len());
         let mut left = self.left;
-        let mut closed: Option<TreePath> = None;
+        let mut closed: Option<(TreePath, Left)> = None;
         for node in self.nodes {
-            if closed.as_ref().is_some_and(|top| node.path.is_within(top)) {
-                left.push((node.path, Left::Blocked));
+            if let Some((_, why)) = closed.as_ref().filter(|(top, _)| node.path.is_within(top)) {
+                needed.remove(&node.path);
+                left.push((node.path, *why));
                 continue;
             }
             let blocks = needed.remove(&node.path) && !node.kind.is_dir();
@@ -221,7 +247,8 @@ impl Settler<'_> {
                 left.push((node.path.clone(), Left::InUse));
                 kept.extend(have.get(node.path.as_bytes()).cloned());
             } else {
-                closed = Some(node.path.clone());
+                let why = if self.policy.holds(&node.path) { Left::Linked } else { Left::Blocked };
+                closed = Some((node.path.clone(), why));
                 kept.push(node);
             }
         }
@@ -234,6 +261,13 @@ impl Settler<'_> {
         left.sort();
         Ok(Settled { want: Tree::new(kept)?, left })
     }
+}
+
+/// The same but for the time, where the contents are known to be the same: who touched a file did not edit it.
+fn alike(a: &Node, b: &Node) -> bool {
+    let is_file = matches!(a.kind, Kind::File { .. });
+    let read = !is_file || (a.digest().is_some() && b.digest().is_some()) || a.meta.mtime == b.meta.mtime;
+    read && a.kind.same(&b.kind) && a.meta == Meta { mtime: a.meta.mtime, ..b.meta.clone() }
 }
 
 /// Keeps link groups of the root and of the wanted tree apart: both are called by a name, and may be called alike.
@@ -295,12 +329,38 @@ mod tests {
             (&["d e", "f e/a y"][..], &["d e", "f e/a x"][..], &["d e", "f e/a x"][..], "e=dir e/a=y | "),
             (&["d e", "f e/a y"], &["d e", "f e/a x"], &["d e", "f e/a z"], "e=dir e/a=y | e/a:edited"),
             (&["d e", "f e/a y"], &["d e", "f e/a x"], &["d e", "f e/a y"], "e=dir e/a=y | "),
-            // not edited; unknown; not there
+            // not edited; unknown, and wanted now; unknown; not there
             (&["d e", "f e/a x"], &["d e", "f e/a x"], &["d e", "f e/a z"], "e=dir e/a=z | "),
-            (&["d e", "f e/a y", "f e/b y"], &["d e"], &["d e", "f e/a z"], "e=dir e/a=z | "),
+            (&["d e", "f e/a y"], &["d e"], &["d e", "f e/a z"], "e=dir e/a=y | e/a:edited"),
+            (&["d e", "d e/d", "f e/d/b y"], &["d e"], &["d e"], "e=dir e/d=dir e/d/b=y | "),
             (&["d e"], &["d e", "f e/a x"], &["d e", "f e/a x"], "e=dir e/a=x | "),
         ] {
             assert_eq!(settled(have, recorded, want, &policy), expect, "{have:?} {want:?}");
+        }
+    }
+
+    #[test]
+    fn a_time_alone_is_no_edit() {
+        let policy = Policy { unknown: Unknown::Remove, edited: PathSet::new(["e"]).unwrap(), ..Policy::default() };
+        // have, recorded, want: contents, each with a time of its own -> what is there in the end, and what is left
+        for (have, recorded, want, expect) in [
+            ("x", "x", "z", ("z", 0)), // touched, and a newer default
+            ("y", "x", "x", ("y", 0)), // edited; the default only has another time
+            ("y", "x", "z", ("y", 1)), // edited, and so was the default
+            ("z", "x", "z", ("z", 0)), // edited to what is the default now
+        ] {
+            let at = |seed: &str, sec: i64| {
+                let mut tree = tree(&["d e", &format!("f e/a {seed}")]);
+                tree.nodes_mut().for_each(|node| node.meta.mtime.sec = sec);
+                tree
+            };
+            let settled = settle(&at(have, 1), Some(&at(recorded, 2)), &at(want, 3), &policy).unwrap();
+            let (content, left) = expect;
+            assert!(
+                settled.want.get(b"e/a").unwrap().kind.same(&at(content, 0).get(b"e/a").unwrap().kind),
+                "{have} {want}"
+            );
+            assert_eq!(settled.left.len(), left, "{have} {recorded} {want}");
         }
     }
 
@@ -328,6 +388,30 @@ mod tests {
     }
 
     #[test]
+    fn what_stands_in_the_place_of_a_device_gives_way() {
+        let set = |path: &str| PathSet::new([path]).unwrap();
+        let device = |minor| Node { kind: Kind::Char(1, minor), ..crate::tree::tests::node("f v/null") };
+        let with = |node: Node| Tree::new(vec![crate::tree::tests::node("d v"), node]).unwrap();
+        let want = with(device(3));
+        for unknown in [Unknown::Keep, Unknown::Remove] {
+            let volatile = Policy { unknown, volatile: set("v"), ..Policy::default() };
+            let of_others = Node { meta: Meta { uid: 9, ..Meta::default() }, ..device(3) };
+            for (have, policy, restored) in [
+                (with(device(9)), volatile.clone(), true),
+                (tree(&["d v", "f v/null y"]), volatile.clone(), true),
+                (tree(&["d v", "l v/null y"]), volatile.clone(), true),
+                (with(of_others), volatile.clone(), false),
+                (tree(&["d v", "d v/null", "f v/null/x y"]), volatile.clone(), false),
+                (tree(&["d v", "f v/null y"]), Policy { mounts: set("v"), ..volatile.clone() }, false),
+                (tree(&["d v", "f v/null y"]), Policy { keep: set("v"), ..volatile }, false),
+            ] {
+                let settled = settle(&have, Some(&want), &want, &policy).unwrap().want;
+                assert_eq!(settled.get(b"v/null").unwrap().same(&device(3)), restored, "{:?}", have.nodes());
+            }
+        }
+    }
+
+    #[test]
     fn kept_paths_are_installed_once_and_never_changed() {
         let policy = Policy {
             unknown: Unknown::Remove,
@@ -340,6 +424,12 @@ mod tests {
             (&["d k", "f k/a y", "f k/b y"], &["d k", "f k/a x"], "k=dir k/a=y k/b=y | "),
             (&["d m", "d m/n", "f m/n/x y", "f m/y y"], &[], "m=dir m/n=dir m/n/x=y | "),
             (&["d m", "d m/n"], &["f m x"], "m=dir m/n=dir | m:not empty"),
+            (
+                &["l k x"],
+                &["d k", "d k/d", "f k/d/a x", "f z x"],
+                "k=link z=x | k/d:below a link that is kept k/d/a:below a link that is kept",
+            ),
+            (&["d m", "d m/n"], &["d m", "d m/n", "f m/n/x x", "f m/y x"], "m=dir m/n=dir m/y=x | m/n/x:below a mount"),
         ] {
             assert_eq!(settled(have, &[], want, &policy), expect);
         }

@@ -158,7 +158,8 @@ pub(crate) fn snapshot(world: &World) {
     pack(world);
 }
 
-fn pack(world: &World) {
+/// Packs the sets as they are now.
+pub(crate) fn pack(world: &World) {
     world.sh(PACK);
     locate_databases(world);
 }

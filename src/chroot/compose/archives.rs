@@ -21,6 +21,7 @@ use crate::path::TreePath;
 use crate::recipe::Verify;
 use crate::sign;
 use crate::source::archive::{Archive, Limits};
+use crate::sys;
 use crate::tree::{Digest, Node};
 use crate::watch::Watch;
 
@@ -176,14 +177,14 @@ fn listed_digest(path: &Path, verify: &Verify) -> Result<Digest> {
 
 fn read_small(path: &Path) -> Result<Vec<u8>> {
     let mut text = Vec::new();
-    let file = std::fs::File::open(path).on("open", bytes(path))?;
+    let file = sys::open_regular(path).on("open", bytes(path))?;
     file.take(64 << 20).read_to_end(&mut text).on("read", bytes(path))?;
     Ok(text)
 }
 
 /// SHA-256 of a whole file.
 fn digest_of(path: &Path, watch: &Watch) -> Result<Digest> {
-    let mut file = std::fs::File::open(path).on("open", bytes(path))?;
+    let mut file = sys::open_regular(path).on("open", bytes(path))?;
     watch.begin("verifying", file.metadata().map_or(0, |m| m.len()));
     let mut hash = Sha256::new();
     let mut buffer = vec![0; 1 << 18];

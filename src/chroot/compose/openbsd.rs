@@ -18,7 +18,7 @@ use crate::recipe::{Made, Make};
 use crate::select::locate::{self, Listing};
 use crate::select::packages::Host;
 use crate::source::dir::{ScanOptions, scan_paths};
-use crate::sys::Dir;
+use crate::sys::{self, Dir};
 use crate::tree::{Kind, Meta, Node, Tree};
 
 /// What a system keeps to itself, and what is made anew of the chroot's own files.
@@ -201,7 +201,7 @@ fn owner_of(make: &Make, accounts: Option<&Merged>) -> Result<(u32, u32)> {
 
 fn read_database(path: &Path) -> Result<Vec<u8>> {
     let mut database = Vec::new();
-    let file = std::fs::File::open(path).on("open", bytes(path))?;
+    let file = sys::open_regular(path).on("open", bytes(path))?;
     file.take(locate::MAX_FILE + 1).read_to_end(&mut database).on("read", bytes(path))?;
     if database.len() as u64 > locate::MAX_FILE {
         return Err(Error::new(ErrorKind::BadInput, "a locate database of more than 64 MiB").at(bytes(path)));

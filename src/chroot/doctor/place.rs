@@ -8,8 +8,8 @@ use std::path::Path;
 
 use super::{Finding, abilities, terminals};
 use crate::chroot::place::{Home, Place, bytes};
-use crate::chroot::release;
 use crate::chroot::state::State;
+use crate::chroot::{devices, release};
 use crate::error::{IoContext, Result};
 use crate::path::escape;
 use crate::session;
@@ -174,8 +174,12 @@ fn journal(home: &Home, place: &Place) -> Finding {
 
 /// Mounts that somebody left below the root, and what runs in it.
 fn occupants(root: &Path) -> Result<Vec<Finding>> {
+    let dev = root.canonicalize().on("realpath", bytes(root))?.join(devices::DEV);
     let found = session::occupants(root)?.into_iter().map(|occupant| match occupant {
         Occupant::Process(process) => Finding::good(process.to_string(), "runs in the chroot"),
+        Occupant::Mount(ref target, None) if **target == *bytes(&dev) => {
+            Finding::good(occupant.to_string(), "for the devices; to be unmounted before the chroot is removed")
+        }
         Occupant::Mount(ref target, None) => {
             let why = "mounted below the chroot, which can be neither removed nor replaced";
             Finding::bad(occupant.to_string(), why).mend(format!("umount {}", escape(target)))

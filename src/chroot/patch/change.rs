@@ -74,7 +74,10 @@ impl Change<'_> {
 
     /// Will the filesystems take it?
     pub(crate) fn check(&self, plan: &Plan) -> Result<()> {
-        apply::refuse(&self.target()?, plan, &|_| false, &self.root.place.root)
+        let powerless = apply::refuse(&self.target()?, plan, &|_| false, &self.root.place.root)?;
+        // A chroot is where its owner put it; a running system needs its programs.
+        let refused = powerless.first().filter(|_| self.root.is_system());
+        refused.map_or(Ok(()), |path| Err(apply::refused_set_id(path)))
     }
 
     /// Does something with a work space on each of the filesystems, of which nothing is left behind: but what an

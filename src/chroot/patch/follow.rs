@@ -145,7 +145,7 @@ pub(crate) fn catch_up(root: &Root, watch: &Watch) -> Result<Vec<Followed>> {
         watch.check()?;
         let result = match &what {
             FollowUp::Restart(name) => restart_service(name).map(|()| Done::Ran),
-            _ => run(root, programs(&what)).unwrap_or_else(|error| Err(error.to_string())),
+            _ => run(root, programs(&what), watch).unwrap_or_else(|error| Err(error.to_string())),
         };
         if result.is_ok() {
             due.retain(|other| *other != what);
@@ -169,7 +169,7 @@ pub fn catch_up_on(home: &Home, name: &OsStr, wait: bool, watch: &Watch) -> Resu
 }
 
 /// Runs the first of `programs` that the root has.
-fn run(root: &Root, programs: &[&[&str]]) -> Result<Result<Done, String>> {
+fn run(root: &Root, programs: &[&[&str]], watch: &Watch) -> Result<Result<Done, String>> {
     for words in programs {
         let Some((program, arguments)) = words.split_first() else { continue };
         let path = TreePath::lenient(program.as_bytes())?;
@@ -185,7 +185,7 @@ fn run(root: &Root, programs: &[&[&str]]) -> Result<Result<Done, String>> {
             let ended = sys::run_aside(Command::new(program).args(arguments)).on("spawn", *program)?;
             if ended.success() { Ok(()) } else { Err(ended.to_string()) }
         } else {
-            actions::run_inside(&root.place.root, program, arguments)?
+            actions::run_inside(&root.place.root, (program, arguments), watch)?
         };
         return Ok(ended.map(|()| Done::Ran));
     }

@@ -1,24 +1,25 @@
 // SPDX-License-Identifier: ISC
 //! Applied patches are the last sources of a build, so that a refresh does not revert them; where a source has become
-//! newer than a patch, the source counts (decision E19).
+//! newer than a patch, the source counts (decision E19); but a text below /etc that a patch changed stays, and is named, as
+//! one that was changed by hand does.
 #![forbid(unsafe_code)]
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::store::{Installed, installed};
 use crate::chroot::compose::Wanted;
 use crate::chroot::layer::Content;
 use crate::chroot::state::State;
 use crate::error::{IoContext, Result};
-use crate::patch::{STORE, origin_after};
+use crate::patch::{Entry, STORE, origin_after};
 use crate::path::TreePath;
 use crate::plan::{Action, Change};
 use crate::sys::Dir;
 use crate::tree::overlay::Provenance;
-use crate::tree::{Node, Policy, Tree};
+use crate::tree::{Node, Policy, Tree, Unknown};
 
 /// Lays the patches of `root` over what its sources want. What a patch brought is in the root, and nowhere else: a file
-/// that was changed since stays as it is.
+/// that was changed since stays as it is. Returns the texts that stay although a newer source has others.
 ///
 /// # Errors
 /// As [`installed`].
@@ -27,7 +28,7 @@ pub(crate) fn lay_over(
     (state, root): (&State, &Dir),
     (have, recorded): (&Tree, Option<&Tree>),
     policy: &mut Policy,
-) -> Result<()> {
+) -> Result<Vec<TreePath>> {
     let mut patches = installed(root, Some(state))?;
     for patch in patches.extract_if(.., |patch| !patch.vouched) {
         // What runs inside could list others; plain tar does.
@@ -37,7 +38,7 @@ pub(crate) fn lay_over(
             .push(format!("{name}: listed in the root, but not applied from here: `stockade patch apply` it again"));
     }
     if patches.is_empty() {
-        return Ok(());
+        return Ok(Vec::new());
     }
     let layer = u32::try_from(wanted.layers.len()).unwrap_or(u32::MAX);
     let root = root.try_clone().on("open", "/")?;
@@ -49,15 +50,26 @@ pub(crate) fn lay_over(
         recorded,
         policy,
         layer,
+        at_odds: BTreeSet::new(),
     };
     for patch in &patches {
         wanted.notes.extend(work.lay(patch));
     }
     work.keep_list()?;
+    // Said once, as of what was edited by hand: then the newer text is the recorded one.
+    let new = |path: &TreePath| {
+        let was = recorded.and_then(|tree| tree.get(path.as_bytes()));
+        work.policy.unknown == Unknown::Keep
+            || !was.is_some_and(|was| work.entries.get(path).is_some_and(|(node, _)| same(was, node)))
+    };
+    let at_odds = work.at_odds.iter().filter(|path| new(path)).cloned().collect();
     let (nodes, from) = work.entries.into_values().unzip();
     (wanted.tree, wanted.from) = (Tree::new(nodes)?, from);
-    Ok(())
+    Ok(at_odds)
 }
+
+/// How many of the files that a source has newer are named.
+const MAX_NAMED: usize = 10;
 
 fn keyed(entry: (Node, Provenance)) -> (TreePath, (Node, Provenance)) {
     (entry.0.path.clone(), entry)
@@ -69,6 +81,8 @@ struct Work<'a> {
     recorded: Option<&'a Tree>,
     policy: &'a mut Policy,
     layer: u32,
+    /// Texts that a patch and a newer source change.
+    at_odds: BTreeSet<TreePath>,
 }
 
 impl Work<'_> {
@@ -90,22 +104,36 @@ impl Work<'_> {
             let mut noted = patch.undo.iter().flat_map(|undo| &undo.noted);
             noted.any(|(word, at)| at == path && matches!(word.as_str(), "not-installed" | "kept" | "not-empty"))
         };
-        let changes = patch.contents.entries.iter().map(|entry| &entry.change);
+        let changed = |entry: &&Entry| entry.change.action() != Action::Touch && !passed(&entry.change.path);
         let mut notes = Vec::new();
-        let mut superseded = 0;
-        for change in changes.filter(|change| change.action() != Action::Touch && !passed(&change.path)) {
+        let mut superseded = Vec::new();
+        for Entry { change, base, .. } in patch.contents.entries.iter().filter(changed) {
             match self.place(change, name) {
-                Placed::Newer => superseded += 1,
+                Placed::Newer if *base && self.stays(&change.path) => {}
+                Placed::Newer => superseded.push(change.path.to_string()),
                 Placed::Edited => notes.push(format!("{}: edited; what {name} made of it is not kept", change.path)),
                 Placed::Done => {}
             }
         }
-        if superseded > 0 {
-            notes.push(format!(
-                "{name}: {superseded} of its files come from a newer source now, and stay as that has them"
-            ));
+        if !superseded.is_empty() {
+            let more = superseded.len().saturating_sub(MAX_NAMED);
+            superseded.truncate(MAX_NAMED);
+            let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+            let named = superseded.join(", ");
+            notes.push(format!("{name}: from a newer source now, and as that has them: {named}{more}"));
         }
         notes
+    }
+
+    /// Leaves what is here in the place of what a newer source has, unless it is the same.
+    fn stays(&mut self, path: &TreePath) -> bool {
+        let (here, want) = (self.have.get(path.as_bytes()), self.entries.get(path).map(|(node, _)| node));
+        let stays = matches!((here, want), (Some(here), Some(want)) if !same(want, here));
+        if stays {
+            self.policy.keep.insert(path.clone());
+            self.at_odds.insert(path.clone());
+        }
+        stays
     }
 
     fn place(&mut self, change: &Change, name: &str) -> Placed {

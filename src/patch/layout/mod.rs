@@ -5,7 +5,7 @@
 mod package;
 mod syspatch;
 
-use std::fs::{self, File};
+use std::fs;
 use std::io::{Read, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -84,7 +84,7 @@ fn known(list: &Path, pen: &Pen, keys: &Keys) -> Result<CheckList> {
         return Ok(CheckList::default());
     }
     let mut signed = Vec::new();
-    File::open(list).on("open", shown)?.take(MAX_LIST).read_to_end(&mut signed).on("read", shown)?;
+    crate::sys::open_regular(list).on("open", shown)?.take(MAX_LIST).read_to_end(&mut signed).on("read", shown)?;
     let keys = Keys([keys.0.clone(), vec![("the signing key".to_owned(), pen.key.public())]].concat());
     let (_, key) = keys.find(&signed).map_err(|error| error.at(shown))?;
     verify_embedded(&signed, key).and_then(CheckList::parse).map_err(|error| error.at(shown))
@@ -105,7 +105,7 @@ fn seal(dir: &Path, kind: &str, made: &[PathBuf], (pen, keys): (&Pen, &Keys)) ->
     for name in names {
         let path = dir.join(&name);
         let bytes = path.as_os_str().as_bytes();
-        let digest = digest_of(&mut File::open(&path).on("open", bytes)?).on("read", bytes)?;
+        let digest = digest_of(&mut crate::sys::open_regular(&path).on("open", bytes)?).on("read", bytes)?;
         if !made.contains(&path) && known.find(name.as_bytes()) != Some(digest) {
             let error = Error::new(ErrorKind::Unverified, "it is not what the signed list beside it says").at(bytes);
             return Err(error.hint("fetch it again with its SHA256.sig, or remove it"));

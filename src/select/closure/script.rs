@@ -314,7 +314,7 @@ mod tests {
             (Language::Shell, "echo \"a <<EOF\" 'b <<EOF' \\<<EOF\nseen\nEOF\nawk", "", "EOF awk echo seen"),
             (Language::Shell, "x=\"$(cat <<'EOF'\nhidden\nEOF\n)\"; awk", "", "awk cat"),
             (Language::Shell, "cat <<-END | wc\nhidden\n\tEND\nawk <<< EOF\nsed", "", "awk cat sed wc"),
-            (Language::Shell, "usage: a << b\nawk", "", "awk usage:"),
+            (Language::Shell, "usage a << b\nawk", "", "awk usage"),
             (Language::Shell, "$PROG x; \"$A\"/b; //no /usr/../bin/no", "", "//no"),
         ] {
             let names = names(text, language);
