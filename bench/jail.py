@@ -77,14 +77,29 @@ def timed(command, **more):
     return time.monotonic() - begin, done
 
 
+# What jailkit has lists for, that is nearest to the programs above.
+SECTIONS = ["basicshell", "editors", "extendedshell", "netutils", "ssh", "sftp", "scp", "rsync"]
+HELPERS = ["sh", "cat", "head", "tail", "wc", "cut", "grep", "od", "sleep", "mkdir", "rm", "tr"]
+DIRS = "/bin:/usr/bin:/sbin:/usr/sbin"
+
+
+def best(runs, prepare, command, **more):
+    """The least of several wall times, each of a jail that is new."""
+    times = []
+    for _ in range(runs):
+        prepare()
+        times.append(timed(command, **more)[0])
+    return min(times)
+
+
 def main():
-    scratch = tempfile.mkdtemp(prefix="jails", dir="/var/tmp")
+    # jk_cp takes no directory below one that others may write to.
+    scratch = tempfile.mkdtemp(prefix="jails", dir=os.path.dirname(os.path.dirname(STOCKADE)))
     env = dict(os.environ, STOCKADE_HOME=os.path.join(scratch, "home"), NO_COLOR="1")
-    rows = {"stockade": [0, 0.0], "jk_cp": [0, 0.0]}
-    total = 0
-    helpers = ["sh", "cat", "head", "tail", "wc", "cut", "grep", "od", "sleep", "mkdir", "rm", "tr"]
+    passed = {"stockade": 0, "jk_cp": 0}
+    total, everything = 0, []
     for number, (programs, paths, command) in enumerate(CHECKS):
-        found = [shutil.which(name, path="/usr/sbin:/usr/bin:/sbin:/bin") for name in programs]
+        found = [shutil.which(name, path=DIRS) for name in programs]
         if None in found:
             print(f"  not here: {programs}")
             continue
@@ -93,30 +108,52 @@ def main():
             print(f"  fails on the host: {programs}")
             continue
         total += 1
-        jails = {"stockade": f"j{number}", "jk_cp": os.path.join(scratch, f"k{number}")}
+        everything += found
+        roots = {"stockade": os.path.join(scratch, "home", f"j{number}")}
         extra = [word for path in paths for word in ("--path", path)]
-        took, made = timed([STOCKADE, "jail", jails["stockade"], *helpers, *found, *extra], env=env)
-        rows["stockade"][1] += took
-        roots = {"stockade": os.path.join(scratch, "home", jails["stockade"])}
-        if shutil.which("jk_cp"):
-            os.mkdir(jails["jk_cp"])
-            names = [shutil.which(name, path="/usr/bin:/bin") for name in helpers]
-            rows["jk_cp"][1] += timed(["jk_cp", "-j", jails["jk_cp"], *names, *found])[0]
-            os.makedirs(os.path.join(jails["jk_cp"], "tmp"), exist_ok=True)
-            roots["jk_cp"] = jails["jk_cp"]
+        made = run([STOCKADE, "jail", f"j{number}", *HELPERS, *found, *extra], env=env)
         if made.returncode:
             print(made.stdout.decode())
+        if shutil.which("jk_cp"):
+            roots["jk_cp"] = os.path.join(scratch, f"k{number}")
+            os.mkdir(roots["jk_cp"])
+            names = [shutil.which(name, path=DIRS) for name in HELPERS]
+            run(["jk_cp", "-j", roots["jk_cp"], *names, *found])
+            os.makedirs(os.path.join(roots["jk_cp"], "tmp"), exist_ok=True)
         for who, root in roots.items():
             inside = passes(root, command, host)
             if inside is not None and inside.stdout == host.stdout:
-                rows[who][0] += 1
+                passed[who] += 1
             elif who == "stockade":
                 print(f"  differs in the jail: {programs}\n    host {host.stdout[:200]}\n    jail {inside and inside.stdout[:300]}")
-    for who, (passed, took) in rows.items():
-        print(f"{who:9} {passed} of {total} pass; {took:.2f} s for all jails")
-    refresh = [timed([STOCKADE, "build", "j6"], env=env)[0] for _ in range(5)]
-    start = min(timed([STOCKADE, "--version"])[0] for _ in range(5))
-    said = run([STOCKADE, "build", "j6"], env=env).stdout.decode().strip()
+        for root in roots.values():
+            shutil.rmtree(root)
+    for who, count in passed.items():
+        print(f"{who:9} {count} of {total} checks pass")
+
+    wanted = sorted(set(everything))
+    root, kit = os.path.join(scratch, "home", "all"), os.path.join(scratch, "kit")
+
+    def clear():
+        run([STOCKADE, "remove", "all"], env=env)
+        shutil.rmtree(kit, ignore_errors=True)
+        os.mkdir(kit)
+
+    for title, programs in [("tar, sh", ["/bin/tar", "/bin/sh"]), (f"all {len(wanted)}", wanted)]:
+        ours = best(5, clear, [STOCKADE, "jail", "all", *programs], env=env)
+        entries = sum(len(dirs) + len(files) for _, dirs, files in os.walk(root))
+        line = f"{title}: stockade {ours:.3f} s, {entries} entries"
+        if shutil.which("jk_cp"):
+            theirs = best(3, clear, ["jk_cp", "-j", kit, *programs])
+            init = f"jk_init -j {kit} {' '.join(SECTIONS)} && jk_cp -j {kit} {' '.join(programs)}"
+            both = best(1, clear, ["sh", "-c", init])
+            line += f"; jk_cp {theirs:.3f} ({ours / theirs:.2f}); jk_init and jk_cp {both:.2f} ({ours / both:.3f})"
+        print(line)
+    clear()
+    run([STOCKADE, "jail", "all", *wanted], env=env)
+    refresh = [timed([STOCKADE, "build", "all"], env=env)[0] for _ in range(7)]
+    start = min(timed([STOCKADE, "--version"])[0] for _ in range(7))
+    said = run([STOCKADE, "build", "all"], env=env).stdout.decode().strip()
     print(f"refresh with nothing to do: {min(refresh) * 1000:.1f} ms, start {start * 1000:.1f} ms: {said}")
     shutil.rmtree(scratch)
 

@@ -60,8 +60,12 @@ fn killed_at_any_moment_it_is_the_old_one_or_the_new() {
     let new = seen(&world);
     assert_eq!((said.status, &*new.0), (Some(0), "own 2\n"), "{said:?}");
     let all = moments(&fs::read_to_string(world.path("log")).unwrap());
-    let cases: Vec<_> =
-        all.into_iter().map(|(call, n)| (call.clone(), format!("{call}:signal=KILL:when={n}"))).collect();
+    // The engine is struck at every one by `build_crash`; here each fourth shows that the jail's own record keeps step.
+    let cases: Vec<_> = all
+        .into_iter()
+        .filter(|(_, n)| n % 4 == 1)
+        .map(|(call, n)| (call.clone(), format!("{call}:signal=KILL:when={n}")))
+        .collect();
     let news = each(&cases, stage, |world, _, how| {
         world.sh(DOWNGRADE);
         let old = seen(world);
@@ -80,7 +84,7 @@ fn killed_at_any_moment_it_is_the_old_one_or_the_new() {
         world.assert_tidy();
         is_new
     });
-    assert!(news > 5 && news + 20 < cases.len(), "{news} of {} ended with the new jail", cases.len());
+    assert!(news > 2 && news + 5 < cases.len(), "{news} of {} ended with the new jail", cases.len());
 }
 
 #[test]
@@ -97,7 +101,7 @@ fn on_a_full_disk_the_old_one_stays() {
             rm -r app; cp -a two app; used=$(df --output=used small | tail -1)
             mount -o remount,size=$((used + free))k small; status=0
             $STOCKADE build j >out 2>err || status=$?
-            echo $free: $status $(chroot small/j $prog) $(grep -c -e 'space' err) $(ls -A tmp)
+            echo $free: $status $(chroot small/j $prog) $(grep -c 'are free$' err) $(ls -A tmp)
             mount -o remount,size=64m small; $STOCKADE check j --hash >/dev/null
             [ ! -e small/.stockade/j/work ]; $STOCKADE build j >/dev/null; [ \"$(chroot small/j $prog)\" = 'own 2' ]
             umount small; done",
@@ -109,7 +113,7 @@ fn on_a_full_disk_the_old_one_stays() {
         "mkdir -m 700 -p small; mount -t tmpfs -o mode=700,size=1500k none small; export STOCKADE_HOME=$PWD/small
         status=0; $STOCKADE jail j $PWD/app/prog 2>err || status=$?; cat err; echo $status; ls small; umount small",
     );
-    assert!(said.contains("space") && said.ends_with("1\n"), "{said}");
+    assert!(said.contains("are free") && said.ends_with("1\n"), "{said}");
 }
 
 struct Ending<'a>(&'a AtomicBool);
@@ -142,7 +146,7 @@ fn while_the_host_changes_it_runs_or_says_why_not() {
         });
         // Ends the other thread whatever becomes of this one.
         let _end = Ending(&ended);
-        for _ in 0..40 {
+        for _ in 0..12 {
             let said = world.run(&["build", "j"]);
             outcomes[usize::from(said.status == Some(0))] += 1;
             if said.status != Some(0) {

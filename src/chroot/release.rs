@@ -53,11 +53,6 @@ pub(crate) fn openbsd(root: &Dir, said: Option<&str>) -> Result<Option<String>> 
     }
 }
 
-/// As [`openbsd`], where no recipe is known.
-pub(crate) fn of_openbsd(root: &Dir) -> Result<Option<String>> {
-    openbsd(root, None)
-}
-
 /// What the tags of the locate database tell. A database that is none tells nothing.
 fn tags(root: &Dir) -> Result<Option<String>> {
     let database = Host::new(root)?.read(&TreePath::new(LOCATE.as_bytes())?, MAX_FILE)?;

@@ -9,7 +9,7 @@ use std::path::Path;
 use super::{Finding, abilities, terminals};
 use crate::chroot::place::{Home, Place, bytes};
 use crate::chroot::state::State;
-use crate::chroot::{devices, release};
+use crate::chroot::{devices, recorded, release};
 use crate::error::{IoContext, Result};
 use crate::path::escape;
 use crate::session;
@@ -66,7 +66,8 @@ pub(super) fn of_chroot(home: &Home, place: &Place) -> Result<Vec<Finding>> {
     }
     findings.push(journal(home, place));
     findings.extend(occupants(&place.root)?);
-    findings.extend(kernel(&root)?);
+    let recipe = State::open(home, place)?.map(|state| recorded::remembered(&state)).transpose()?.flatten();
+    findings.extend(kernel(&root, recipe.and_then(|recipe| recipe.release).as_deref())?);
     findings.extend(terminals::findings(&root)?);
     Ok(findings)
 }
@@ -192,9 +193,9 @@ fn occupants(root: &Path) -> Result<Vec<Finding>> {
 }
 
 /// An OpenBSD root runs on OpenBSD only, under a kernel that is not older.
-fn kernel(root: &Dir) -> Result<Option<Finding>> {
+fn kernel(root: &Dir, said: Option<&str>) -> Result<Option<Finding>> {
     let (system, running) = sys::kernel();
-    Ok(release::of_openbsd(root)?.map(|release| judge_kernel(&release, (&system, &running))))
+    Ok(release::openbsd(root, said)?.map(|release| judge_kernel(&release, (&system, &running))))
 }
 
 fn judge_kernel(release: &str, (system, running): (&str, &str)) -> Finding {
