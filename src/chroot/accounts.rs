@@ -296,11 +296,6 @@ pub(crate) fn users(text: &[u8]) -> impl Iterator<Item = User<'_>> {
     })
 }
 
-/// The number of a group.
-pub(crate) fn group(text: &[u8], name: &[u8]) -> Option<u32> {
-    groups(text).find(|group| group.name == name).map(|group| group.gid)
-}
-
 fn groups(text: &[u8]) -> impl Iterator<Item = Group<'_>> {
     lines(text).filter_map(|line| {
         let fields: Vec<&[u8]> = line.split(|&b| b == b':').collect();

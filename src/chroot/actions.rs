@@ -241,7 +241,9 @@ pub(crate) fn due(
     let is_wanted = |action: &&Action| action.system == system && action.is_wanted(recipe) && action.has_program(tree);
     let wanted = ACTIONS.iter().filter(is_wanted).filter(|action| !action.refreshes || is_done(action.name));
     let keyed = wanted.filter_map(|action| Some((action.name.to_owned(), action.key(tree)?)));
-    keyed.filter(|(name, key)| ran.get(name) != Some(key) || !is_done(name)).collect()
+    let ran_with = |name: &str, key: &str| ran.get(name).is_some_and(|ran| ran == key);
+    let over = |name: &str, key: &str| ran_with(name, key) && is_done(name) || ran_with(name, &without_output(key));
+    keyed.filter(|(name, key)| !over(name, key)).collect()
 }
 
 /// Does `plan` change anything that the action `name` reads?
@@ -250,12 +252,12 @@ pub(crate) fn concerns(name: &str, plan: &Plan) -> bool {
     ACTIONS.iter().any(|action| action.name == name && nodes().any(|node| action.concerns(node)))
 }
 
-/// Runs the action `name` in the directory `root`.
+/// Runs the action `name`, whose input has this key, in the directory `root`. What to remember of it.
 ///
 /// It runs as a process of its own, `stockade inside ROOT -- PROGRAM`: entering a root is for a process without other
 /// threads (decision S1).
-pub(crate) fn run(name: &str, root: &Path, watch: &Watch) -> Result<()> {
-    let Some(action) = ACTIONS.iter().find(|action| action.name == name) else { return Ok(()) };
+pub(crate) fn run((name, key): (&str, String), root: &Path, watch: &Watch) -> Result<String> {
+    let Some(action) = ACTIONS.iter().find(|action| action.name == name) else { return Ok(key) };
     let program = format!("/{}", action.program);
     let times = action.times(root)?;
     let ended = run_inside(root, (&program, action.arguments), watch)?;
@@ -274,7 +276,18 @@ pub(crate) fn run(name: &str, root: &Path, watch: &Watch) -> Result<()> {
             _ => format!("leave it out with: actions = [\"-{}\"]", action.recipe.name()),
         };
         Error::new(ErrorKind::Io, format!("action {name}: {program} {why}")).at(bytes(root)).hint(hint)
-    })
+    })?;
+    let dir = Dir::open(root, Calls::from_env()).on("open", bytes(root))?;
+    let there = |path: &[u8]| {
+        let find = |path: &TreePath| dir.walk_parent(path).and_then(|above| above.find(path.name()));
+        TreePath::new(path).is_ok_and(|path| find(&path).is_ok_and(|stat| stat.is_some()))
+    };
+    Ok(if action.is_done(&there) { key } else { without_output(&key) })
+}
+
+/// The key of an action that ran and did not make what it makes elsewhere, as ldconfig of musl does.
+fn without_output(key: &str) -> String {
+    format!("{key} without output")
 }
 
 /// Runs a program in the directory `root`; else says in what way it failed.
@@ -354,10 +367,9 @@ fn end(child: &mut Child, grace: u64) -> io::Result<()> {
     if grace > 0 {
         sys::end_group(child, false)?;
         let deadline = Instant::now() + Duration::from_secs(grace);
-        if wait_while(child, || Instant::now() < deadline)?.is_some() {
-            return Ok(());
-        }
+        wait_while(child, || Instant::now() < deadline)?;
     }
+    // What it left in the background too: it may hold on to what is read from.
     sys::end_group(child, true)?;
     child.wait().map(drop)
 }

@@ -231,6 +231,7 @@ impl Job<'_> {
         let sources = Inputs { recipe: self.recipe, built: self.built, work: self.work, root, recorded, policy };
         let mut wanted = Composer::new(sources, watch)?.compose()?;
         if let Some(record) = &wanted.closure {
+            purpose::check_wx(&self.place.root, record.wx.as_ref())?;
             inputs = recorded::host_inputs(self.recipe, Some(record), self.home.calls, watch)?;
         }
         if let Some(owner) = self.work.owner_of_all()? {

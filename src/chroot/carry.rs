@@ -144,8 +144,8 @@ impl Decided<'_> {
     ) -> Result<Built> {
         let mut built = built.clone();
         for (name, key) in foreign::due(self.recipe, on, &built.actions) {
-            actions::run(&name, path, watch)?;
-            built.actions.insert(name, key);
+            let ran = actions::run((&name, key), path, watch)?;
+            built.actions.insert(name, ran);
         }
         Ok(built)
     }
@@ -154,8 +154,8 @@ impl Decided<'_> {
     /// it are done with, and it is due again.
     fn act_on(&self, mut built: Built, on: (&Tree, There<'_>), watch: &Watch) -> Result<()> {
         for (name, key) in foreign::due(self.recipe, on, &built.actions) {
-            actions::run(&name, &self.place.root, watch)?;
-            built.actions.insert(name, key);
+            let ran = actions::run((&name, key), &self.place.root, watch)?;
+            built.actions.insert(name, ran);
             built.write(self.state, "built")?;
         }
         Ok(())

@@ -15,7 +15,7 @@ pub(crate) fn due(recipe: &Recipe, on: (&Tree, There<'_>), ran: &BTreeMap<String
     if is_foreign(on.0) { Vec::new() } else { actions::due(recipe, on, ran) }
 }
 
-/// What is said of actions that are left out, once.
+/// What is said of actions that are left out, in one line.
 pub(crate) fn note(recipe: &Recipe, on: (&Tree, There<'_>), ran: &BTreeMap<String, String>) -> Option<String> {
     let left: Vec<String> = actions::due(recipe, on, ran).into_iter().map(|(name, _)| name).collect();
     (is_foreign(on.0) && !left.is_empty()).then(|| {

@@ -98,8 +98,13 @@ pub(crate) fn bring_files(
     let work = || -> Result<Vec<Brought>> {
         let mut brought = Vec::new();
         while let Some(need) = needs.get(next.fetch_add(1, Ordering::Relaxed)) {
-            let file = open_source(root, moved.get(&need.path).unwrap_or(&need.path), &need.node)?;
+            let path = moved.get(&need.path).unwrap_or(&need.path);
+            let (dir, file) = open_source(root, path, &need.node)?;
             let staged = stage.file(&need.node, apply::Body::File(&file), watch)?;
+            // What was written to it meanwhile is half of something.
+            if !is_as_scanned(&dir.stat_file(&file).on("stat", path)?, &need.node) {
+                return Err(replaced(path));
+            }
             watch.count(1, staged.size)?;
             brought.push(Brought { change: need.change, slot: staged.slot, digest: staged.digest });
         }
@@ -116,19 +121,29 @@ pub(crate) fn bring_files(
 }
 
 /// Opens a file of a directory source, if it still is what was scanned.
-fn open_source(root: &Dir, path: &TreePath, node: &Node) -> Result<File> {
+fn open_source(root: &Dir, path: &TreePath, node: &Node) -> Result<(Dir, File)> {
     let parent = root.walk_parent(path).on("open", path)?;
-    let same = |stat: Stat| stat.kind == FileType::File && node.from.is_none_or(|from| from.ino == stat.ino);
-    let replaced = || Error::new(ErrorKind::Refused, "the source file was replaced while it was read").at(path);
     // A device would act on being opened: looked at first, and once more when it is open.
-    if !same(parent.stat(path.name()).on("stat", path)?) {
-        return Err(replaced());
+    if !is_as_scanned(&parent.stat(path.name()).on("stat", path)?, node) {
+        return Err(replaced(path));
     }
     let file = parent.open_file(path.name()).on("open", path)?;
-    if !same(parent.stat_file(&file).on("stat", path)?) {
-        return Err(replaced());
+    if !is_as_scanned(&parent.stat_file(&file).on("stat", path)?, node) {
+        return Err(replaced(path));
     }
-    Ok(file)
+    Ok((parent, file))
+}
+
+/// Is the file the one that was scanned as `node`, and unchanged? Where no stamp was taken, its size and time tell.
+fn is_as_scanned(stat: &Stat, node: &Node) -> bool {
+    let same = node.from.map_or(stat.mtime == node.meta.mtime, |from| (from.ino, from.ctime) == (stat.ino, stat.ctime));
+    stat.kind == FileType::File && stat.size == node.size() && same
+}
+
+/// A source that does not hold still.
+pub(crate) fn replaced(path: &TreePath) -> Error {
+    let error = Error::new(ErrorKind::Refused, "the source file was changed while it was read").at(path);
+    error.hint("try again once nothing is being installed or written there")
 }
 
 /// Stages bodies that are at hand.

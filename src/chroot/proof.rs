@@ -4,7 +4,7 @@
 #![forbid(unsafe_code)]
 
 use super::compose::Wanted;
-use super::layer::Content;
+use super::layer::{Content, replaced};
 use crate::error::Result;
 use crate::path::TreePath;
 use crate::source::dir::{ScanOptions, digest_files, scan_paths};
@@ -68,9 +68,17 @@ pub(crate) fn prove_wanted(wanted: &mut Wanted, recorded: Option<&Tree>, have: &
         let mut tree = scan_paths(root, &paths, &ScanOptions::default(), watch)?.tree;
         read += self::read(root, &mut tree, watch, |_| true)?;
         for (path, source) in asked {
-            let digest = tree.get(source.as_bytes()).and_then(Node::digest);
-            if let Some(Node { kind: Kind::File { digest: known, .. }, .. }) = wanted.tree.get_mut(path.as_bytes()) {
-                *known = digest;
+            let is = tree.get(source.as_bytes()).ok_or_else(|| replaced(&source))?;
+            let Some(node) = wanted.tree.get_mut(path.as_bytes()) else { continue };
+            let same = match (node.from, is.here) {
+                (Some(from), Some(here)) => from == here,
+                _ => is.meta.mtime == node.meta.mtime,
+            };
+            if !same || is.size() != node.size() {
+                return Err(replaced(&source));
+            }
+            if let Kind::File { digest, .. } = &mut node.kind {
+                *digest = is.digest();
             }
         }
     }

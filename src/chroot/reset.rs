@@ -279,8 +279,8 @@ impl Job<'_> {
             self.chroot.attach()?;
         }
         for (name, key) in due {
-            actions::run(&name, &self.chroot.place.root, watch)?;
-            built.actions.insert(name, key);
+            let ran = actions::run((&name, key), &self.chroot.place.root, watch)?;
+            built.actions.insert(name, ran);
             built.write(&self.chroot.state, BUILT)?;
         }
         Ok(())

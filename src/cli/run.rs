@@ -4,23 +4,29 @@
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
+use std::time::Duration;
 
 use crate::chroot::{Chroot, Home, Locking, clone, closure};
 use crate::cli::args::{Inside, Run};
 use crate::cli::{Exit, options, out, progress};
-use crate::error::{IoContext, Result};
+use crate::error::{ErrorKind, IoContext, Result};
 use crate::session::{self, Command, Entry, Options, Outcome, Status, ledger};
 use crate::sys::{Calls, Dir};
+
+/// How often, and how soon again, a lock is tried that is not to be waited for.
+const TRIES: usize = 20;
+const PAUSE: Duration = Duration::from_millis(20);
 
 pub(super) fn run(args: &Run) -> Result<Exit> {
     let home = Home::from_env()?;
     let locking = Locking { shared: true, wait: !args.lock.no_wait, verb: "run" };
-    let mut chroot = Chroot::open(&home, args.root.as_os_str(), locking)?;
+    let mut chroot = open(&home, args, locking)?;
     let recipe = chroot.recipe()?;
-    if recipe.closure.as_ref().is_some_and(|closure| !closure.clean.is_empty()) {
+    let writes = !(args.writes.read_only || args.writes.ephemeral || args.writes.keep.is_some());
+    if writes && recipe.closure.as_ref().is_some_and(|closure| !closure.clean.is_empty()) {
         drop(chroot);
         closure::before_session(&home, args.root.as_os_str())?;
-        chroot = Chroot::open(&home, args.root.as_os_str(), locking)?;
+        chroot = open(&home, args, locking)?;
     }
     let user = args.user.clone().or_else(options::caller);
     if args.user.as_deref() == Some("root") && options::is_bare() {
@@ -56,6 +62,17 @@ pub(super) fn run(args: &Run) -> Result<Exit> {
         _ => {}
     }
     Ok(Exit::Command(status.finish()))
+}
+
+/// Opens the chroot. Another session that begins has it alone while it cleans: that is not worth giving up.
+fn open(home: &Home, args: &Run, locking: Locking) -> Result<Chroot> {
+    for _ in 0..TRIES {
+        match Chroot::open(home, args.root.as_os_str(), locking) {
+            Err(error) if error.kind() == ErrorKind::Locked => std::thread::sleep(PAUSE),
+            chroot => return chroot,
+        }
+    }
+    Chroot::open(home, args.root.as_os_str(), locking)
 }
 
 /// Makes `view`, a chroot as a session left it, a new one.

@@ -50,7 +50,7 @@ pub use platform::{
     next_data, occupants, pid_namespace, process_start, remove_subvolume, shares_blocks, shield, snapshot, take_bind,
     trace,
 };
-pub use program::{end_group, own_program, run_aside, start_group};
+pub use program::{end_group, lives, own_program, run_aside, start_group};
 pub use regular::{open_regular, read_regular};
 pub use stat::{Entry, FileType, Space, Stat, Visit};
 pub use stdin::{Stdin, WatchedInput};

@@ -51,6 +51,12 @@ pub fn end_group(first: &mut Child, force: bool) -> io::Result<()> {
     }
 }
 
+/// Is there a process of this number, whosever it is?
+pub fn lives(pid: u32) -> bool {
+    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
+    pid.is_some_and(|pid| rustix::process::test_kill_process(pid) != Err(Errno::SRCH))
+}
+
 fn absolute(called: PathBuf, mut dirs: impl Iterator<Item = PathBuf>) -> io::Result<PathBuf> {
     if called.components().count() > 1 || called.is_absolute() {
         return std::path::absolute(called);

@@ -247,7 +247,8 @@ impl Settler<'_> {
                 left.push((node.path.clone(), Left::InUse));
                 kept.extend(have.get(node.path.as_bytes()).cloned());
             } else {
-                let why = if self.policy.holds(&node.path) { Left::Linked } else { Left::Blocked };
+                let is_link = matches!(node.kind, Kind::Symlink(_));
+                let why = if is_link && self.policy.holds(&node.path) { Left::Linked } else { Left::Blocked };
                 closed = Some((node.path.clone(), why));
                 kept.push(node);
             }

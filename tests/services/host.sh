@@ -15,6 +15,11 @@ if [ "${1:-}" != inside ]; then
     mount -t proc none "$dir/host/proc"
     for place in srv tmp run; do mount -t tmpfs -o mode=755 none "$dir/host/$place"; done
     chmod 1777 "$dir/host/tmp"
+    # What is tested may lie below one of those places.
+    for at in "$(dirname "$(realpath "$script")")" "$(dirname "$STOCKADE")"; do
+        mkdir -p "$dir/host$at"
+        mount --bind "$at" "$dir/host$at"
+    done
     busybox ip link set lo up
     exec chroot "$dir/host" sh "$(realpath "$0")" inside "$(realpath "$script")"
 fi
@@ -89,7 +94,8 @@ breaks_and_mends() {
     path=$(cd "$1" && find . -name "$2" -type f | head -1)
     [ -n "$path" ]
     rm "$1/$path"
-    differs "$STOCKADE" check "$1" | grep -F -- "- ${path#./}"
+    differs "$STOCKADE" check "$1" > said
+    grep -F -- "- ${path#./}" said
     "$STOCKADE" build "$1"
     "$STOCKADE" check "$1"
 }

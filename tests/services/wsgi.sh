@@ -27,7 +27,8 @@ begin
 answers
 stop $pid
 upgrade libsqlite3-0
-differs "$STOCKADE" check wsgi --host | grep 'libsqlite3-0'
+differs "$STOCKADE" check wsgi --host > said
+grep 'libsqlite3-0' said
 "$STOCKADE" build wsgi
 tail -c 8 home/wsgi/usr/lib/*/libsqlite3.so.0.* | grep upgraded
 begin

@@ -26,6 +26,10 @@ pub fn before_session(home: &Home, name: &OsStr) -> Result<()> {
         Err(error) if error.kind() == ErrorKind::Locked => return Ok(()),
         chroot => chroot?,
     };
+    if chroot.refuse_frozen(home).is_err() {
+        // A clone lies in front of it, and would change under whoever is in that.
+        return Ok(());
+    }
     let patterns = chroot.recipe()?.closure.map(|closure| closure.clean).unwrap_or_default();
     let mut have = scan_root(&chroot.root, &Watch::default())?.tree;
     clear((&chroot.place.root, &chroot.root), &patterns, &mut have)

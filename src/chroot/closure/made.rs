@@ -141,7 +141,7 @@ impl Maker<'_> {
         for dir in &self.found.temporary {
             let uid =
                 dir.user.parse().ok().or_else(|| accounts::find(passwd, dir.user.as_bytes()).map(|user| user.uid));
-            let gid = dir.group.parse().ok().or_else(|| accounts::group(group, dir.group.as_bytes()));
+            let gid = dir.group.parse().ok().or_else(|| accounts::find_group(group, dir.group.as_bytes()));
             // An account that is not there owns nothing.
             if let (Some(uid), Some(gid)) = (uid, gid) {
                 self.dir(&dir.path.to_string(), (uid, gid), dir.mode)?;

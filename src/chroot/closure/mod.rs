@@ -21,8 +21,10 @@ use std::sync::Arc;
 
 use super::host::Entries;
 use crate::error::{Error, ErrorKind, IoContext, Result};
-use crate::path::TreePath;
+use crate::patch::secrets;
+use crate::path::{PathSet, TreePath};
 use crate::recipe::{Action, Closure, Recipe};
+use crate::select::closure::binfmt::Format;
 use crate::select::closure::graph::Graph;
 use crate::select::closure::owners::Lists;
 use crate::select::closure::{self, Reason, Request, View};
@@ -39,6 +41,8 @@ pub(crate) use versions::VERSIONS;
 
 /// How often the host is looked at before it is said that it does not hold still.
 const TRIES: usize = 3;
+/// No file with a key is longer, in bytes.
+const MAX_KEY: u64 = 1 << 20;
 /// Extended attribute of file capabilities.
 const CAPABILITIES: &[u8] = b"security.capability";
 
@@ -96,6 +100,7 @@ fn attempt(calls: Calls, wanted: &Closure, watch: &Watch) -> Result<std::result:
     }
     let mut nodes = nodes(&scan.tree, &found)?;
     let mut notes = found.notes.clone();
+    leave_keys(&root, wanted, &mut nodes, &mut notes)?;
     strip(&mut nodes, wanted, &mut notes);
     let missing = wanted.keep_setid.iter().filter(|path| !found.entries.contains_key(*path));
     notes.extend(missing.map(|path| format!("/{path} keeps no set-id bits: it is not in the jail")));
@@ -115,7 +120,8 @@ fn attempt(calls: Calls, wanted: &Closure, watch: &Watch) -> Result<std::result:
         true => versions::of(&root, &files)?,
         false => owners.versions(files.iter().copied()),
     };
-    let record = Record { asked: view.asked(), own: own.collect(), since, graph: Graph { reasons }, versions };
+    let (asked, graph) = (view.asked(), Graph { reasons });
+    let record = Record { asked, own: own.collect(), since, graph, wx: found.wx, versions };
     Ok(Ok(Selected { root, nodes, made, notes, record }))
 }
 
@@ -132,10 +138,18 @@ fn request(root: &Dir, wanted: &Closure, watch: &Watch) -> Result<Request> {
         paths: wanted.paths.clone(),
         traced: wanted.traced.iter().map(|(path, by)| (path.clone(), by.clone())).collect(),
         packaged,
+        formats: formats(),
         host_nss: wanted.host_nss,
         with: wanted.with.clone(),
         without: wanted.without.clone(),
     })
+}
+
+/// What the kernel of this machine starts by other programs; nothing where it cannot be asked.
+fn formats() -> Vec<Format> {
+    let entries = std::fs::read_dir("/proc/sys/fs/binfmt_misc").into_iter().flatten().flatten();
+    let texts = entries.filter(|entry| entry.file_name() != "register").map(|entry| std::fs::read(entry.path()));
+    texts.filter_map(|text| Format::parse(&String::from_utf8_lossy(&text.ok()?))).collect()
 }
 
 /// The first entry that is no longer what it was when the closure looked at it.
@@ -183,6 +197,25 @@ fn nodes(tree: &Tree, found: &closure::Closure) -> Result<Vec<Node>> {
         nodes.push(node);
     }
     Ok(nodes)
+}
+
+/// Leaves out private keys that nobody named: files of /etc that not all may read, and that hold one.
+fn leave_keys(root: &Dir, wanted: &Closure, nodes: &mut Vec<Node>, notes: &mut Vec<String>) -> Result<()> {
+    let named = PathSet::new(wanted.paths.iter().map(|path| path.trim_start_matches('/')))?;
+    let mut keys = BTreeSet::new();
+    for node in nodes.iter().filter(|node| matches!(node.kind, Kind::File { .. }) && node.size() <= MAX_KEY) {
+        if node.meta.mode & 0o004 != 0 || !node.path.as_bytes().starts_with(b"etc/") || named.covers(&node.path) {
+            continue;
+        }
+        let dir = root.walk_parent(&node.path).on("open", &node.path)?;
+        let Some(file) = dir.open_regular(node.path.name()).on("open", &node.path)? else { continue };
+        if secrets::holds_key(file).on("read", &node.path)? {
+            notes.push(format!("/{}: a private key comes only by name: --path /{}", node.path, node.path));
+            keys.insert(node.path.clone());
+        }
+    }
+    nodes.retain(|node| !keys.contains(&node.path));
+    Ok(())
 }
 
 /// Takes set-id bits and capabilities off all but the programs that keep them by name (decision 40).

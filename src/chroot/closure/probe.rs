@@ -12,6 +12,7 @@ use crate::chroot::state::State;
 use crate::chroot::{Chroot, Locking, recorded, register, remove};
 use crate::error::{ErrorKind, Result};
 use crate::recipe::Recipe;
+use crate::sys;
 use crate::watch::Watch;
 
 /// What the name of a root ends with that is only there for a probe; its process follows.
@@ -62,12 +63,21 @@ pub fn run(
     probed
 }
 
-/// Removes what probes left that were killed: roots whose path begins like this and whom nobody has locked.
+/// Removes what probes left that were killed: jails of this name with the number of a process that is no more.
 fn sweep(home: &Home, beginning: &OsStr) -> Result<()> {
-    let begins = |root: &OsString| root.as_encoded_bytes().starts_with(beginning.as_encoded_bytes());
-    for root in register::all(home)?.into_iter().filter(begins) {
+    let of_probe = |root: &OsString| {
+        let number = root.as_encoded_bytes().strip_prefix(beginning.as_encoded_bytes());
+        let number = number.filter(|text| text.iter().all(u8::is_ascii_digit));
+        number.and_then(|text| std::str::from_utf8(text).ok()?.parse().ok()).is_some_and(|pid| !sys::lives(pid))
+    };
+    for root in register::all(home)?.into_iter().filter(of_probe) {
+        let place = Place::find(home, &root)?;
+        let recipe = State::open(home, &place)?.map(|state| recorded::remembered(&state)).transpose()?.flatten();
+        if recipe.is_none_or(|recipe| recipe.closure.is_none()) {
+            continue;
+        }
         match remove::remove(home, &root, false, false, &Watch::default()) {
-            Err(error) if matches!(error.kind(), ErrorKind::Locked | ErrorKind::Refused) => {}
+            Err(error) if matches!(error.kind(), ErrorKind::Locked | ErrorKind::Refused | ErrorKind::NotFound) => {}
             removed => drop(removed?),
         }
     }

@@ -3,13 +3,15 @@
 #![forbid(unsafe_code)]
 
 use std::fs::Metadata;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use crate::chroot::place::bytes;
 use crate::error::{Error, ErrorKind, IoContext, Result};
-use crate::path::escape;
+use crate::path::{TreePath, escape};
 use crate::recipe::Purpose;
+use crate::sys;
 
 /// Looks whether a jail at `root` can be what it is for; a root that exists counts too.
 ///
@@ -47,6 +49,23 @@ pub(crate) fn check(root: &Path, purpose: Option<Purpose>) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Refuses a jail with a program that writes to memory which it executes, on a filesystem where OpenBSD lets none do so.
+///
+/// # Errors
+/// [`ErrorKind::Refused`] naming the program and the mount.
+pub(crate) fn check_wx(root: &Path, program: Option<&TreePath>) -> Result<()> {
+    let Some(program) = program.filter(|_| sys::kernel().0 == "OpenBSD") else { return Ok(()) };
+    let holds = |mount: &sys::Mount| root.starts_with(std::ffi::OsStr::from_bytes(&mount.target));
+    let mounts = sys::mounts().on("getfsstat", bytes(root))?;
+    let mount = mounts.into_iter().filter(holds).max_by_key(|mount| mount.target.len());
+    let Some(mount) = mount.filter(|mount| !mount.options.split(',').any(|word| word.trim() == "wxallowed")) else {
+        return Ok(());
+    };
+    let target = escape(&mount.target);
+    let reason = format!("it writes to memory that it executes, and {target} is not mounted wxallowed");
+    Err(Error::new(ErrorKind::Refused, reason).at(program).hint(format!("mount -u -o wxallowed {target}")))
 }
 
 /// May others than root write there, or move away what is in it?

@@ -35,6 +35,8 @@ pub(crate) struct Record {
     pub(crate) since: Time,
     /// Why each path is there.
     pub(crate) graph: Graph,
+    /// A program that writes to memory which it executes; not remembered.
+    pub(crate) wx: Option<TreePath>,
     /// Packages and their versions.
     pub(crate) versions: Owners,
 }

@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 mod abilities;
+mod apparmor;
 mod doas;
 pub mod hooks;
 mod host;

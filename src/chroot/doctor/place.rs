@@ -6,7 +6,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use super::{Finding, abilities, terminals};
+use super::{Finding, abilities, apparmor, terminals};
 use crate::chroot::place::{Home, Place, bytes};
 use crate::chroot::state::State;
 use crate::chroot::{devices, recorded, release};
@@ -66,7 +66,14 @@ pub(super) fn of_chroot(home: &Home, place: &Place) -> Result<Vec<Finding>> {
     }
     findings.push(journal(home, place));
     findings.extend(occupants(&place.root)?);
-    let recipe = State::open(home, place)?.map(|state| recorded::remembered(&state)).transpose()?.flatten();
+    // What is wrong with the record itself is said above.
+    let state = State::open(home, place).ok().flatten();
+    let recipe = state.as_ref().and_then(|state| recorded::remembered(state).ok().flatten());
+    if let (Some(state), true) = (&state, recipe.as_ref().is_some_and(|recipe| recipe.closure.is_some()))
+        && apparmor::is_there()
+    {
+        findings.extend(apparmor::findings(place, &state.read_tree("manifest")?.unwrap_or_default())?);
+    }
     findings.extend(kernel(&root, recipe.and_then(|recipe| recipe.release).as_deref())?);
     findings.extend(terminals::findings(&root)?);
     Ok(findings)

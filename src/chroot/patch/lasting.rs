@@ -125,10 +125,10 @@ impl Work<'_> {
         notes
     }
 
-    /// Leaves what is here in the place of what a newer source has, unless it is the same.
+    /// Leaves what is here in the place of what a newer source has, or has no more, unless it is the same.
     fn stays(&mut self, path: &TreePath) -> bool {
         let (here, want) = (self.have.get(path.as_bytes()), self.entries.get(path).map(|(node, _)| node));
-        let stays = matches!((here, want), (Some(here), Some(want)) if !same(want, here));
+        let stays = here.is_some_and(|here| want.is_none_or(|want| !same(want, here)));
         if stays {
             self.policy.keep.insert(path.clone());
             self.at_odds.insert(path.clone());

@@ -38,6 +38,13 @@ impl Gatherer<'_> {
             }
             None => self.loaders.get(&elf.machine).copied().unwrap_or(Loader::Glibc),
         };
+        if elf.wx && self.closure.wx.is_none() {
+            self.closure.wx = Some(task.path.clone());
+        }
+        if elf.program && task.want.must && elf.asks_origin() {
+            let note = format!("/{} looks for libraries beside itself ($ORIGIN): that needs /proc inside", task.path);
+            self.closure.notes.push(note);
+        }
         // The kernel tells a program its real path; a library has the name it was found by.
         let at = if elf.program { absolute(&task.path) } else { task.at.clone() };
         match self.search.object(&at, &[])? {

@@ -8,7 +8,7 @@ use std::io::Read;
 use super::gather::{Gatherer, MAX_SCRIPT, Task, Want};
 use super::script::{self, Language};
 use super::view::below;
-use super::{PROGRAM_DIRS, Reason};
+use super::{PROGRAM_DIRS, Reason, binfmt};
 use crate::error::{IoContext, Result};
 
 impl Gatherer<'_> {
@@ -19,6 +19,9 @@ impl Gatherer<'_> {
         // In a tree most files are data.
         if task.want.in_tree && stat.mode & 0o111 == 0 && !is_library {
             return Ok(());
+        }
+        if !task.want.in_tree && !self.request.formats.is_empty() {
+            self.started_by(task)?;
         }
         if let Some(elf) = self.search.elf(&task.path)? {
             return self.load(task, &elf);
@@ -50,6 +53,19 @@ impl Gatherer<'_> {
         }
         self.siblings(task, &text)?;
         language.map_or(Ok(()), |language| self.read_script(task, &text, language))
+    }
+
+    /// The program that the kernel starts it by, if it is of such a kind.
+    fn started_by(&mut self, task: &Task) -> Result<()> {
+        let Some(file) = self.view.open(&task.path)? else { return Ok(()) };
+        let mut head = Vec::new();
+        file.take(binfmt::HEAD).read_to_end(&mut head).on("read", &task.path)?;
+        let request = self.request;
+        for format in request.formats.iter().filter(|format| format.is(task.path.name(), &head)) {
+            let reason = Reason { by: Some(task.path.clone()), why: "interpreter by binfmt_misc".into() };
+            self.take_file(&format.interpreter, &Want { reason, in_tree: false, ..task.want.clone() })?;
+        }
+        Ok(())
     }
 
     /// Programs of its package that a script names, whole or, as in `prog$version`, by how they begin.

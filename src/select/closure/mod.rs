@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod apply;
+pub mod binfmt;
 pub mod cache;
 mod gather;
 pub mod graph;
@@ -42,6 +43,8 @@ pub struct Request {
     pub traced: Vec<(String, String)>,
     /// Files of whole packages, and the package of each.
     pub packaged: Vec<(TreePath, String)>,
+    /// Programs that the kernel starts by others.
+    pub formats: Vec<binfmt::Format>,
     /// The name services of the host's `nsswitch.conf`, not those of the one made for a jail.
     pub host_nss: bool,
     /// Policies that apply although they are not asked for by any file.
@@ -76,6 +79,8 @@ pub struct Closure {
     pub big: bool,
     /// A loader is among them that has a cache (glibc) or hints (OpenBSD).
     pub loaders: BTreeSet<search::Loader>,
+    /// A program that writes to memory which it executes: OpenBSD lets it only on a filesystem that is mounted for that.
+    pub wx: Option<TreePath>,
     /// What could not be had although something names it: one line each.
     pub notes: Vec<String>,
 }

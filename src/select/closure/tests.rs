@@ -191,6 +191,21 @@ fn a_missing_library_is_an_error_with_its_chain() {
     assert!(world.gather(&tree).is_ok());
 }
 
+#[test]
+fn what_the_kernel_starts_by_others_and_what_asks_where_it_is() {
+    let world = World::new();
+    world.put("opt/tool.jar", b"PK");
+    world.put("usr/bin/jexec", &X86.write());
+    world.put("opt/prog", &Small { interpreter: LD, runpath: "$ORIGIN/lib", ..X86 }.write());
+    world.put("lib64/ld-linux-x86-64.so.2", &X86.write());
+    let entry = "enabled\ninterpreter /usr/bin/jexec\nflags: \nextension .jar\n";
+    let formats = vec![super::binfmt::Format::parse(entry).unwrap()];
+    let closure = world.gather(&Request { formats, ..programs_of(&["/opt/tool.jar", "/opt/prog"]) }).unwrap();
+    let jexec = TreePath::new(*b"usr/bin/jexec").unwrap();
+    assert_eq!(&*closure.entries[&jexec][0].why, "interpreter by binfmt_misc");
+    assert_eq!(closure.notes, ["/opt/prog looks for libraries beside itself ($ORIGIN): that needs /proc inside"]);
+}
+
 /// Where libraries are found: program, library, files, and the one that is taken.
 #[test]
 fn search_paths() {

@@ -29,6 +29,8 @@ const MAX_SEGMENTS: u16 = 4096;
 const MAX_SEGMENT: u64 = 4 << 20;
 /// The longest note that is read, in bytes.
 const MAX_NOTE: usize = 64 << 10;
+/// OpenBSD's mark in program headers (elf(5) there).
+const WXNEEDED: u32 = 0x65a3_dbe7;
 /// Type and owner of notes about libraries that a program loads by itself (systemd's ELF dlopen metadata).
 const NOTE_DLOPEN: u32 = 0x407c_0c0a;
 const NOTE_OWNER: &[u8] = b"FDO";
@@ -61,6 +63,8 @@ pub struct Elf {
     pub no_default: bool,
     /// What it says that it loads by itself.
     pub late: Vec<Late>,
+    /// It writes to memory that it executes (OpenBSD's `PT_OPENBSD_WXNEEDED`).
+    pub wx: bool,
     /// It is a program that is loaded where it wants, or is loaded by another: not a library.
     pub program: bool,
 }
@@ -85,6 +89,14 @@ pub fn read(file: File) -> Option<Elf> {
         FileKind::Elf64 => parse::<FileHeader64<Endianness>, _>(&data),
         FileKind::Elf32 => parse::<FileHeader32<Endianness>, _>(&data),
         _ => None,
+    }
+}
+
+impl Elf {
+    /// Does it look for libraries in places that depend on its own?
+    pub fn asks_origin(&self) -> bool {
+        let lists = self.rpath.iter().chain(self.runpath.iter().flatten()).chain(&self.needed);
+        lists.into_iter().any(|dir| dir.windows(6).any(|word| word == b"ORIGIN") && dir.contains(&b'$'))
     }
 }
 
@@ -113,12 +125,13 @@ where
     let segments = header.program_headers(endian, data).ok()?;
     let mut interpreter = None;
     let mut table = Table::default();
-    let mut late = Vec::new();
+    let (mut late, mut wx) = (Vec::new(), false);
     for segment in segments {
         let matters = matches!(segment.p_type(endian), PT_INTERP | PT_DYNAMIC | PT_NOTE);
         if matters && segment.p_filesz(endian).into() > MAX_SEGMENT {
             return None;
         }
+        wx |= segment.p_type(endian).0 == WXNEEDED;
         if let Some(path) = segment.interpreter(endian, data).ok()? {
             interpreter = Some(path).filter(|path| path.len() < MAX_ENTRIES).map(<[u8]>::to_vec);
         }
@@ -158,7 +171,7 @@ where
     let rpath = table.rpath.filter(|_| runpath.is_none()).map_or(Some(Vec::new()), list)?;
     let needed = table.needed.into_iter().map(|offset| text(strings, offset)).collect::<Option<_>>()?;
     let program = interpreter.is_some() || header.e_type(endian) == ET_EXEC;
-    Some(Elf { machine, interpreter, needed, rpath, runpath, no_default: table.no_default, late, program })
+    Some(Elf { machine, interpreter, needed, rpath, runpath, no_default: table.no_default, late, wx, program })
 }
 
 fn dynamic<H: FileHeader<Endian = Endianness>>(entries: &[H::Dyn], endian: Endianness) -> Table {
@@ -211,6 +224,13 @@ mod tests {
         let mut whole = own();
         let elf = of(&whole).unwrap();
         assert!(elf.program && elf.interpreter.is_some() && !elf.needed.is_empty(), "{elf:?}");
+        assert!(!elf.wx && !elf.asks_origin());
+        let rpath = vec![b"${ORIGIN}/../lib".to_vec()];
+        assert!(Elf { rpath, ..elf.clone() }.asks_origin());
+        let stack = whole.windows(4).position(|word| word == 0x6474_e551_u32.to_le_bytes()).unwrap();
+        let mut marked = whole.clone();
+        marked[stack..stack + 4].copy_from_slice(&WXNEEDED.to_le_bytes());
+        assert!(of(&marked).unwrap().wx);
         // e_shoff, e_shnum and e_shstrndx of a 64-bit header.
         whole[0x28..0x30].fill(0);
         whole[0x3c..0x40].fill(0);

@@ -22,7 +22,7 @@ enum Use {
 }
 
 /// System calls with a directory and a path: number, which argument the path is (the directory is the one before), use.
-const AT: [(c_long, usize, Use); 18] = [
+const AT: &[(c_long, usize, Use)] = &[
     (libc::SYS_openat, 1, Use::Opens(2)),
     (libc::SYS_openat2, 1, Use::OpensHow(2)),
     (libc::SYS_newfstatat, 1, Use::Reads),
@@ -38,6 +38,7 @@ const AT: [(c_long, usize, Use); 18] = [
     (libc::SYS_linkat, 3, Use::Changes),
     // Where it goes; where it came from is written to as well.
     (libc::SYS_renameat2, 3, Use::Changes),
+    #[cfg(not(target_arch = "riscv64"))]
     (libc::SYS_renameat, 3, Use::Changes),
     (libc::SYS_fchmodat, 1, Use::Changes),
     (libc::SYS_fchownat, 1, Use::Changes),
@@ -86,7 +87,7 @@ pub(super) fn is_native(arch: u32) -> bool {
 pub(super) fn call(pid: c_int, number: u64, args: &[u64; 6], prefix: &[u8]) -> Option<Traced> {
     let number = c_long::try_from(number).ok()?;
     let find = |table: &[(c_long, usize, Use)]| table.iter().find(|(known, ..)| *known == number).copied();
-    let (at, path, what) = match (find(&AT), find(&PLAIN)) {
+    let (at, path, what) = match (find(AT), find(&PLAIN)) {
         (Some((_, path, what)), _) => (true, path, what),
         (None, Some((_, path, what))) => (false, path, what),
         (None, None) => return None,

@@ -5,7 +5,7 @@
 
 mod calls;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ffi::{OsStr, c_int};
 use std::io;
 use std::mem::{MaybeUninit, size_of};
@@ -14,6 +14,7 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Command, ExitStatus};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::sys::traced::{Traced, Tracing};
@@ -32,16 +33,21 @@ const OPTIONS: c_int = libc::PTRACE_O_TRACESYSGOOD
 /// How soon a wish to stop is heard.
 const SOON: Duration = Duration::from_millis(20);
 
+/// Those that are traced, by number.
+type Tracees = HashMap<c_int, Tracee>;
+
 /// A thread that is traced.
 #[derive(Default)]
 struct Tracee {
+    /// The one that made it has told of it.
+    announced: bool,
     /// It has stopped before: its first stop is ptrace's own.
     known: bool,
     /// The call that it is in.
     call: Option<Traced>,
 }
 
-/// Runs a program and waits for it and all that it starts; other children of ours are let be.
+/// Runs a program and waits for it and all that it starts, and for nobody else.
 ///
 /// # Errors
 /// As spawning it; as ptrace(2); [`io::ErrorKind::Interrupted`] if it was stopped: then nothing of it is left.
@@ -49,17 +55,18 @@ pub fn trace(run: &Tracing<'_>, seen: &mut dyn FnMut(Traced)) -> io::Result<Exit
     let first = spawn(run)?;
     let prefix = run.root.map(|root| place_of(root.as_fd().as_raw_fd())).transpose()?.unwrap_or_default();
     let ended = AtomicBool::new(false);
+    let tracees = Mutex::new(Tracees::from([(first, Tracee { announced: true, ..Tracee::default() })]));
     let status = std::thread::scope(|scope| {
         // A blocking wait hears of no wish; of the end of a child it does.
         scope.spawn(|| {
             while !ended.load(Ordering::Relaxed) {
                 if run.stop.load(Ordering::Relaxed) {
-                    kill(first);
+                    hold(&tracees).keys().copied().for_each(kill);
                 }
                 std::thread::sleep(SOON);
             }
         });
-        let status = follow(first, &prefix, run.stop, seen);
+        let status = follow(first, &prefix, &tracees, seen);
         ended.store(true, Ordering::Relaxed);
         status
     })?;
@@ -91,12 +98,13 @@ fn spawn(run: &Tracing<'_>) -> io::Result<c_int> {
 fn follow(
     first: c_int,
     prefix: &[u8],
-    stop: &AtomicBool,
+    tracees: &Mutex<Tracees>,
     seen: &mut dyn FnMut(Traced),
 ) -> io::Result<Option<ExitStatus>> {
-    let mut tracees = HashMap::from([(first, Tracee::default())]);
     let mut ended = None;
-    while !tracees.is_empty() {
+    // Those that ended before whoever made them told of them.
+    let mut untold: HashSet<c_int> = HashSet::new();
+    while !hold(tracees).is_empty() {
         let mut status = 0;
         // SAFETY: `status` has room for one.
         let pid = unsafe { libc::waitpid(-1, &raw mut status, libc::__WALL) };
@@ -107,11 +115,11 @@ fn follow(
                 e => return Err(e),
             }
         }
-        if stop.load(Ordering::Relaxed) {
-            tracees.keys().copied().for_each(kill);
-        }
+        let mut tracees = hold(tracees);
         if !libc::WIFSTOPPED(status) {
-            tracees.remove(&pid);
+            if tracees.remove(&pid).is_some_and(|tracee| !tracee.announced) {
+                untold.insert(pid);
+            }
             if pid == first {
                 ended = Some(ExitStatus::from_raw(status));
             }
@@ -128,7 +136,7 @@ fn follow(
         if signal == AT_CALL {
             step(pid, tracee, prefix, seen);
         }
-        relate(pid, event, &mut tracees);
+        relate(pid, event, &mut tracees, &mut untold);
         // What ptrace itself stops for is not the program's to hear of.
         let ours =
             signal == AT_CALL || event != 0 || (is_first_stop && matches!(signal, libc::SIGTRAP | libc::SIGSTOP));
@@ -138,7 +146,7 @@ fn follow(
 }
 
 /// Takes note of who comes and goes with an event: nobody is forgotten before he ends, nobody waited for who is no more.
-fn relate(pid: c_int, event: c_int, tracees: &mut HashMap<c_int, Tracee>) {
+fn relate(pid: c_int, event: c_int, tracees: &mut Tracees, untold: &mut HashSet<c_int>) {
     if event == 0 {
         return;
     }
@@ -148,12 +156,21 @@ fn relate(pid: c_int, event: c_int, tracees: &mut HashMap<c_int, Tracee>) {
     let Some(other) = c_int::try_from(message).ok().filter(|_| got == 0) else { return };
     match event {
         libc::PTRACE_EVENT_FORK | libc::PTRACE_EVENT_VFORK | libc::PTRACE_EVENT_CLONE => {
-            tracees.entry(other).or_default();
+            let is_over = untold.remove(&other);
+            tracees.entry(other).or_default().announced = true;
+            if is_over {
+                tracees.remove(&other);
+            }
         }
         // A thread that executes a program takes over the number of the first one.
         libc::PTRACE_EVENT_EXEC if other != pid => drop(tracees.remove(&other)),
         _ => {}
     }
+}
+
+/// Nobody panics with it in his hands.
+fn hold(tracees: &Mutex<Tracees>) -> MutexGuard<'_, Tracees> {
+    tracees.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn kill(pid: c_int) {
@@ -258,15 +275,20 @@ mod tests {
         let mut read = false;
         let status = trace(&run, &mut |one| read |= one.path == b"/etc/passwd").unwrap();
         assert_eq!((status.code(), read), (Some(4), true));
-        let deaf = words("trap '' INT TERM; (trap '' TERM; sleep 60 & sleep 60) & sleep 60");
-        let run = Tracing { argv: &deaf, ..run };
-        std::thread::scope(|scope| {
-            scope.spawn(|| {
-                std::thread::sleep(Duration::from_millis(200));
-                stop.store(true, Ordering::Relaxed);
+        // One that went into the background, and one that is deaf.
+        for script in
+            ["(setsid sleep 60 &) & exit 0", "trap '' INT TERM; (trap '' TERM; sleep 60 & sleep 60) & sleep 60"]
+        {
+            let (stop, deaf) = (AtomicBool::new(false), words(script));
+            let run = Tracing { argv: &deaf, stop: &stop, ..run };
+            std::thread::scope(|scope| {
+                scope.spawn(|| {
+                    std::thread::sleep(Duration::from_millis(200));
+                    stop.store(true, Ordering::Relaxed);
+                });
+                assert_eq!(trace(&run, &mut |_| {}).unwrap_err().kind(), io::ErrorKind::Interrupted);
             });
-            assert_eq!(trace(&run, &mut |_| {}).unwrap_err().kind(), io::ErrorKind::Interrupted);
-        });
+        }
         other.kill().unwrap();
         other.wait().unwrap();
     }
