@@ -139,7 +139,7 @@ fn while_the_host_changes_it_runs_or_says_why_not() {
                     // Entry by entry, as a package manager does it.
                     world.sh(&format!(
                         "cp -a {release} next; for f in next/*; do mv -f $f app/; done; rmdir next
-                        for f in app/lib*; do [ -e {release}/${{f#app/}} ] || rm -f $f; done"
+                        for f in app/lib*; do [ -e {release}/${{f#app/}} ] || rm -f $f; done; sleep 0.4"
                     ));
                 }
             }

@@ -102,7 +102,8 @@ pub(crate) fn bring_files(
             let (dir, file) = open_source(root, path, &need.node)?;
             let staged = stage.file(&need.node, apply::Body::File(&file), watch)?;
             // What was written to it meanwhile is half of something.
-            if !is_as_scanned(&dir.stat_file(&file).on("stat", path)?, &need.node) {
+            let other = need.node.digest().is_some_and(|digest| digest != staged.digest);
+            if other || !is_as_scanned(&dir.stat_file(&file).on("stat", path)?, &need.node) {
                 return Err(replaced(path));
             }
             watch.count(1, staged.size)?;
@@ -134,8 +135,12 @@ fn open_source(root: &Dir, path: &TreePath, node: &Node) -> Result<(Dir, File)> 
     Ok((parent, file))
 }
 
-/// Is the file the one that was scanned as `node`, and unchanged? Where no stamp was taken, its size and time tell.
+/// Is the file the one that was scanned as `node`, and unchanged? If nothing tells what has to be in it, its stamp must, or
+/// its size and time.
 fn is_as_scanned(stat: &Stat, node: &Node) -> bool {
+    if node.digest().is_some() {
+        return stat.kind == FileType::File && node.from.is_none_or(|from| from.ino == stat.ino);
+    }
     let same = node.from.map_or(stat.mtime == node.meta.mtime, |from| (from.ino, from.ctime) == (stat.ino, stat.ctime));
     stat.kind == FileType::File && stat.size == node.size() && same
 }

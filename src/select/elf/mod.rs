@@ -209,10 +209,14 @@ mod tests {
 
     use super::*;
 
-    fn of(bytes: &[u8]) -> Option<Elf> {
+    fn file(bytes: &[u8]) -> File {
         let mut file = tempfile::tempfile().unwrap();
         file.write_all(bytes).unwrap();
-        read(file)
+        file
+    }
+
+    fn of(bytes: &[u8]) -> Option<Elf> {
+        read(file(bytes))
     }
 
     fn own() -> Vec<u8> {
@@ -250,18 +254,20 @@ mod tests {
 
     #[test]
     fn damage_does_no_harm() {
+        let both = |bytes: &[u8]| (of(bytes), read_object(file(bytes)));
         for bytes in [&b""[..], b"#!/bin/sh\n", b"\x7fELF", &[0; 4096]] {
             assert_eq!(of(bytes), None);
+            assert_eq!(read_object(file(bytes)), None);
         }
         let whole = std::fs::read("/bin/sh").unwrap();
         for length in (0..whole.len()).step_by(whole.len() / 200 + 1) {
-            of(&whole[..length]);
+            both(&whole[..length]);
         }
         for at in (0..1024).chain((1024..whole.len()).step_by(whole.len() / 300 + 1)) {
             for value in [0, 1, 0x7f, 0xff] {
                 let mut damaged = whole.clone();
                 damaged[at] = value;
-                of(&damaged);
+                both(&damaged);
             }
         }
     }
