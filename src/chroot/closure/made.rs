@@ -156,14 +156,20 @@ impl Maker<'_> {
     }
 }
 
-/// hosts(5): this machine by its usual names and its own; by IPv6 only where the host is, for that is tried first.
+/// hosts(5): this machine by its usual names, and its own at the address that the host's file has for it; by IPv6 only where
+/// the host is, for that is tried first.
 fn hosts(name: &[u8], of_host: &[u8]) -> String {
-    let name = String::from_utf8_lossy(name.trim_ascii()).into_owned();
+    let (name, of_host) = (String::from_utf8_lossy(name.trim_ascii()), String::from_utf8_lossy(of_host));
+    let lines = || of_host.lines().map(|line| line.split('#').next().unwrap_or_default().split_whitespace());
+    let address = |mut words: std::str::SplitWhitespace<'_>| words.next().map(str::to_owned);
+    let six = if lines().filter_map(address).any(|address| address == "::1") { HOSTS_IPV6 } else { "" };
     let plain = !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || "-.".contains(c));
-    let lines = String::from_utf8_lossy(of_host);
-    let six = lines.lines().any(|line| line.split_whitespace().next() == Some("::1"));
-    let six = if six { HOSTS_IPV6 } else { "" };
-    if plain { format!("{HOSTS}{six}127.0.1.1 {name}\n") } else { format!("{HOSTS}{six}") }
+    if !plain {
+        return format!("{HOSTS}{six}");
+    }
+    let own = lines().find(|words| words.clone().skip(1).any(|word| word == name)).and_then(address);
+    let own = own.filter(|own| own.parse::<std::net::IpAddr>().is_ok());
+    format!("{HOSTS}{six}{} {name}\n", own.as_deref().unwrap_or("127.0.1.1"))
 }
 
 /// The accounts: root, those that are asked for or that policies name, and the owners of what is there.
@@ -226,4 +232,24 @@ fn passwd(users: &[User<'_>], shells: &[Vec<u8>]) -> String {
         format!("{name}:*:{}:{}:{gecos}:{home}:{shell}\n", user.uid, user.gid)
     };
     users.iter().zip(shells).map(line).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn this_machine_by_its_names() {
+        let six = "::1 localhost ip6-localhost ip6-loopback\n";
+        for (name, of_host, want) in [
+            ("vm\n", "127.0.0.1 localhost\n127.0.0.1 vm\n", "127.0.0.1 localhost\n127.0.0.1 vm\n".to_owned()),
+            ("vm", "::1 localhost # vm\n", format!("127.0.0.1 localhost\n{six}127.0.1.1 vm\n")),
+            ("vm", "10.0.0.7\tx vm\n", "127.0.0.1 localhost\n10.0.0.7 vm\n".to_owned()),
+            ("vm", "bad vm\n", "127.0.0.1 localhost\n127.0.1.1 vm\n".to_owned()),
+            ("a b", "", "127.0.0.1 localhost\n".to_owned()),
+            ("", "", "127.0.0.1 localhost\n".to_owned()),
+        ] {
+            assert_eq!(hosts(name.as_bytes(), of_host.as_bytes()), want, "{name:?} {of_host:?}");
+        }
+    }
 }
