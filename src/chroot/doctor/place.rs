@@ -183,9 +183,12 @@ fn journal(home: &Home, place: &Place) -> Finding {
 /// Mounts that somebody left below the root, and what runs in it.
 fn occupants(root: &Path) -> Result<Vec<Finding>> {
     let dev = root.canonicalize().on("realpath", bytes(root))?.join(devices::DEV);
+    // The host's own devices, bound there, are all of its disks.
+    let device = |path: &Path| std::fs::metadata(path).map(|meta| meta.dev()).ok();
+    let is_of_host = device(&dev) == device(Path::new("/dev"));
     let found = session::occupants(root)?.into_iter().map(|occupant| match occupant {
         Occupant::Process(process) => Finding::good(process.to_string(), "runs in the chroot"),
-        Occupant::Mount(ref target, None) if **target == *bytes(&dev) => {
+        Occupant::Mount(ref target, None) if **target == *bytes(&dev) && !is_of_host => {
             Finding::good(occupant.to_string(), "for the devices; to be unmounted before the chroot is removed")
         }
         Occupant::Mount(ref target, None) => {
