@@ -93,6 +93,15 @@ fn it_follows_the_host_and_stays_whole_when_it_cannot() {
     world.refused(&["check", "j", "--host"], &["libown.so.1"]);
     let said = world.run(&["check", "--all", "--host"]);
     assert!(said.status == Some(2) && said.out.contains("libown.so.1"), "{}", said.out);
+    world.ok(&["jail", "other", "sh"]);
+    fs::write(world.root("other").join("usr/stranger"), "x").unwrap();
+    let said = world.run(&["build", "--jails"]);
+    assert!(said.status == Some(2) && said.err.contains("libown.so.1"), "{said:?}");
+    assert!(
+        !world.root("other").join("usr/stranger").exists(),
+        "one that fails keeps nobody from the others: {said:?}"
+    );
+    world.ok(&["remove", "other"]);
     assert_eq!(runs(), "own 1\n");
     // A new soname.
     own_program(&world, 2);
@@ -459,6 +468,9 @@ fn odd_wishes() {
     let said = world.ok(&["jail", "j", "sh", "--path", &at("dir"), "--keep-setid", "/no/such"]);
     assert!(said.contains("dir/fifo: neither a file nor a directory; left out"), "{said}");
     assert!(said.contains("/no/such keeps no set-id bits: it is not in the jail"), "{said}");
+    world.sh("echo x > 'odd[name'");
+    world.ok(&["jail", "j", "--path", &at("odd[name")]);
+    assert_eq!(fs::read(world.root("j").join(&at("odd[name")[1..])).unwrap(), b"x\n", "a path is no pattern");
     let inside = world.root("j").join(&at("dir")[1..]);
     assert_eq!(fs::read_link(inside.join("p")).unwrap(), Path::new("/proc/1/cwd"));
     assert!(!world.root("j").join("proc/1").exists() && !world.root("j").join("usr/share/doc").exists());

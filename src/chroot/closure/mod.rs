@@ -22,7 +22,7 @@ use std::sync::Arc;
 use super::host::Entries;
 use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::patch::secrets;
-use crate::path::{PathSet, TreePath};
+use crate::path::TreePath;
 use crate::recipe::{Action, Closure, Recipe};
 use crate::select::closure::binfmt::Format;
 use crate::select::closure::graph::Graph;
@@ -201,10 +201,11 @@ fn nodes(tree: &Tree, found: &closure::Closure) -> Result<Vec<Node>> {
 
 /// Leaves out private keys that nobody named: files of /etc that not all may read, and that hold one.
 fn leave_keys(root: &Dir, wanted: &Closure, nodes: &mut Vec<Node>, notes: &mut Vec<String>) -> Result<()> {
-    let named = PathSet::new(wanted.paths.iter().map(|path| path.trim_start_matches('/')))?;
+    let named: Vec<TreePath> = wanted.paths.iter().map(|p| TreePath::lenient(p.as_bytes())).collect::<Result<_>>()?;
+    let is_named = |path: &TreePath| named.iter().any(|named| path.is_within(named));
     let mut keys = BTreeSet::new();
     for node in nodes.iter().filter(|node| matches!(node.kind, Kind::File { .. }) && node.size() <= MAX_KEY) {
-        if node.meta.mode & 0o004 != 0 || !node.path.as_bytes().starts_with(b"etc/") || named.covers(&node.path) {
+        if node.meta.mode & 0o004 != 0 || !node.path.as_bytes().starts_with(b"etc/") || is_named(&node.path) {
             continue;
         }
         let dir = root.walk_parent(&node.path).on("open", &node.path)?;

@@ -2,14 +2,12 @@
 //! `stockade build --jails`: every jail follows the host, one after the other.
 #![forbid(unsafe_code)]
 
-use serde_json::json;
-
 use crate::chroot::Home;
 use crate::chroot::build::Request;
 use crate::chroot::closure::stale;
 use crate::cli::args::Build;
-use crate::cli::out::{Out, shown};
-use crate::cli::{Exit, build, json};
+use crate::cli::out::{Out, report_of};
+use crate::cli::{Exit, build};
 use crate::error::{ErrorKind, Result};
 
 /// One that cannot be brought up to date stays as it was, and keeps nobody from the others. 2 if there is such a one.
@@ -29,10 +27,7 @@ pub(in crate::cli) fn run(home: &Home, args: &Build, out: &mut Out) -> Result<Ex
             Err(error) if error.kind() == ErrorKind::Cancelled => return Err(error),
             Err(error) => {
                 exit = Exit::Differs;
-                match out.json {
-                    true => out.value(&json!({ "root": json::host_path(&root), "error": error.to_string() }))?,
-                    false => out.line(format_args!("{}: left as it was: {error}", shown(&root)))?,
-                }
+                report_of("build", root.as_os_str(), &error, out.json);
             }
         }
     }
