@@ -44,6 +44,7 @@ fn a_jail_has_what_its_programs_need_and_little_else() {
     }
     let passwd = fs::read_to_string(inside("etc/passwd")).unwrap();
     assert!(passwd.starts_with("root:*:0:0:") && passwd.contains("\ndaemon:*:1:1:"), "{passwd}");
+    assert!(passwd.lines().next().unwrap().ends_with(":/bin/sh"), "a shell that is there: {passwd}");
     assert!(!inside("etc/shadow").exists());
     assert!(fs::read_to_string(inside("etc/nsswitch.conf")).unwrap().contains("hosts: files dns"));
     // Links are as on the host.

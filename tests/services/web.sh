@@ -81,7 +81,12 @@ postgres start
 psql -qh /run/own -U postgres -c 'create table t as select generate_series(1, 10) n' postgres
 python3 smtp.py &
 "$STOCKADE" doctor --install-hooks
-"$STOCKADE" jail web nginx "$fpm" msmtp sh --user www-data --path /srv/conf --path /srv/www --socket /run/own/.s.PGSQL.5432
+# A key that not everybody may read comes only by name.
+printf -- '-----BEGIN PRIVATE KEY-----\nMC4CAQAwBQYDK2VwBCIEIDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAw\n-----END PRIVATE KEY-----\n' > /etc/nginx/tls.key
+chmod 640 /etc/nginx/tls.key
+"$STOCKADE" jail web nginx "$fpm" msmtp sh --user www-data --path /srv/conf --path /srv/www --socket /run/own/.s.PGSQL.5432 > said
+grep '/etc/nginx/tls.key: a private key comes only by name' said
+[ ! -e home/web/etc/nginx/tls.key ]
 "$STOCKADE" check web --host
 [ -z "$(find home/web -type f -links +1)" ]
 
